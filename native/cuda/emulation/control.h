@@ -1,0 +1,33 @@
+// What tests steer of the emulated device. Each has an environment variable, read once.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace nodegrad::emulation {
+
+// Order of fibers and blocks, poison, moments of asynchronous work: NODEGRAD_EMULATION_SEED.
+void set_seed(uint64_t seed);
+uint64_t seed();
+
+// Bounds, initialisation and races of every access of kernels compiled with -fsanitize=thread:
+// NODEGRAD_EMULATION_CHECK, on unless 0.
+void set_checks(bool on);
+bool checks();
+
+// Bytes of the device's memory: NODEGRAD_EMULATION_MEMORY, 4 GiB unless set.
+void set_total_memory(size_t bytes);
+size_t total_memory();
+size_t used_memory();
+
+// Compute capability, major·10 + minor: NODEGRAD_EMULATION_CAPABILITY, 80 unless set.
+int capability();
+
+constexpr int kMultiprocessors = 4;
+constexpr size_t kSharedOptin = 227 * 1024;
+constexpr size_t kSharedDefault = 48 * 1024;
+
+// Names the calling thread's next launch in failures.
+void name_next_launch(const char* name);
+
+}  // namespace nodegrad::emulation
