@@ -1,0 +1,218 @@
+// The gemm family: C = activation(A·B + bias), or C += A·B. Chooses the library, the kernel by
+// dtype and precision, the tile and the slices of K, and adds the slices up.
+//   float32   highest: gemm_simt.cu; high: TF32, medium: bfloat16, gemm_mma.cu
+//   bfloat16, float16: gemm_mma.cu; float64: a plain kernel
+// Every choice follows from sizes and the chip alone, and slices are added in their order, so the
+// same product gives the same bits each time.
+#include "cublaslt.h"
+#include "core/error.h"
+#include "families.h"
+#include "gemm_mma.h"
+#include "gemm_simt.h"
+#include "launch.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+namespace {
+
+constexpr int kSumThreads = 256;
+constexpr int64_t kMostBlocks = INT32_MAX;
+
+// C = the slices' sums added in order, four columns a thread, then as finish_columns says.
+template <class T>
+__global__ void __launch_bounds__(kSumThreads)
+    sum_slices_kernel(const GemmOutput out, int64_t m, int64_t n, int64_t batch, int slices) {
+  const int64_t groups = (n + 3) / 4;
+  const int64_t index = static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x;
+  if (index >= groups * m * batch) return;
+  const int64_t column = index % groups * 4, row = index / groups % m, b = index / groups / m;
+  const float* from = out.partial + (b * slices * m + row) * out.partial_ld + column;
+  float v[4] = {};
+  for (int s = 0; s < slices; ++s) {
+    const auto part = load_vector<4>(from + s * m * out.partial_ld);
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] += part[i];
+  }
+  finish_columns<T>(out, b, row, column, n, v);
+}
+
+int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// A kernel's tiles and the multiply-adds that one multiprocessor does with each in a microsecond:
+// rough figures of an H100, of which only the ratios matter.
+struct TileRate {
+  int side;
+  double rate;
+};
+constexpr TileRate kSimtTiles[] = {{128, 2.0e5}, {64, 1.4e5}, {32, 0.5e5}};
+constexpr TileRate kMmaTiles[] = {{128, 1.5e6}, {64, 0.7e6}};
+constexpr double kLaunchMicroseconds = 2;
+constexpr double kBytesPerMicrosecond = 2.5e6;
+constexpr int64_t kLeastSlice = 128;  // shorter slices of K do not pay
+constexpr int64_t kSliceMultiple = 32;
+
+struct Plan {
+  int tile;
+  int slices;
+  int64_t slice_k;
+};
+
+// The tile and slices with the least estimated time: waves of blocks over the chip, and where K is
+// sliced one more launch and the way of the partial sums through memory.
+template <size_t kTiles>
+Plan choose_plan(const TileRate (&tiles)[kTiles], const GemmArgs& args, int processors) {
+  Plan best{};
+  double least = 0;
+  for (const TileRate& tile : tiles) {
+    const int64_t blocks =
+        ceil_div(args.m, tile.side) * ceil_div(args.n, tile.side) * args.batch;
+    const int64_t most = std::max<int64_t>(1, std::min(processors / blocks, args.k / kLeastSlice));
+    for (int64_t wanted : {int64_t{1}, most}) {
+      const int64_t slice_k =
+          std::max(kSliceMultiple, ceil_div(ceil_div(args.k, wanted), kSliceMultiple) *
+                                       kSliceMultiple);
+      const int64_t slices = std::max<int64_t>(1, ceil_div(args.k, slice_k));
+      const double waves = static_cast<double>(ceil_div(blocks * slices, processors));
+      double time = waves * tile.side * tile.side * slice_k / tile.rate;
+      if (slices > 1) {
+        const double elements = static_cast<double>(args.m) * args.n * args.batch * slices;
+        time += kLaunchMicroseconds + elements * 2 * sizeof(float) / kBytesPerMicrosecond;
+      }
+      if (best.tile == 0 || time < least) {
+        least = time;
+        best = {tile.side, static_cast<int>(slices), slice_k};
+      }
+    }
+  }
+  return best;
+}
+
+bool aligned(const void* p, int64_t stride, int64_t batch_stride, size_t bytes) {
+  return (reinterpret_cast<uintptr_t>(p) | stride * bytes | batch_stride * bytes) % 16 == 0;
+}
+
+GemmProblem make_problem(const GemmArgs& args, const Plan& plan) {
+  const size_t bytes = item_size(args.dtype);
+  const int64_t one_batch = args.batch == 1;
+  GemmProblem p{};
+  p.a = args.a;
+  p.b = args.b;
+  p.m = args.m;
+  p.n = args.n;
+  p.k = args.k;
+  p.slice_k = plan.slice_k;
+  p.slices = plan.slices;
+  p.a_k_contiguous = args.a_col == 1;
+  p.b_k_contiguous = args.b_row == 1;
+  p.a_ld = p.a_k_contiguous ? args.a_row : args.a_col;
+  p.b_ld = p.b_k_contiguous ? args.b_col : args.b_row;
+  p.a_batch = one_batch ? 0 : args.a_batch;
+  p.b_batch = one_batch ? 0 : args.b_batch;
+  p.tiles_m = static_cast<int32_t>(ceil_div(args.m, plan.tile));
+  p.tiles_n = static_cast<int32_t>(ceil_div(args.n, plan.tile));
+  p.a_vector = aligned(args.a, p.a_ld, p.a_batch, bytes);
+  p.b_vector = aligned(args.b, p.b_ld, p.b_batch, bytes);
+  p.out.c = args.c;
+  p.out.bias = args.accumulate ? nullptr : args.bias;
+  p.out.ld = args.c_row;
+  p.out.batch_stride = one_batch ? 0 : args.c_batch;
+  p.out.vector = aligned(args.c, args.c_row, p.out.batch_stride, bytes) &&
+                 aligned(p.out.bias, 0, 0, bytes);
+  p.out.relu = !args.accumulate && args.activation == Activation::relu;
+  p.out.accumulate = args.accumulate;
+  return p;
+}
+
+void launch_sum(Stream& stream, const GemmArgs& args, const GemmProblem& p) {
+  const int64_t blocks = ceil_div(ceil_div(p.n, 4) * p.m * args.batch, kSumThreads);
+  auto kernel = args.dtype == DType::bfloat16  ? sum_slices_kernel<BFloat16>
+                : args.dtype == DType::float16 ? sum_slices_kernel<Float16>
+                                               : sum_slices_kernel<float>;
+  launch(stream, "gemm_sum_slices", kernel, dim3(static_cast<unsigned>(blocks)),
+         dim3(kSumThreads), 0, p.out, p.m, p.n, args.batch, p.slices);
+}
+
+// One launch's worth of a product by our own kernels.
+void gemm_own(Stream& stream, const GemmArgs& args) {
+  if (args.dtype == DType::float64) return launch_gemm_float64(stream, args);
+  const bool simt = args.dtype == DType::float32 && args.precision == Precision::highest;
+  const int processors = multiprocessors(stream);
+  const Plan plan = simt ? choose_plan(kSimtTiles, args, processors)
+                         : choose_plan(kMmaTiles, args, processors);
+  GemmProblem p = make_problem(args, plan);
+  if (plan.slices > 1) {
+    p.out.partial_ld = ceil_div(args.n, 8) * 8;
+    p.out.partial = static_cast<float*>(acquire_scratch(
+        stream, sizeof(float) * args.batch * plan.slices * args.m * p.out.partial_ld));
+  }
+  const int64_t blocks = int64_t{p.tiles_m} * p.tiles_n * plan.slices * args.batch;
+  if (simt) {
+    launch_gemm_simt(stream, plan.tile, p, blocks);
+  } else {
+    const MmaMode mode = args.dtype == DType::bfloat16          ? MmaMode::bfloat16
+                         : args.dtype == DType::float16         ? MmaMode::float16
+                         : args.precision == Precision::high ? MmaMode::tf32
+                                                             : MmaMode::float32_as_bfloat16;
+    launch_gemm_mma(stream, mode, plan.tile, p, blocks);
+  }
+  if (plan.slices > 1) {
+    launch_sum(stream, args, p);
+    release_scratch(stream, p.out.partial);
+  }
+}
+
+// cuBLASLt's kernels for large products use what mma.sync does not reach; small ones are decided
+// by launches, and there ours fuse and split as well.
+bool is_large(const GemmArgs& args) {
+  constexpr double kLargeMultiplyAdds = 1 << 27;
+  return args.m >= 128 && args.n >= 128 && args.k >= 128 &&
+         static_cast<double>(args.m) * args.n * args.k * args.batch >= kLargeMultiplyAdds;
+}
+
+bool gemm_by_cublaslt(Stream& stream, const GemmArgs& args) {
+  if (args.library == MatmulBackend::own || args.k == 0) return false;
+  const bool demanded = args.library == MatmulBackend::cublas;
+  if (!demanded && !is_large(args)) return false;
+  if (const char* reason = cublaslt_missing()) {
+    if (demanded) fail("matmul: the backend 'cublas' needs cuBLASLt, but %s", reason);
+    return false;
+  }
+  if (cublaslt_gemm(stream, args)) return true;
+  if (demanded) {
+    fail("matmul: cuBLASLt has no algorithm for this product, got [%lld,%lld] and [%lld,%lld] of %s",
+         static_cast<long long>(args.m), static_cast<long long>(args.k),
+         static_cast<long long>(args.k), static_cast<long long>(args.n), dtype_name(args.dtype));
+  }
+  return false;
+}
+
+void gemm(Stream& stream, const GemmArgs& args) {
+  if (!is_float(args.dtype)) {
+    fail("matmul: the dtype must be floating, got %s", dtype_name(args.dtype));
+  }
+  if ((args.a_row != 1 && args.a_col != 1) || (args.b_row != 1 && args.b_col != 1)) {
+    fail("matmul: each operand needs one unit stride, got [%lld,%lld] and [%lld,%lld]",
+         static_cast<long long>(args.a_row), static_cast<long long>(args.a_col),
+         static_cast<long long>(args.b_row), static_cast<long long>(args.b_col));
+  }
+  if (args.m == 0 || args.n == 0 || args.batch == 0) return;
+  if (gemm_by_cublaslt(stream, args)) return;
+
+  // The smallest tile's blocks bound what one launch takes; 8 stands for slices of K.
+  const int64_t per_batch = ceil_div(args.m, 16) * ceil_div(args.n, 16) * 8;
+  const int64_t most = std::max<int64_t>(1, kMostBlocks / per_batch);
+  const size_t bytes = item_size(args.dtype);
+  for (int64_t first = 0; first < args.batch; first += most) {
+    GemmArgs part = args;
+    part.batch = std::min(most, args.batch - first);
+    part.a = static_cast<const char*>(args.a) + first * args.a_batch * bytes;
+    part.b = static_cast<const char*>(args.b) + first * args.b_batch * bytes;
+    part.c = static_cast<char*>(args.c) + first * args.c_batch * bytes;
+    gemm_own(stream, part);
+  }
+}
+
+}  // namespace
+
+extern const GemmFamily gemm_family = {.gemm = gemm};
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

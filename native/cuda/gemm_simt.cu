@@ -1,0 +1,240 @@
+// C = A·B in full float32 by fused multiply-adds, and a plain float64 form.
+//
+// A block makes a kBM x kBN tile; a thread makes kTM x kTN of it, as groups of 4x4 that lie
+// kBM·4/kTM rows and kBN·4/kTN columns apart, so that a warp's 16-byte shared reads touch
+// neighbouring chunks. K runs in steps of kBK: the next step's operands travel through registers
+// into the other of two shared buffers while this one is multiplied. Shared: a [kBK][kBM + 4],
+// b [kBK][kBN + 4]; a K-contiguous operand is transposed on its way in (the 4 keep those stores
+// apart). Cost: 2·M·N·K operations, bound by the FP32 units once a tile does kTM·kTN/(kTM+kTN) = 4
+// multiply-adds per shared float; floor 2MNK / 67e12 s on H100. Sums run in the order of k.
+#include "gemm_simt.h"
+
+#include "launch.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+namespace {
+
+template <int kBM_, int kBN_, int kBK_, int kTM_, int kTN_>
+struct SimtShape {
+  static constexpr int kBM = kBM_, kBN = kBN_, kBK = kBK_, kTM = kTM_, kTN = kTN_;
+  static constexpr int kThreads = kBM / kTM * (kBN / kTN);
+  struct Shared {
+    float a[2][kBK][kBM + 4];
+    float b[2][kBK][kBN + 4];
+  };
+};
+using SimtLarge = SimtShape<128, 128, 8, 8, 8>;
+using SimtMedium = SimtShape<64, 64, 16, 4, 4>;
+using SimtSmall = SimtShape<32, 32, 16, 4, 4>;
+
+// One operand's way from global memory through a thread's registers to shared [kBK][kRows + 4].
+template <int kRows, int kBK, int kThreads>
+class SimtLoader {
+  static constexpr int kLoads = kRows * kBK / 4 / kThreads;
+  static_assert(kLoads * 4 * kThreads == kRows * kBK, "every thread loads the same");
+
+ public:
+  __device__ __forceinline__ SimtLoader(const float* source, int64_t ld, int64_t rows,
+                                        bool k_contiguous, bool vector)
+      : source_(source),
+        ld_(ld),
+        rows_(clamp_count(rows, kRows)),
+        k_contiguous_(k_contiguous),
+        vector_(vector) {}
+
+  __device__ __forceinline__ void fetch(int64_t k_left) {
+    const int k_count = clamp_count(k_left, kBK);
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const int line = line_of(i), first = first_of(i);
+      const int lines = k_contiguous_ ? rows_ : k_count, along = k_contiguous_ ? k_count : rows_;
+      const int count = line < lines ? along - first : 0;
+      const float* from = source_ + line * ld_ + first;
+      if (vector_ && count >= 4) {
+        held_[i] = load_vector<4>(from);
+      } else {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) held_[i][j] = j < count ? from[j] : 0.0f;
+      }
+    }
+    source_ += k_contiguous_ ? kBK : kBK * ld_;
+  }
+
+  __device__ __forceinline__ void store(float (&to)[kBK][kRows + 4]) const {
+#pragma unroll
+    for (int i = 0; i < kLoads; ++i) {
+      const int line = line_of(i), first = first_of(i);
+      if (k_contiguous_) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) to[first + j][line] = held_[i][j];
+      } else {
+        store_vector(&to[line][first], held_[i]);
+      }
+    }
+  }
+
+ private:
+  __device__ __forceinline__ int line_of(int i) const {
+    const int index = static_cast<int>(threadIdx.x) + i * kThreads;
+    return k_contiguous_ ? index / (kBK / 4) : index / (kRows / 4);
+  }
+  __device__ __forceinline__ int first_of(int i) const {
+    const int index = static_cast<int>(threadIdx.x) + i * kThreads;
+    return (k_contiguous_ ? index % (kBK / 4) : index % (kRows / 4)) * 4;
+  }
+
+  const float* source_;
+  int64_t ld_;
+  int rows_;
+  bool k_contiguous_, vector_;
+  Vector<float, 4> held_[kLoads];
+};
+
+template <int kCount, int kRows>
+__device__ __forceinline__ void read_fragment(const float (&line)[kRows], int lane_group,
+                                              float (&to)[kCount]) {
+  constexpr int kApart = (kRows - 4) * 4 / kCount;
+#pragma unroll
+  for (int i = 0; i < kCount; i += 4) {
+    const auto four = load_vector<4>(&line[i / 4 * kApart + lane_group * 4]);
+#pragma unroll
+    for (int j = 0; j < 4; ++j) to[i + j] = four[j];
+  }
+}
+
+template <class Shape>
+__global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 2 : 8)
+    gemm_simt_kernel(const GemmProblem p) {
+  constexpr int kBM = Shape::kBM, kBN = Shape::kBN, kBK = Shape::kBK;
+  constexpr int kTM = Shape::kTM, kTN = Shape::kTN;
+  constexpr int kWarpsAcross = kBN / kTN / 8;  // a warp is 4 threads down, 8 across
+
+  auto& shared = shared_memory<typename Shape::Shared>();
+  const TilePlace place = tile_place<kBM, kBN>(p);
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int down = warp / kWarpsAcross * 4 + lane / 8;
+  const int across = warp % kWarpsAcross * 8 + lane % 8;
+
+  const auto operand = [&](const void* data, int64_t batch_stride, int64_t ld, int64_t row,
+                           bool k_contiguous) {
+    return static_cast<const float*>(data) + place.batch * batch_stride +
+           (k_contiguous ? row * ld + place.k_begin : place.k_begin * ld + row);
+  };
+  SimtLoader<kBM, kBK, Shape::kThreads> a_loader(
+      operand(p.a, p.a_batch, p.a_ld, place.m, p.a_k_contiguous), p.a_ld, p.m - place.m,
+      p.a_k_contiguous, p.a_vector);
+  SimtLoader<kBN, kBK, Shape::kThreads> b_loader(
+      operand(p.b, p.b_batch, p.b_ld, place.n, p.b_k_contiguous), p.b_ld, p.n - place.n,
+      p.b_k_contiguous, p.b_vector);
+
+  float sums[kTM][kTN] = {};
+  int64_t k_left = place.k_count;
+  if (k_left > 0) {
+    a_loader.fetch(k_left);
+    b_loader.fetch(k_left);
+    a_loader.store(shared.a[0]);
+    b_loader.store(shared.b[0]);
+  }
+  __syncthreads();
+  for (int buffer = 0; k_left > 0; buffer ^= 1) {
+    k_left -= kBK;
+    if (k_left > 0) {
+      a_loader.fetch(k_left);
+      b_loader.fetch(k_left);
+    }
+    float a[2][kTM], b[2][kTN];
+    read_fragment(shared.a[buffer][0], down, a[0]);
+    read_fragment(shared.b[buffer][0], across, b[0]);
+#pragma unroll
+    for (int k = 0; k < kBK; ++k) {
+      if (k + 1 < kBK) {
+        read_fragment(shared.a[buffer][k + 1], down, a[(k + 1) % 2]);
+        read_fragment(shared.b[buffer][k + 1], across, b[(k + 1) % 2]);
+      }
+#pragma unroll
+      for (int i = 0; i < kTM; ++i) {
+#pragma unroll
+        for (int j = 0; j < kTN; ++j) sums[i][j] = fmaf(a[k % 2][i], b[k % 2][j], sums[i][j]);
+      }
+    }
+    if (k_left > 0) {
+      a_loader.store(shared.a[buffer ^ 1]);
+      b_loader.store(shared.b[buffer ^ 1]);
+    }
+    __syncthreads();
+  }
+
+#pragma unroll
+  for (int i = 0; i < kTM; ++i) {
+    const int64_t row = place.m + i / 4 * (kBM * 4 / kTM) + 4 * down + i % 4;
+#pragma unroll
+    for (int j = 0; j < kTN; j += 4) {
+      float v[4];
+#pragma unroll
+      for (int x = 0; x < 4; ++x) v[x] = sums[i][j + x];
+      store_columns<float>(p, place, row, place.n + j / 4 * (kBN * 4 / kTN) + 4 * across, v);
+    }
+  }
+}
+
+constexpr int kSide64 = 16;  // a float64 block: one thread per element of C
+
+struct Float64Shared {
+  double a[kSide64][kSide64 + 1];
+  double b[kSide64][kSide64 + 1];
+};
+
+__global__ void __launch_bounds__(kSide64* kSide64) gemm_float64_kernel(const GemmArgs p) {
+  auto& shared = shared_memory<Float64Shared>();
+  const int x = threadIdx.x % kSide64, y = threadIdx.x / kSide64;
+  const int64_t tiles_n = (p.n + kSide64 - 1) / kSide64, tiles_m = (p.m + kSide64 - 1) / kSide64;
+  const int64_t tile = blockIdx.x % (tiles_m * tiles_n), batch = blockIdx.x / (tiles_m * tiles_n);
+  const int64_t row = tile / tiles_n * kSide64 + y, column = tile % tiles_n * kSide64 + x;
+  const double* a = static_cast<const double*>(p.a) + batch * p.a_batch;
+  const double* b = static_cast<const double*>(p.b) + batch * p.b_batch;
+  double sum = 0;
+  for (int64_t k = 0; k < p.k; k += kSide64) {
+    shared.a[y][x] = row < p.m && k + x < p.k ? a[row * p.a_row + (k + x) * p.a_col] : 0.0;
+    shared.b[y][x] = column < p.n && k + y < p.k ? b[(k + y) * p.b_row + column * p.b_col] : 0.0;
+    __syncthreads();
+#pragma unroll
+    for (int i = 0; i < kSide64; ++i) sum = fma(shared.a[y][i], shared.b[i][x], sum);
+    __syncthreads();
+  }
+  if (row < p.m && column < p.n) {
+    double* c = static_cast<double*>(p.c) + batch * p.c_batch + row * p.c_row + column;
+    if (p.accumulate) {
+      sum += *c;
+    } else if (p.bias) {
+      sum += static_cast<const double*>(p.bias)[column];
+    }
+    *c = p.activation == Activation::relu && sum < 0 ? 0.0 : sum;
+  }
+}
+
+template <class Shape>
+void launch_shape(Stream& stream, const GemmProblem& problem, int64_t blocks) {
+  launch(stream, "gemm_simt", gemm_simt_kernel<Shape>, dim3(static_cast<unsigned>(blocks)),
+         dim3(Shape::kThreads), sizeof(typename Shape::Shared), problem);
+}
+
+}  // namespace
+
+void launch_gemm_simt(Stream& stream, int tile, const GemmProblem& problem, int64_t blocks) {
+  if (tile == 128) {
+    launch_shape<SimtLarge>(stream, problem, blocks);
+  } else if (tile == 64) {
+    launch_shape<SimtMedium>(stream, problem, blocks);
+  } else {
+    launch_shape<SimtSmall>(stream, problem, blocks);
+  }
+}
+
+void launch_gemm_float64(Stream& stream, const GemmArgs& args) {
+  const int64_t blocks = (args.m + kSide64 - 1) / kSide64 * ((args.n + kSide64 - 1) / kSide64) *
+                         args.batch;
+  launch(stream, "gemm_float64", gemm_float64_kernel, dim3(static_cast<unsigned>(blocks)),
+         dim3(kSide64 * kSide64), sizeof(Float64Shared), args);
+}
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -1,0 +1,122 @@
+// What the kernels of the gemm family share: the problem as they receive it, a block's place in
+// it, and the end of a product: bias, ReLU, accumulation and storing.
+//
+// A product is cut into tiles of C, and along K into `slices` of `slice_k`. Blocks are numbered
+// batch, slice, then tile in bands of eight rows of tiles, so that neighbours share operands in
+// L2. With one slice a block finishes its tile; with more it writes float32 partial sums
+// [batch, slice, M, partial_ld], and sum_slices_kernel adds them in the order of the slices.
+#pragma once
+
+#include "core/backend.h"
+#include "device.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+
+struct GemmOutput {
+  void* c;
+  const void* bias;
+  float* partial;  // null with one slice
+  int64_t ld, batch_stride, partial_ld;
+  bool vector;  // c and bias allow 16-byte access
+  bool relu, accumulate;
+};
+
+struct GemmProblem {
+  const void* a;
+  const void* b;
+  int64_t m, n, k, slice_k;
+  int64_t a_ld, b_ld, a_batch, b_batch;  // ld: the stride that is not 1
+  GemmOutput out;
+  int32_t slices, tiles_m, tiles_n;
+  bool a_k_contiguous, b_k_contiguous;  // else M, N are
+  bool a_vector, b_vector;              // 16-byte loads are allowed
+};
+
+struct TilePlace {
+  int64_t batch, m, n;  // m, n: the tile's first row and column
+  int64_t k_begin, k_count;
+  int slice;
+};
+
+constexpr int kBandOfTiles = 8;
+
+template <int kBM, int kBN>
+__device__ __forceinline__ TilePlace tile_place(const GemmProblem& p) {
+  const uint32_t tiles = static_cast<uint32_t>(p.tiles_m) * p.tiles_n;
+  const uint32_t tile = blockIdx.x % tiles, rest = blockIdx.x / tiles;
+  const uint32_t per_band = static_cast<uint32_t>(kBandOfTiles) * p.tiles_n;
+  const uint32_t band = tile / per_band, in_band = tile % per_band;
+  const uint32_t first = band * kBandOfTiles;
+  const uint32_t rows = min(static_cast<uint32_t>(p.tiles_m) - first, uint32_t{kBandOfTiles});
+  TilePlace place;
+  place.batch = rest / p.slices;
+  place.slice = static_cast<int>(rest % p.slices);
+  place.m = static_cast<int64_t>(first + in_band % rows) * kBM;
+  place.n = static_cast<int64_t>(in_band / rows) * kBN;
+  place.k_begin = place.slice * p.slice_k;
+  place.k_count = min(p.slice_k, p.k - place.k_begin);
+  return place;
+}
+
+__device__ __forceinline__ int clamp_count(int64_t left, int most) {
+  return left <= 0 ? 0 : left >= most ? most : static_cast<int>(left);
+}
+
+// Finishes kCount neighbouring columns of one row of C: adds bias, or what C held, applies ReLU.
+// The first column is a multiple of kCount.
+template <class T, int kCount>
+__device__ __forceinline__ void finish_columns(const GemmOutput& out, int64_t batch, int64_t row,
+                                               int64_t column, int64_t columns,
+                                               float (&v)[kCount]) {
+  constexpr int kVector = 16 / sizeof(T) < kCount ? 16 / sizeof(T) : kCount;
+  T* c = static_cast<T*>(out.c) + batch * out.batch_stride + row * out.ld + column;
+  const T* bias = static_cast<const T*>(out.bias) + column;
+  if (out.vector && column + kCount <= columns) {
+#pragma unroll
+    for (int i = 0; i < kCount; i += kVector) {
+      Vector<T, kVector> old{};
+      if (out.accumulate) {
+        old = load_vector<kVector>(c + i);
+      } else if (out.bias) {
+        old = load_vector<kVector>(bias + i);
+      }
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        const float sum = v[i + j] + to_float(old[j]);
+        old[j] = from_float<T>(out.relu && sum < 0 ? 0.0f : sum);
+      }
+      store_vector(c + i, old);
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) {
+      if (column + i >= columns) continue;
+      float sum = v[i];
+      if (out.accumulate) {
+        sum += to_float(c[i]);
+      } else if (out.bias) {
+        sum += to_float(bias[i]);
+      }
+      c[i] = from_float<T>(out.relu && sum < 0 ? 0.0f : sum);
+    }
+  }
+}
+
+// The same, or the slice's partial sums where there are several.
+template <class T, int kCount>
+__device__ __forceinline__ void store_columns(const GemmProblem& p, const TilePlace& place,
+                                              int64_t row, int64_t column, float (&v)[kCount]) {
+  if (row >= p.m || column >= p.n) return;
+  if (!p.out.partial) {
+    finish_columns<T>(p.out, place.batch, row, column, p.n, v);
+    return;
+  }
+  float* to = p.out.partial + column +
+              ((place.batch * p.slices + place.slice) * p.m + row) * p.out.partial_ld;
+#pragma unroll
+  for (int i = 0; i < kCount; i += 4) {
+    store_vector(to + i, Vector<float, 4>{v[i], v[i + 1], v[i + 2], v[i + 3]});
+  }
+}
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -1,0 +1,183 @@
+// Tensor-core instructions of sm_80 and later as device functions. Each has a host body of the
+// same meaning for the emulated device. All are collective: a whole warp calls them together.
+//   ldmatrix  reads 8x8 matrices of 16-bit elements: lane 8i+r gives the address of row r of
+//             matrix i; with g = lane/4, t = lane%4 a lane receives elements (g, 2t) and (g, 2t+1)
+//             of each matrix, or (2t, g) and (2t+1, g) with `trans`.
+//   mma       D += A·B. D[16,8]: d0 (g, 2t), d1 (g, 2t+1), d2 (g+8, 2t), d3 (g+8, 2t+1).
+//             16-bit, A[16,16]: a0 (g, 2t..), a1 (g+8, 2t..), a2 (g, 2t+8..), a3 (g+8, 2t+8..);
+//             B[16,8]: b0 (2t.., g), b1 (2t+8.., g); K = 8 has a0, a1 and b0 alone.
+//             tf32, A[16,8]: a0 (g, t), a1 (g+8, t), a2 (g, t+4), a3 (g+8, t+4); B: (t, g), (t+4, g).
+// Source: PTX ISA, "Warp-level matrix instructions".
+#pragma once
+
+#include "device.h"
+
+#ifdef NODEGRAD_EMULATED
+#include <cstring>
+#endif
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+
+#ifndef NODEGRAD_EMULATED
+
+__device__ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
+__device__ inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
+  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
+               : "r"(address)
+               : "memory");
+}
+
+__device__ inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4],
+                                         const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ inline void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4],
+                                        const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ inline void mma_m16n8k8_bf16(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, "
+      "{%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a0), "r"(a1), "r"(b0));
+}
+
+__device__ inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4],
+                                        const uint32_t (&b)[2]) {
+  asm volatile(
+      "mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
+      "{%8, %9}, {%0, %1, %2, %3};"
+      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+// Rounds to 10 bits of mantissa, to nearest, ties away from zero.
+__device__ inline uint32_t to_tf32(float x) {
+  uint32_t r;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(r) : "f"(x));
+  return r;
+}
+
+// Two floats rounded to bfloat16, `low` in the lower half.
+__device__ inline uint32_t pack_bfloat16(float low, float high) {
+  uint32_t r;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+
+#else
+
+namespace host_body {
+
+inline int lane() { return static_cast<int>(threadIdx.x % 32); }
+
+template <bool kTrans>
+void ldmatrix(uint32_t (&r)[4], const void* row) {
+  struct Row {
+    uint16_t element[8];
+  };
+  Row mine;
+  std::memcpy(&mine, row, sizeof(mine));
+  Row all[32];
+  emulation::warp_gather(&mine, sizeof(mine), all);
+  const int g = lane() / 4, t = lane() % 4;
+  for (int i = 0; i < 4; ++i) {
+    const Row* matrix = all + 8 * i;
+    const uint32_t low = kTrans ? matrix[2 * t].element[g] : matrix[g].element[2 * t];
+    const uint32_t high = kTrans ? matrix[2 * t + 1].element[g] : matrix[g].element[2 * t + 1];
+    r[i] = low | high << 16;
+  }
+}
+
+inline float bfloat16_half(uint32_t packed, int half) {
+  return to_float(BFloat16{static_cast<uint16_t>(packed >> 16 * half)});
+}
+inline float float16_half(uint32_t packed, int half) {
+  return to_float(Float16{static_cast<uint16_t>(packed >> 16 * half)});
+}
+// Tensor cores ignore the low 13 bits of a tf32 operand.
+inline float tf32_value(uint32_t bits) { return __uint_as_float(bits & 0xffffe000u); }
+
+struct Fragments {
+  uint32_t a[4], b[2];
+};
+
+// `value(register, half)` gives one operand; a register holds kPerRegister neighbours along K.
+template <int kPerRegister, int kRegistersOfK, class Value>
+void mma(float (&d)[4], const Fragments& mine, Value value) {
+  Fragments all[32];
+  emulation::warp_gather(&mine, sizeof(mine), all);
+  const int g = lane() / 4, t = lane() % 4;
+  for (int i = 0; i < 4; ++i) {
+    const int row = g, upper = i / 2, column = 2 * t + i % 2;
+    for (int r = 0; r < kRegistersOfK; ++r) {
+      for (int lane_of_k = 0; lane_of_k < 4; ++lane_of_k) {
+        const uint32_t x = all[row * 4 + lane_of_k].a[2 * r + upper];
+        const uint32_t y = all[column * 4 + lane_of_k].b[r];
+        for (int half = 0; half < kPerRegister; ++half) {
+          d[i] = fmaf(value(x, half), value(y, half), d[i]);
+        }
+      }
+    }
+  }
+}
+
+inline Fragments pack(const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  return {{a[0], a[1], a[2], a[3]}, {b[0], b[1]}};
+}
+
+}  // namespace host_body
+
+inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) { host_body::ldmatrix<false>(r, row); }
+inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
+  host_body::ldmatrix<true>(r, row);
+}
+
+inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  host_body::mma<2, 2>(d, host_body::pack(a, b), host_body::bfloat16_half);
+}
+inline void mma_m16n8k16_f16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  host_body::mma<2, 2>(d, host_body::pack(a, b), host_body::float16_half);
+}
+inline void mma_m16n8k8_bf16(float (&d)[4], uint32_t a0, uint32_t a1, uint32_t b0) {
+  host_body::mma<2, 1>(d, {{a0, a1, 0, 0}, {b0, 0}}, host_body::bfloat16_half);
+}
+inline void mma_m16n8k8_tf32(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  host_body::mma<1, 2>(d, host_body::pack(a, b),
+                       [](uint32_t bits, int) { return host_body::tf32_value(bits); });
+}
+
+inline uint32_t to_tf32(float x) {
+  const uint32_t bits = __float_as_uint(x);
+  if ((bits & 0x7f800000u) == 0x7f800000u) return bits;
+  return (bits + 0x1000u) & 0xffffe000u;
+}
+
+inline uint32_t pack_bfloat16(float low, float high) {
+  return from_float<BFloat16>(low).bits |
+         static_cast<uint32_t>(from_float<BFloat16>(high).bits) << 16;
+}
+
+#endif
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE
