@@ -101,7 +101,7 @@ Library* open_library() {
     return library;
   }
   const auto find = [&](auto& function, const char* name) {
-    function = reinterpret_cast<std::remove_reference_t<decltype(function)>>(dlsym(file, name));
+    function = reinterpret_cast<std::remove_reference_t<decltype(function)> >(dlsym(file, name));
     if (!function) library->missing = std::string("the installed library has no ") + name;
   };
   find(library->create, "cublasLtCreate");
@@ -200,8 +200,7 @@ PlanKey key_of(const GemmArgs& g) {
 // A row-major [rows, columns] matrix with one unit stride, as a column-major one of its transpose
 // or, where rows are contiguous, of itself with `transposed` set.
 Layout make_layout(Library& lt, int type, int64_t rows, int64_t columns, int64_t row_stride,
-                   int64_t column_stride, int64_t batch, int64_t batch_stride,
-                   bool* transposed) {
+                   int64_t column_stride, int64_t batch, int64_t batch_stride, bool* transposed) {
   *transposed = column_stride != 1;
   const int64_t inner = *transposed ? rows : columns, outer = *transposed ? columns : rows;
   // A leading dimension over a single line is arbitrary, but cuBLASLt wants it no smaller.
@@ -215,6 +214,12 @@ Layout make_layout(Library& lt, int type, int64_t rows, int64_t columns, int64_t
   expect(lt.layout_set(layout, kBatchStride, &batch_stride, sizeof(batch_stride)),
          "cublasLtMatrixLayoutSetAttribute");
   return layout;
+}
+
+// Broadcast operands, which cuBLASLt does not take.
+bool lines_overlap(int64_t rows, int64_t columns, int64_t row_stride, int64_t column_stride) {
+  return column_stride == 1 ? rows > 1 && row_stride < columns
+                            : columns > 1 && column_stride < rows;
 }
 
 void destroy(Library& lt, Plan& plan) {
@@ -245,12 +250,9 @@ void make_plan(Library& lt, Handle handle, const GemmArgs& g, Plan& plan) {
   Preference preference = nullptr;
   expect(lt.preference_create(&preference), "cublasLtMatmulPreferenceCreate");
   const uint64_t workspace = kWorkspaceBytes;
-  Status status =
-      lt.preference_set(preference, kMaxWorkspaceBytes, &workspace, sizeof(workspace));
-  const std::pair<int, const void*> operands[] = {{kMinAlignmentA, g.b},
-                                                  {kMinAlignmentB, g.a},
-                                                  {kMinAlignmentC, g.c},
-                                                  {kMinAlignmentD, g.c}};
+  Status status = lt.preference_set(preference, kMaxWorkspaceBytes, &workspace, sizeof(workspace));
+  const std::pair<int, const void*> operands[] = {
+      {kMinAlignmentA, g.b}, {kMinAlignmentB, g.a}, {kMinAlignmentC, g.c}, {kMinAlignmentD, g.c}};
   for (const auto& [attribute, pointer] : operands) {
     const uint32_t alignment = alignment_of(pointer);
     if (status == 0) status = lt.preference_set(preference, attribute, &alignment, 4);
@@ -258,8 +260,8 @@ void make_plan(Library& lt, Handle handle, const GemmArgs& g, Plan& plan) {
   HeuristicResult result{};
   int found = 0;
   if (status == 0) {
-    const Status asked = lt.heuristic(handle, plan.desc, plan.b, plan.a, plan.c, plan.c,
-                                      preference, 1, &result, &found);
+    const Status asked = lt.heuristic(handle, plan.desc, plan.b, plan.a, plan.c, plan.c, preference,
+                                      1, &result, &found);
     plan.found = asked == 0 && found > 0 && result.state == 0;
   }
   lt.preference_destroy(preference);
@@ -277,7 +279,10 @@ const char* cublaslt_missing() {
 bool cublaslt_gemm(Stream& stream, const GemmArgs& args) {
   static std::mutex mutex;
   static auto* devices = new std::map<int, Device>;
-  if (args.batch > INT32_MAX) return false;
+  if (args.batch > INT32_MAX || lines_overlap(args.m, args.k, args.a_row, args.a_col) ||
+      lines_overlap(args.k, args.n, args.b_row, args.b_col)) {
+    return false;
+  }
 
   Library& lt = library();
   cudaStream_t queue = prepare_launch(stream, "matmul", nullptr, 0);

@@ -4,8 +4,8 @@
 //   bfloat16, float16: gemm_mma.cu; float64: a plain kernel
 // Every choice follows from sizes and the chip alone, and slices are added in their order, so the
 // same product gives the same bits each time.
-#include "cublaslt.h"
 #include "core/error.h"
+#include "cublaslt.h"
 #include "families.h"
 #include "gemm_mma.h"
 #include "gemm_simt.h"
@@ -63,13 +63,11 @@ Plan choose_plan(const TileRate (&tiles)[kTiles], const GemmArgs& args, int proc
   Plan best{};
   double least = 0;
   for (const TileRate& tile : tiles) {
-    const int64_t blocks =
-        ceil_div(args.m, tile.side) * ceil_div(args.n, tile.side) * args.batch;
+    const int64_t blocks = ceil_div(args.m, tile.side) * ceil_div(args.n, tile.side) * args.batch;
     const int64_t most = std::max<int64_t>(1, std::min(processors / blocks, args.k / kLeastSlice));
     for (int64_t wanted : {int64_t{1}, most}) {
-      const int64_t slice_k =
-          std::max(kSliceMultiple, ceil_div(ceil_div(args.k, wanted), kSliceMultiple) *
-                                       kSliceMultiple);
+      const int64_t slice_k = std::max(
+          kSliceMultiple, ceil_div(ceil_div(args.k, wanted), kSliceMultiple) * kSliceMultiple);
       const int64_t slices = std::max<int64_t>(1, ceil_div(args.k, slice_k));
       const double waves = static_cast<double>(ceil_div(blocks * slices, processors));
       double time = waves * tile.side * tile.side * slice_k / tile.rate;
@@ -115,8 +113,8 @@ GemmProblem make_problem(const GemmArgs& args, const Plan& plan) {
   p.out.bias = args.accumulate ? nullptr : args.bias;
   p.out.ld = args.c_row;
   p.out.batch_stride = one_batch ? 0 : args.c_batch;
-  p.out.vector = aligned(args.c, args.c_row, p.out.batch_stride, bytes) &&
-                 aligned(p.out.bias, 0, 0, bytes);
+  p.out.vector =
+      aligned(args.c, args.c_row, p.out.batch_stride, bytes) && aligned(p.out.bias, 0, 0, bytes);
   p.out.relu = !args.accumulate && args.activation == Activation::relu;
   p.out.accumulate = args.accumulate;
   return p;
@@ -127,8 +125,8 @@ void launch_sum(Stream& stream, const GemmArgs& args, const GemmProblem& p) {
   auto kernel = args.dtype == DType::bfloat16  ? sum_slices_kernel<BFloat16>
                 : args.dtype == DType::float16 ? sum_slices_kernel<Float16>
                                                : sum_slices_kernel<float>;
-  launch(stream, "gemm_sum_slices", kernel, dim3(static_cast<unsigned>(blocks)),
-         dim3(kSumThreads), 0, p.out, p.m, p.n, args.batch, p.slices);
+  launch(stream, "gemm_sum_slices", kernel, dim3(static_cast<unsigned>(blocks)), dim3(kSumThreads),
+         0, p.out, p.m, p.n, args.batch, p.slices);
 }
 
 // One launch's worth of a product by our own kernels.
@@ -136,8 +134,8 @@ void gemm_own(Stream& stream, const GemmArgs& args) {
   if (args.dtype == DType::float64) return launch_gemm_float64(stream, args);
   const bool simt = args.dtype == DType::float32 && args.precision == Precision::highest;
   const int processors = multiprocessors(stream);
-  const Plan plan = simt ? choose_plan(kSimtTiles, args, processors)
-                         : choose_plan(kMmaTiles, args, processors);
+  const Plan plan =
+      simt ? choose_plan(kSimtTiles, args, processors) : choose_plan(kMmaTiles, args, processors);
   GemmProblem p = make_problem(args, plan);
   if (plan.slices > 1) {
     p.out.partial_ld = ceil_div(args.n, 8) * 8;
@@ -148,8 +146,8 @@ void gemm_own(Stream& stream, const GemmArgs& args) {
   if (simt) {
     launch_gemm_simt(stream, plan.tile, p, blocks);
   } else {
-    const MmaMode mode = args.dtype == DType::bfloat16          ? MmaMode::bfloat16
-                         : args.dtype == DType::float16         ? MmaMode::float16
+    const MmaMode mode = args.dtype == DType::bfloat16       ? MmaMode::bfloat16
+                         : args.dtype == DType::float16      ? MmaMode::float16
                          : args.precision == Precision::high ? MmaMode::tf32
                                                              : MmaMode::float32_as_bfloat16;
     launch_gemm_mma(stream, mode, plan.tile, p, blocks);
@@ -178,9 +176,10 @@ bool gemm_by_cublaslt(Stream& stream, const GemmArgs& args) {
   }
   if (cublaslt_gemm(stream, args)) return true;
   if (demanded) {
-    fail("matmul: cuBLASLt has no algorithm for this product, got [%lld,%lld] and [%lld,%lld] of %s",
-         static_cast<long long>(args.m), static_cast<long long>(args.k),
-         static_cast<long long>(args.k), static_cast<long long>(args.n), dtype_name(args.dtype));
+    fail(
+        "matmul: cuBLASLt has no algorithm for this product, got [%lld,%lld] and [%lld,%lld] of %s",
+        static_cast<long long>(args.m), static_cast<long long>(args.k),
+        static_cast<long long>(args.k), static_cast<long long>(args.n), dtype_name(args.dtype));
   }
   return false;
 }

@@ -9,9 +9,8 @@
 // float32 has no transposing load, so its tiles permute rows: fragment row s of 32 is row
 // 4·(s%8) + s/8 of the operand, and one 16-byte read gives four fragments; K pairs (2t, 2t+1)
 // stand where the instruction has (t, t+4), in both operands, which leaves the sum as it is.
-#include "gemm_mma.h"
-
 #include "async.h"
+#include "gemm_mma.h"
 #include "launch.h"
 #include "ptx.h"
 
@@ -106,6 +105,7 @@ class TileLoader {
         first_(static_cast<int>(threadIdx.x) % kChunksPerLine * kPerChunk),
         rows_(clamp_count(rows, kRows)),
         vector_(vector),
+        inside_(vector && rows >= kRows),
         pass_stride_(kLinesPerPass * ld),
         tile_stride_(kKContiguous ? Layout::kTileK : Layout::kTileK * ld) {
     // Permuted rows keep the 32 rows of a pass together.
@@ -116,27 +116,27 @@ class TileLoader {
 
   // Loads the next tile, of which `k_left` (or more) values of k exist.
   __device__ __forceinline__ void load(unsigned char* stage, int64_t k_left) {
-    const int k_count = clamp_count(k_left, Layout::kTileK);
-    if (vector_) {
+    if (inside_ && k_left >= Layout::kTileK) {
 #pragma unroll
       for (int i = 0; i < kPasses; ++i) {
-        cp_async_16(stage + position(i), source_ + i * pass_stride_,
-                    valid(i, k_count) * static_cast<int>(sizeof(T)));
+        cp_async_16(stage + position(i), source_ + i * pass_stride_);
       }
     } else {
+      const int k_count = clamp_count(k_left, Layout::kTileK);
 #pragma unroll 1
       for (int i = 0; i < kPasses; ++i) {
-        load_elements(stage + position(i), source_ + i * pass_stride_, valid(i, k_count));
+        load_guarded(stage + position(i), source_ + i * pass_stride_, valid(i, k_count));
       }
     }
     source_ += tile_stride_;
   }
 
  private:
-  // A chunk whose address forbids one 16-byte copy.
-  static __device__ __forceinline__ void load_elements(unsigned char* to, const T* from,
-                                                       int count) {
-    if constexpr (Layout::kWide) {
+  // A chunk of which `count` elements exist, or whose address forbids one 16-byte copy.
+  __device__ __forceinline__ void load_guarded(unsigned char* to, const T* from, int count) const {
+    if (vector_) {
+      cp_async_16(to, from, count * static_cast<int>(sizeof(T)));
+    } else if constexpr (Layout::kWide) {
 #pragma unroll
       for (int j = 0; j < kPerChunk; ++j) cp_async_4(to + 4 * j, from + j, j < count ? 4 : 0);
     } else {
@@ -160,7 +160,7 @@ class TileLoader {
   }
 
   int line_, operand_line_, first_, rows_;
-  bool vector_;
+  bool vector_, inside_;
   int64_t pass_stride_, tile_stride_;
   const T* source_;
 };
@@ -217,8 +217,8 @@ __device__ __forceinline__ void read_b(const unsigned char* stage, int warp_colu
         ldmatrix_x4(r, stage + Layout::row_chunk(column + lane % 8 + lane / 16 * 8,
                                                  2 * step + lane / 8 % 2));
       } else {
-        ldmatrix_x4_trans(r, stage + Layout::k_chunk(16 * step + lane % 16,
-                                                     column / 8 + lane / 16));
+        ldmatrix_x4_trans(r,
+                          stage + Layout::k_chunk(16 * step + lane % 16, column / 8 + lane / 16));
       }
 #pragma unroll
       for (int j = 0; j < 4; ++j) b[i + j / 2][j % 2] = r[j];
@@ -311,8 +311,7 @@ __global__ void __launch_bounds__(kThreads) gemm_mma_kernel(const GemmProblem p)
       }
       const int next = 1 - step;
       if (step == 0 || tile + 1 < tiles) {
-        const int from = step == 0 ? read_stage
-                                   : (read_stage + 1 == kStages ? 0 : read_stage + 1);
+        const int from = step == 0 ? read_stage : (read_stage + 1 == kStages ? 0 : read_stage + 1);
         read_a<T, kBM, kAK>(shared.stages.a[from], warp_row, next, a[next]);
         read_b<T, kBN, kBK>(shared.stages.b[from], warp_column, next, b[next]);
       }
@@ -329,9 +328,7 @@ __global__ void __launch_bounds__(kThreads) gemm_mma_kernel(const GemmProblem p)
     }
     read_stage = read_stage + 1 == kStages ? 0 : read_stage + 1;
   }
-  cp_async_wait<0>();
-  __syncthreads();
-
+  // The last barrier followed the last read of a stage, and no copy is in flight.
   constexpr int kPerStore = 16 / sizeof(T), kStoresPerRow = kBN / 2 / kPerStore;
   auto& staged = shared.sums[warp];
 #pragma unroll

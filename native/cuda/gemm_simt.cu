@@ -8,7 +8,6 @@
 // apart). Cost: 2·M·N·K operations, bound by the FP32 units once a tile does kTM·kTN/(kTM+kTN) = 4
 // multiply-adds per shared float; floor 2MNK / 67e12 s on H100. Sums run in the order of k.
 #include "gemm_simt.h"
-
 #include "launch.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
@@ -231,8 +230,8 @@ void launch_gemm_simt(Stream& stream, int tile, const GemmProblem& problem, int6
 }
 
 void launch_gemm_float64(Stream& stream, const GemmArgs& args) {
-  const int64_t blocks = (args.m + kSide64 - 1) / kSide64 * ((args.n + kSide64 - 1) / kSide64) *
-                         args.batch;
+  const int64_t blocks =
+      (args.m + kSide64 - 1) / kSide64 * ((args.n + kSide64 - 1) / kSide64) * args.batch;
   launch(stream, "gemm_float64", gemm_float64_kernel, dim3(static_cast<unsigned>(blocks)),
          dim3(kSide64 * kSide64), sizeof(Float64Shared), args);
 }

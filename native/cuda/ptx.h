@@ -6,7 +6,8 @@
 //   mma       D += A·B. D[16,8]: d0 (g, 2t), d1 (g, 2t+1), d2 (g+8, 2t), d3 (g+8, 2t+1).
 //             16-bit, A[16,16]: a0 (g, 2t..), a1 (g+8, 2t..), a2 (g, 2t+8..), a3 (g+8, 2t+8..);
 //             B[16,8]: b0 (2t.., g), b1 (2t+8.., g); K = 8 has a0, a1 and b0 alone.
-//             tf32, A[16,8]: a0 (g, t), a1 (g+8, t), a2 (g, t+4), a3 (g+8, t+4); B: (t, g), (t+4, g).
+//             tf32, A[16,8]: a0 (g, t), a1 (g+8, t), a2 (g, t+4), a3 (g+8, t+4); B: (t, g), (t+4,
+//             g).
 // Source: PTX ISA, "Warp-level matrix instructions".
 #pragma once
 
@@ -174,8 +175,8 @@ inline uint32_t to_tf32(float x) {
 }
 
 inline uint32_t pack_bfloat16(float low, float high) {
-  return from_float<BFloat16>(low).bits |
-         static_cast<uint32_t>(from_float<BFloat16>(high).bits) << 16;
+  return from_float<BFloat16>(low).bits | static_cast<uint32_t>(from_float<BFloat16>(high).bits)
+                                              << 16;
 }
 
 #endif
