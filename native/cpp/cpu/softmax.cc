@@ -1,0 +1,284 @@
+// Softmax, log-softmax and cross-entropy over the rows of [N,C], and their gradients.
+//
+//   y = exp(x - max) / Σ exp(x - max)            dx = y·(dy - Σ dy·y)
+//   y = x - max - log Σ exp(x - max)             dx = dy - exp(y)·Σ dy
+//   loss = lse - x[target], lse = max + log Σ    dx = (exp(x - lse) - [c = target])·dloss
+// Backward keeps y, or lse (one number a row); a target outside [0,C) gives a row of NaN.
+// Arithmetic in float32 or float64; sums over blocks of 512 join in double.
+// Cost: x read twice and y written and read once from the cache; bound by exp for rows that fit.
+#include "core/backend.h"
+#include "cpu/accumulate.h"
+#include "cpu/iterate.h"
+#include "cpu/math.h"
+
+namespace nodegrad::cpu::NODEGRAD_ISA {
+namespace {
+
+constexpr int64_t kElementsPerChunk = 16384;
+
+// A matrix whose rows are read block by block, and one that is written so.
+struct Matrix {
+  void* data;
+  LoadRow load;
+  StoreRow store;  // null where elements are stored as they compute
+  int64_t bytes;
+};
+
+Matrix matrix_of(const View& v) {
+  return {v.data, row_loader(v.dtype), row_storer(v.dtype), static_cast<int64_t>(item_size(v.dtype))};
+}
+
+template <class T>
+const T* read(const Matrix& m, int64_t at, int64_t n, T* buffer) {
+  const void* from = advance_by(static_cast<const void*>(m.data), at * m.bytes);
+  if (!m.store) return static_cast<const T*>(from);
+  m.load(from, 1, buffer, n);
+  return buffer;
+}
+
+// Where n elements from `at` may be computed; `write` then puts them in their place.
+template <class T>
+T* target_of(const Matrix& m, int64_t at, T* buffer) {
+  return m.store ? buffer : static_cast<T*>(m.data) + at;
+}
+
+template <class T>
+void write(const Matrix& m, int64_t at, int64_t n, const T* values) {
+  if (m.store) m.store(values, advance_by(m.data, at * m.bytes), n);
+}
+
+template <class T>
+T sum(const T* x, int64_t n) {
+  return Accumulate<SumOf<T>, T>::reduce(x, n);
+}
+
+template <class T>
+void exp_of_difference(const T* x, T shift, T scale, T* y, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) y[i] = m_exp(x[i] - shift) * scale;
+}
+
+template <class T>
+struct RowSummary {
+  T max;
+  double sum;  // of exp(x - max)
+};
+
+// Leaves exp(x - max) in y where y is given and stored as it computes.
+template <class T>
+RowSummary<T> summarize(const Matrix& x, const Matrix* y, int64_t begin, int64_t c) {
+  alignas(64) T values[kBlock], exps[kBlock];
+  RowSummary<T> row = {Extremes<T>::lowest, 0.0};
+  for (int64_t i = 0; i < c; i += kBlock) {
+    const int64_t n = min_of(kBlock, c - i);
+    const T block_max = Accumulate<MaximumOf<T>, T>::reduce(read(x, begin + i, n, values), n);
+    row.max = MaximumOf<T>::join(row.max, block_max);
+  }
+  for (int64_t i = 0; i < c; i += kBlock) {
+    const int64_t n = min_of(kBlock, c - i);
+    T* e = y ? target_of(*y, begin + i, exps) : exps;
+    exp_of_difference(read(x, begin + i, n, values), row.max, T(1), e, n);
+    row.sum += static_cast<double>(sum(e, n));
+  }
+  return row;
+}
+
+struct SoftmaxArgs {
+  Matrix x, dy, y;  // backward: x is the forward output, y is dx
+  int64_t rows, columns, rows_per_chunk;
+};
+
+template <class T, bool logarithm>
+void softmax_kernel(const void* raw, int64_t chunk) {
+  const SoftmaxArgs& a = *static_cast<const SoftmaxArgs*>(raw);
+  alignas(64) T values[kBlock], results[kBlock];
+  const int64_t last = min_of(a.rows, (chunk + 1) * a.rows_per_chunk);
+  for (int64_t r = chunk * a.rows_per_chunk; r < last; ++r) {
+    const int64_t begin = r * a.columns;
+    const RowSummary<T> row = summarize<T>(a.x, logarithm ? nullptr : &a.y, begin, a.columns);
+    const T scale = static_cast<T>(1.0 / row.sum);
+    const T log_sum = static_cast<T>(__builtin_log(row.sum));
+    for (int64_t i = 0; i < a.columns; i += kBlock) {
+      const int64_t n = min_of(kBlock, a.columns - i);
+      T* y = target_of(a.y, begin + i, results);
+      if (logarithm) {
+        const T* x = read(a.x, begin + i, n, values);
+#pragma GCC ivdep
+        for (int64_t j = 0; j < n; ++j) y[j] = (x[j] - row.max) - log_sum;
+      } else if (a.y.store) {
+        exp_of_difference(read(a.x, begin + i, n, values), row.max, scale, y, n);
+      } else {
+        for (int64_t j = 0; j < n; ++j) y[j] *= scale;
+      }
+      write(a.y, begin + i, n, y);
+    }
+  }
+}
+
+template <class T, bool logarithm>
+void softmax_backward_kernel(const void* raw, int64_t chunk) {
+  const SoftmaxArgs& a = *static_cast<const SoftmaxArgs*>(raw);
+  alignas(64) T values[kBlock], upstream[kBlock], results[kBlock];
+  const int64_t last = min_of(a.rows, (chunk + 1) * a.rows_per_chunk);
+  for (int64_t r = chunk * a.rows_per_chunk; r < last; ++r) {
+    const int64_t begin = r * a.columns;
+    double total = 0.0;
+    for (int64_t i = 0; i < a.columns; i += kBlock) {
+      const int64_t n = min_of(kBlock, a.columns - i);
+      const T* dy = read(a.dy, begin + i, n, upstream);
+      if (!logarithm) {
+        const T* y = read(a.x, begin + i, n, values);
+        for (int64_t j = 0; j < n; ++j) results[j] = dy[j] * y[j];
+        dy = results;
+      }
+      total += static_cast<double>(sum(dy, n));
+    }
+    const T s = static_cast<T>(total);
+    for (int64_t i = 0; i < a.columns; i += kBlock) {
+      const int64_t n = min_of(kBlock, a.columns - i);
+      const T* y = read(a.x, begin + i, n, values);
+      const T* dy = read(a.dy, begin + i, n, upstream);
+      T* dx = target_of(a.y, begin + i, results);
+#pragma GCC ivdep
+      for (int64_t j = 0; j < n; ++j) {
+        dx[j] = logarithm ? dy[j] - m_exp(y[j]) * s : y[j] * (dy[j] - s);
+      }
+      write(a.y, begin + i, n, dx);
+    }
+  }
+}
+
+void launch_rows(Stream& stream, const char* name, Kernel float_kernel, Kernel double_kernel,
+                 const View& x, const View* dy, const View& y) {
+  SoftmaxArgs a;
+  a.x = matrix_of(x);
+  a.dy = matrix_of(dy ? *dy : x);
+  a.y = matrix_of(y);
+  a.rows = x.shape[0];
+  a.columns = x.shape[1];
+  if (a.rows == 0 || a.columns == 0) return;
+  a.rows_per_chunk = max_of(1, kElementsPerChunk / a.columns);
+  launch(stream, name, x.dtype == DType::float64 ? double_kernel : float_kernel, &a, sizeof a,
+         chunk_count(a.rows, a.rows_per_chunk));
+}
+
+void softmax(Stream& stream, const View& x, const View& y, bool logarithm) {
+  if (logarithm) {
+    launch_rows(stream, "log_softmax", softmax_kernel<float, true>, softmax_kernel<double, true>, x,
+                nullptr, y);
+  } else {
+    launch_rows(stream, "softmax", softmax_kernel<float, false>, softmax_kernel<double, false>, x,
+                nullptr, y);
+  }
+}
+
+void softmax_backward(Stream& stream, const View& y, const View& dy, const View& dx,
+                      bool logarithm) {
+  if (logarithm) {
+    launch_rows(stream, "log_softmax_backward", softmax_backward_kernel<float, true>,
+                softmax_backward_kernel<double, true>, y, &dy, dx);
+  } else {
+    launch_rows(stream, "softmax_backward", softmax_backward_kernel<float, false>,
+                softmax_backward_kernel<double, false>, y, &dy, dx);
+  }
+}
+
+struct CrossEntropyArgs {
+  Matrix x, loss, dx;  // loss: [N]; backward: dloss, with any stride
+  const int64_t* target;
+  void* lse;  // [N], of the type of arithmetic
+  int64_t rows, columns, rows_per_chunk;
+  int64_t ignore_index, target_stride, loss_stride, lse_stride;
+};
+
+template <class T>
+void cross_entropy_kernel(const void* raw, int64_t chunk) {
+  const CrossEntropyArgs& a = *static_cast<const CrossEntropyArgs*>(raw);
+  const int64_t last = min_of(a.rows, (chunk + 1) * a.rows_per_chunk);
+  for (int64_t r = chunk * a.rows_per_chunk; r < last; ++r) {
+    const int64_t begin = r * a.columns, target = a.target[r * a.target_stride];
+    const RowSummary<T> row = summarize<T>(a.x, nullptr, begin, a.columns);
+    const double lse = static_cast<double>(row.max) + __builtin_log(row.sum);
+    T loss = T(kNaN);
+    if (target == a.ignore_index) {
+      loss = T(0);
+    } else if (target >= 0 && target < a.columns) {
+      T value;
+      loss = static_cast<T>(lse - static_cast<double>(*read(a.x, begin + target, 1, &value)));
+    }
+    static_cast<T*>(a.lse)[r * a.lse_stride] = static_cast<T>(lse);
+    *target_of(a.loss, r * a.loss_stride, &loss) = loss;
+    write(a.loss, r * a.loss_stride, 1, &loss);
+  }
+}
+
+template <class T>
+void cross_entropy_backward_kernel(const void* raw, int64_t chunk) {
+  const CrossEntropyArgs& a = *static_cast<const CrossEntropyArgs*>(raw);
+  alignas(64) T values[kBlock], results[kBlock];
+  const int64_t last = min_of(a.rows, (chunk + 1) * a.rows_per_chunk);
+  for (int64_t r = chunk * a.rows_per_chunk; r < last; ++r) {
+    const int64_t begin = r * a.columns, target = a.target[r * a.target_stride];
+    const T lse = static_cast<const T*>(a.lse)[r * a.lse_stride];
+    T value;
+    const T dloss = *read(a.loss, r * a.loss_stride, 1, &value);
+    const bool ignored = target == a.ignore_index;
+    const bool valid = !ignored && target >= 0 && target < a.columns;
+    for (int64_t i = 0; i < a.columns; i += kBlock) {
+      const int64_t n = min_of(kBlock, a.columns - i);
+      T* dx = target_of(a.dx, begin + i, results);
+      if (valid) {
+        const T* x = read(a.x, begin + i, n, values);
+        const bool here = target >= i && target < i + n;
+        const T at_target = here ? (m_exp(x[target - i] - lse) - T(1)) * dloss : T(0);
+        exp_of_difference(x, lse, dloss, dx, n);
+        if (here) dx[target - i] = at_target;
+      } else {
+        for (int64_t j = 0; j < n; ++j) dx[j] = ignored ? T(0) : T(kNaN);
+      }
+      write(a.dx, begin + i, n, dx);
+    }
+  }
+}
+
+void launch_cross_entropy(Stream& stream, const char* name, Kernel float_kernel,
+                          Kernel double_kernel, const View& x, const View& target,
+                          int64_t ignore_index, const View& loss, const View& lse, const View& dx) {
+  CrossEntropyArgs a;
+  a.x = matrix_of(x);
+  a.loss = matrix_of(loss);
+  a.dx = matrix_of(dx);
+  a.target = static_cast<const int64_t*>(target.data);
+  a.lse = lse.data;
+  a.rows = x.shape[0];
+  a.columns = x.shape[1];
+  if (a.rows == 0) return;
+  a.rows_per_chunk = max_of(1, kElementsPerChunk / max_of(1, a.columns));
+  a.ignore_index = ignore_index;
+  a.target_stride = target.strides[0];
+  a.loss_stride = loss.strides[0];
+  a.lse_stride = lse.strides[0];
+  launch(stream, name, x.dtype == DType::float64 ? double_kernel : float_kernel, &a, sizeof a,
+         chunk_count(a.rows, a.rows_per_chunk));
+}
+
+void cross_entropy(Stream& stream, const View& x, const View& target, int64_t ignore_index,
+                   const View& loss, const View& lse) {
+  launch_cross_entropy(stream, "cross_entropy", cross_entropy_kernel<float>,
+                       cross_entropy_kernel<double>, x, target, ignore_index, loss, lse, x);
+}
+
+void cross_entropy_backward(Stream& stream, const View& x, const View& target, int64_t ignore_index,
+                            const View& lse, const View& dloss, const View& dx) {
+  launch_cross_entropy(stream, "cross_entropy_backward", cross_entropy_backward_kernel<float>,
+                       cross_entropy_backward_kernel<double>, x, target, ignore_index, dloss, lse,
+                       dx);
+}
+
+}  // namespace
+
+extern const SoftmaxFamily softmax_family;
+const SoftmaxFamily softmax_family = {softmax, softmax_backward, cross_entropy,
+                                      cross_entropy_backward};
+
+}  // namespace nodegrad::cpu::NODEGRAD_ISA
