@@ -1,0 +1,291 @@
+// Softmax, log-softmax and cross-entropy over rows of logits x [N,C], contiguous.
+//   softmax: y = exp(x - max) / Σ exp(x - max);  log: y = (x - max) - ln Σ exp(x - max)
+//   backward: dx = y·(dy - Σ dy·y), or dy - exp(y)·Σ dy
+//   cross-entropy: loss = lse - x[target], lse = ln Σ exp(x), kept for
+//   backward: dx = (exp(x - lse) - [c = target]) · dloss, one pass
+// A group of lanes, at most a warp, walks a row of up to 1024; a block a longer one. Maximum and
+// sum are found in one pass (Milakov and Gimelshein, "Online normalizer calculation for softmax",
+// 2018); the second pass over x finds it in cache. float32 inside, double for float64.
+// Cost: softmax 2N·C·size bytes, its backward 3, cross-entropy 1 and its backward 2:
+// bandwidth-bound, floor bytes / bandwidth.
+#include <cmath>
+
+#include "core/error.h"
+#include "device_math.h"
+#include "families.h"
+#include "launch.h"
+#include "reduction.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+namespace {
+
+constexpr int64_t kLongRow = 1024;
+
+// Which row a thread works on, and as which of the row's lanes.
+struct RowPlace {
+  int64_t row;
+  int lane;
+};
+
+__device__ __forceinline__ RowPlace row_place(int lanes) {
+  const int thread = static_cast<int>(threadIdx.x);
+  return {static_cast<int64_t>(blockIdx.x) * (kReduceBlock / lanes) + thread / lanes,
+          thread % lanes};
+}
+
+// Σ exp(x - max) so far; max is -inf and sum 0 before the first element.
+template <class A>
+struct Normalizer {
+  A max, sum;
+
+  // What to subtract: a row of nothing but -inf keeps its sum 0, not NaN.
+  static __device__ __forceinline__ A base_of(A max) { return max == A(-INFINITY) ? A(0) : max; }
+
+  template <int V>
+  __device__ __forceinline__ void add(const A (&x)[V]) {
+    A top = max;
+#pragma unroll
+    for (int j = 0; j < V; ++j) top = x[j] > top ? x[j] : top;
+    const A base = base_of(top);
+    A total = sum * m_exp(max - base);
+#pragma unroll
+    for (int j = 0; j < V; ++j) total += m_exp(x[j] - base);
+    max = top;
+    sum = total;
+  }
+
+  __device__ __forceinline__ void merge(const Normalizer& other) {
+    const A top = other.max > max ? other.max : max;
+    const A base = base_of(top);
+    sum = sum * m_exp(max - base) + other.sum * m_exp(other.max - base);
+    max = top;
+  }
+};
+
+template <class T>
+__device__ __forceinline__ Normalizer<Arith<T>> normalize_row(const T* x, int64_t classes,
+                                                              bool valid, int lane, int lanes) {
+  using A = Arith<T>;
+  using S = Normalizer<A>;
+  S state{A(-INFINITY), A(0)};
+  if (valid) {
+    visit_row<kPerVector<T>>(classes, aligned_head(x), lane, lanes, [&](auto width, int64_t i) {
+      constexpr int V = decltype(width)::value;
+      A value[V];
+      load_arith<V>(x + i, value);
+      state.template add<V>(value);
+    });
+  }
+  return reduce_group(state, lanes, shared_memory<GroupSlots<S>>(),
+                      [](S& into, const S& from) { into.merge(from); });
+}
+
+template <class T>
+__global__ void __launch_bounds__(kReduceBlock)
+    softmax_kernel(const T* x, T* y, int64_t rows, int64_t classes, const int lanes,
+                   const bool logarithm) {
+  using A = Arith<T>;
+  const RowPlace place = row_place(lanes);
+  const bool valid = place.row < rows;
+  const T* const from = x + (valid ? place.row * classes : 0);
+  T* const to = y + (valid ? place.row * classes : 0);
+  const Normalizer<A> state = normalize_row(from, classes, valid, place.lane, lanes);
+  if (!valid) return;
+  const A max = state.max, sum = state.sum, log_sum = m_log(state.sum);
+  visit_row<kPerVector<T>>(
+      classes, aligned_head(from, to, classes), place.lane, lanes, [&](auto width, int64_t i) {
+        constexpr int V = decltype(width)::value;
+        A value[V];
+        load_arith<V>(from + i, value);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+          value[j] = logarithm ? (value[j] - max) - log_sum : m_exp(value[j] - max) / sum;
+        }
+        store_arith<V>(to + i, value);
+      });
+}
+
+template <class T>
+__global__ void __launch_bounds__(kReduceBlock)
+    softmax_backward_kernel(const T* y, const T* dy, T* dx, int64_t rows, int64_t classes,
+                            const int lanes, const bool logarithm) {
+  using A = Arith<T>;
+  constexpr int kWidth = kPerVector<T>;
+  const RowPlace place = row_place(lanes);
+  const bool valid = place.row < rows;
+  const int64_t start = valid ? place.row * classes : 0;
+  const int64_t head = aligned_head(y + start, dy + start, classes);
+  A total = A(0);
+  if (valid) {
+    visit_row<kWidth>(classes, head, place.lane, lanes, [&](auto width, int64_t i) {
+      constexpr int V = decltype(width)::value;
+      A g[V], p[V];
+      load_arith<V>(dy + start + i, g);
+      if (!logarithm) load_arith<V>(y + start + i, p);
+#pragma unroll
+      for (int j = 0; j < V; ++j) total += logarithm ? g[j] : g[j] * p[j];
+    });
+  }
+  total = reduce_group(total, lanes, shared_memory<GroupSlots<A>>(),
+                       [](A& into, const A& from) { into += from; });
+  if (!valid) return;
+  const bool together = head == aligned_head(dx + start);
+  visit_row<kWidth>(classes, together ? head : classes, place.lane, lanes,
+                    [&](auto width, int64_t i) {
+                      constexpr int V = decltype(width)::value;
+                      A g[V], p[V];
+                      load_arith<V>(dy + start + i, g);
+                      load_arith<V>(y + start + i, p);
+#pragma unroll
+                      for (int j = 0; j < V; ++j) {
+                        g[j] = logarithm ? g[j] - m_exp(p[j]) * total : p[j] * (g[j] - total);
+                      }
+                      store_arith<V>(dx + start + i, g);
+                    });
+}
+
+// The rows' targets and what a target means.
+struct Targets {
+  const int64_t* data;
+  int64_t stride;
+  int64_t ignored;
+};
+
+template <class T>
+__global__ void __launch_bounds__(kReduceBlock)
+    cross_entropy_kernel(const T* x, const Targets targets, T* loss, Arith<T>* lse, int64_t rows,
+                         int64_t classes, const int lanes) {
+  using A = Arith<T>;
+  const RowPlace place = row_place(lanes);
+  const bool valid = place.row < rows;
+  const T* const row = x + (valid ? place.row * classes : 0);
+  const Normalizer<A> state = normalize_row(row, classes, valid, place.lane, lanes);
+  if (!valid || place.lane != 0) return;
+  const A log_sum = m_log(state.sum);
+  const int64_t target = targets.data[place.row * targets.stride];
+  A value = A(NAN);
+  if (target == targets.ignored) {
+    value = A(0);
+  } else if (target >= 0 && target < classes) {
+    value = log_sum + (state.max - to_arith(row[target]));
+  }
+  lse[place.row] = state.max + log_sum;
+  loss[place.row] = from_arith<T>(value);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kReduceBlock)
+    cross_entropy_backward_kernel(const T* x, const Targets targets, const Arith<T>* lse,
+                                  int64_t lse_stride, const T* dloss, int64_t dloss_stride, T* dx,
+                                  int64_t rows, int64_t classes, const int lanes) {
+  using A = Arith<T>;
+  const RowPlace place = row_place(lanes);
+  if (place.row >= rows) return;
+  const T* const from = x + place.row * classes;
+  T* const to = dx + place.row * classes;
+  const int64_t target = targets.data[place.row * targets.stride];
+  const bool ignored = target == targets.ignored;
+  const A normalizer = lse[place.row * lse_stride];
+  A scale = to_arith(dloss[place.row * dloss_stride]);
+  if (!ignored && (target < 0 || target >= classes)) scale = A(NAN);
+  visit_row<kPerVector<T>>(
+      classes, aligned_head(from, to, classes), place.lane, lanes, [&](auto width, int64_t i) {
+        constexpr int V = decltype(width)::value;
+        A value[V];
+        load_arith<V>(from + i, value);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+          const A slope = m_exp(value[j] - normalizer) - (i + j == target ? A(1) : A(0));
+          value[j] = ignored ? A(0) : slope * scale;
+        }
+        store_arith<V>(to + i, value);
+      });
+}
+
+// The sizes that every launch of this family shares.
+struct Rows {
+  int64_t rows, classes;
+  int lanes;
+  dim3 grid;
+};
+
+Rows rows_of(const char* name, const View& x, size_t item) {
+  Rows r;
+  r.rows = x.shape[0];
+  r.classes = x.shape[1];
+  const int64_t vectors = (r.classes + 16 / static_cast<int64_t>(item) - 1) /
+                          (16 / static_cast<int64_t>(item));
+  r.lanes = r.classes > kLongRow ? kReduceBlock : group_lanes(vectors);
+  const int64_t per_block = kReduceBlock / r.lanes;
+  const int64_t blocks = (r.rows + per_block - 1) / per_block;
+  if (blocks > INT32_MAX) fail("%s: too many rows, got %lld", name, static_cast<long long>(r.rows));
+  r.grid = dim3(static_cast<unsigned>(blocks));
+  return r;
+}
+
+// Calls f with the storage type and the rows' sizes; nothing where there are no elements.
+template <class F>
+void for_rows(const char* name, const View& x, const F& f) {
+  const Rows r = rows_of(name, x, item_size(x.dtype));
+  if (r.rows == 0) return;
+  const bool served = with_float_type(x.dtype, [&](auto zero) { f(zero, r); });
+  if (!served) fail("%s: takes floating dtypes, got %s", name, dtype_name(x.dtype));
+}
+
+constexpr dim3 block_shape() { return dim3(kReduceBlock); }
+
+void softmax(Stream& stream, const View& x, const View& y, bool logarithm) {
+  const char* const name = logarithm ? "logSoftmax" : "softmax";
+  for_rows(name, x, [&](auto zero, const Rows& r) {
+    using T = decltype(zero);
+    launch(stream, name, softmax_kernel<T>, r.grid, block_shape(),
+           sizeof(GroupSlots<Normalizer<Arith<T>>>), static_cast<const T*>(x.data),
+           static_cast<T*>(y.data), r.rows, r.classes, r.lanes, logarithm);
+  });
+}
+
+void softmax_backward(Stream& stream, const View& y, const View& dy, const View& dx,
+                      bool logarithm) {
+  const char* const name = logarithm ? "logSoftmax" : "softmax";
+  for_rows(name, y, [&](auto zero, const Rows& r) {
+    using T = decltype(zero);
+    launch(stream, name, softmax_backward_kernel<T>, r.grid, block_shape(),
+           sizeof(GroupSlots<Arith<T>>), static_cast<const T*>(y.data),
+           static_cast<const T*>(dy.data), static_cast<T*>(dx.data), r.rows, r.classes, r.lanes,
+           logarithm);
+  });
+}
+
+void cross_entropy(Stream& stream, const View& x, const View& target, int64_t ignore_index,
+                   const View& loss, const View& lse) {
+  for_rows("crossEntropy", x, [&](auto zero, const Rows& r) {
+    using T = decltype(zero);
+    const Targets targets{static_cast<const int64_t*>(target.data), target.strides[0],
+                          ignore_index};
+    launch(stream, "crossEntropy", cross_entropy_kernel<T>, r.grid, block_shape(),
+           sizeof(GroupSlots<Normalizer<Arith<T>>>), static_cast<const T*>(x.data), targets,
+           static_cast<T*>(loss.data), static_cast<Arith<T>*>(lse.data), r.rows, r.classes,
+           r.lanes);
+  });
+}
+
+void cross_entropy_backward(Stream& stream, const View& x, const View& target,
+                            int64_t ignore_index, const View& lse, const View& dloss,
+                            const View& dx) {
+  for_rows("crossEntropy", x, [&](auto zero, const Rows& r) {
+    using T = decltype(zero);
+    const Targets targets{static_cast<const int64_t*>(target.data), target.strides[0],
+                          ignore_index};
+    launch(stream, "crossEntropy", cross_entropy_backward_kernel<T>, r.grid, block_shape(), 0,
+           static_cast<const T*>(x.data), targets, static_cast<const Arith<T>*>(lse.data),
+           lse.strides[0], static_cast<const T*>(dloss.data), dloss.strides[0],
+           static_cast<T*>(dx.data), r.rows, r.classes, r.lanes);
+  });
+}
+
+}  // namespace
+
+const SoftmaxFamily softmax_family = {softmax, softmax_backward, cross_entropy,
+                                      cross_entropy_backward};
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE
