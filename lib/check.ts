@@ -1,0 +1,99 @@
+/** Argument checks: one sentence per mistake, `op: rule, got values`. */
+import { Tensor } from './tensor.js';
+
+/** A value as errors print it. */
+export function describe(value: unknown): string {
+  if (value instanceof Tensor) return `a tensor ${value.dtype}[${value.shape.join(',')}]`;
+  if (typeof value === 'string') return JSON.stringify(value.slice(0, 60));
+  if (typeof value === 'function') return 'a function';
+  if (Array.isArray(value)) return `[${value.slice(0, 8).map(describe).join(',')}]`;
+  if (value !== null && typeof value === 'object') {
+    return `an object of ${Object.getPrototypeOf(value)?.constructor?.name ?? 'no class'}`;
+  }
+  return String(value);
+}
+
+export function expectTensor(op: string, value: unknown, name = 'its argument'): Tensor {
+  if (value instanceof Tensor) return value;
+  throw new TypeError(`${op}: ${name} must be a tensor, got ${describe(value)}`);
+}
+
+export function expectNumber(op: string, name: string, value: unknown): number {
+  if (typeof value === 'number') return value;
+  throw new TypeError(`${op}: ${name} must be a number, got ${describe(value)}`);
+}
+
+export function expectBoolean(op: string, name: string, value: unknown): boolean {
+  if (typeof value === 'boolean') return value;
+  throw new TypeError(`${op}: ${name} must be true or false, got ${describe(value)}`);
+}
+
+export function expectInteger(
+  op: string,
+  name: string,
+  value: unknown,
+  least = Number.MIN_SAFE_INTEGER,
+  most = Number.MAX_SAFE_INTEGER,
+): number {
+  if (typeof value === 'number' && Number.isInteger(value) && value >= least && value <= most) {
+    return value;
+  }
+  const range =
+    least === Number.MIN_SAFE_INTEGER
+      ? 'an integer'
+      : most === Number.MAX_SAFE_INTEGER
+        ? `an integer of ${least} or more`
+        : `an integer in [${least},${most}]`;
+  throw new RangeError(`${op}: ${name} must be ${range}, got ${describe(value)}`);
+}
+
+/** A number in [least, most]; `open` leaves the upper end out. */
+export function expectRange(
+  op: string,
+  name: string,
+  value: unknown,
+  least: number,
+  most = Number.POSITIVE_INFINITY,
+  open = false,
+): number {
+  const fits = typeof value === 'number' && value >= least && (open ? value < most : value <= most);
+  if (fits) return value;
+  throw new RangeError(
+    `${op}: ${name} must be in [${least},${most}${open ? ')' : ']'}, got ${describe(value)}`,
+  );
+}
+
+export function expectShape(op: string, value: unknown): readonly number[] {
+  if (Array.isArray(value) && value.length <= 8 && value.every((n) => Number.isInteger(n))) {
+    return value;
+  }
+  throw new RangeError(
+    `${op}: a shape must be an array of at most 8 integers, got ${describe(value)}`,
+  );
+}
+
+/** Axes as a bit mask; `undefined` stands for all of them. */
+export function axesMask(op: string, axes: unknown, rank: number): number {
+  if (axes === undefined || axes === null) return 2 ** rank - 1;
+  let mask = 0;
+  for (const axis of Array.isArray(axes) ? axes : [axes]) {
+    if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {
+      throw new RangeError(`${op}: axes must be in [${-rank},${rank}), got ${describe(axes)}`);
+    }
+    const bit = 2 ** (axis < 0 ? axis + rank : axis);
+    if (mask & bit) throw new RangeError(`${op}: axes must differ, got ${describe(axes)}`);
+    mask |= bit;
+  }
+  return mask;
+}
+
+/** One of a list of words. */
+export function expectOneOf<T extends string>(
+  op: string,
+  name: string,
+  value: unknown,
+  words: readonly T[],
+): T {
+  if (words.includes(value as T)) return value as T;
+  throw new TypeError(`${op}: ${name} must be one of ${words.join(', ')}, got ${describe(value)}`);
+}

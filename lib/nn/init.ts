@@ -1,0 +1,121 @@
+/**
+ * Initialisers, by PyTorch's definitions. They draw on the CPU and copy, so that a seed makes the
+ * same network on every device.
+ * Sources: Glorot and Bengio 2010 (Xavier); He, Zhang, Ren and Sun 2015 (Kaiming).
+ */
+import { expectNumber, expectRange } from '../check.js';
+import { noGrad } from '../context.js';
+import { cpu } from '../device.js';
+import { copyInto, to } from '../ops/copy.js';
+import { full } from '../ops/fill.js';
+import * as random from '../ops/random.js';
+import { scope } from '../scope.js';
+import type { Tensor } from '../tensor.js';
+
+function fillWith(target: Tensor, make: (options: random.RandomOptions) => Tensor): Tensor {
+  noGrad(() =>
+    scope(() => {
+      copyInto(target, to(make({ device: cpu, dtype: 'float32' }), target.device));
+    }),
+  );
+  return target;
+}
+
+/** Fills with uniform numbers in [low, high). */
+export function uniform(target: Tensor, low = 0, high = 1, generator?: random.Generator): Tensor {
+  return fillWith(target, (options) =>
+    random.uniform(target.shape, low, high, { ...options, ...(generator && { generator }) }),
+  );
+}
+
+/** Fills with normal numbers. */
+export function normal(target: Tensor, mean = 0, std = 1, generator?: random.Generator): Tensor {
+  return fillWith(target, (options) =>
+    random.normal(target.shape, mean, std, { ...options, ...(generator && { generator }) }),
+  );
+}
+
+/** Fills with one number. */
+export function constant(target: Tensor, value: number): Tensor {
+  const number = expectNumber('constant', 'the value', value);
+  return fillWith(target, (options) => full(target.shape, number, options));
+}
+
+export function zeros(target: Tensor): Tensor {
+  return constant(target, 0);
+}
+
+export function ones(target: Tensor): Tensor {
+  return constant(target, 1);
+}
+
+/** Inputs and outputs per unit of a weight [out, in, ...receptive field]. */
+export function fans(weight: Tensor): { fanIn: number; fanOut: number } {
+  if (weight.rank < 2) {
+    throw new RangeError(`init: fans need a weight of rank 2 or more, got [${weight.shape}]`);
+  }
+  const [out, input, ...field] = weight.shape as [number, number, ...number[]];
+  const receptive = field.reduce((a, b) => a * b, 1);
+  return { fanIn: input * receptive, fanOut: out * receptive };
+}
+
+export type Nonlinearity = 'linear' | 'sigmoid' | 'tanh' | 'relu' | 'leakyRelu' | 'selu';
+
+/** The factor that keeps the variance through a nonlinearity; `param` is leaky ReLU's slope. */
+export function gain(nonlinearity: Nonlinearity, param = 0.01): number {
+  switch (nonlinearity) {
+    case 'tanh':
+      return 5 / 3;
+    case 'relu':
+      return Math.SQRT2;
+    case 'leakyRelu':
+      return Math.sqrt(2 / (1 + param * param));
+    case 'selu':
+      return 3 / 4;
+    case 'linear':
+    case 'sigmoid':
+      return 1;
+    default:
+      throw new TypeError(`gain: unknown nonlinearity ${String(nonlinearity)}`);
+  }
+}
+
+/** Uniform in ±gain·√(6 / (fanIn + fanOut)). */
+export function xavierUniform(weight: Tensor, scale = 1): Tensor {
+  const { fanIn, fanOut } = fans(weight);
+  const bound = expectRange('xavierUniform', 'gain', scale, 0) * Math.sqrt(6 / (fanIn + fanOut));
+  return uniform(weight, -bound, bound);
+}
+
+/** Normal with standard deviation gain·√(2 / (fanIn + fanOut)). */
+export function xavierNormal(weight: Tensor, scale = 1): Tensor {
+  const { fanIn, fanOut } = fans(weight);
+  return normal(
+    weight,
+    0,
+    expectRange('xavierNormal', 'gain', scale, 0) * Math.sqrt(2 / (fanIn + fanOut)),
+  );
+}
+
+export interface KaimingOptions {
+  mode?: 'fanIn' | 'fanOut';
+  nonlinearity?: Nonlinearity;
+  /** Slope of leaky ReLU. */
+  a?: number;
+}
+
+function kaimingStd(weight: Tensor, options: KaimingOptions): number {
+  const { mode = 'fanIn', nonlinearity = 'leakyRelu', a = 0 } = options;
+  return gain(nonlinearity, a) / Math.sqrt(fans(weight)[mode]);
+}
+
+/** Uniform in ±gain·√(3 / fan). */
+export function kaimingUniform(weight: Tensor, options: KaimingOptions = {}): Tensor {
+  const bound = Math.sqrt(3) * kaimingStd(weight, options);
+  return uniform(weight, -bound, bound);
+}
+
+/** Normal with standard deviation gain / √fan. */
+export function kaimingNormal(weight: Tensor, options: KaimingOptions = {}): Tensor {
+  return normal(weight, 0, kaimingStd(weight, options));
+}

@@ -1,0 +1,56 @@
+/** The fully connected layer. */
+import { expectInteger } from '../check.js';
+import type { TensorOptions } from '../ops/fill.js';
+import { zeros } from '../ops/fill.js';
+import { linear } from '../ops/gemm.js';
+import type { Tensor } from '../tensor.js';
+import { kaimingUniform, uniform } from './init.js';
+import { Module, parameter } from './module.js';
+
+export interface LinearOptions extends Pick<TensorOptions, 'dtype' | 'device'> {
+  /** Whether there is a bias; true where left out. */
+  bias?: boolean;
+}
+
+/**
+ * y = x·Wᵀ + b: [..., in] to [..., out]. Weight and bias start uniform in ±1/√in, as PyTorch's.
+ * @example const layer = new nn.Linear(784, 128);
+ */
+export class Linear extends Module {
+  /** [out, in] */
+  weight: Tensor;
+  /** [out], or null */
+  bias: Tensor | null;
+
+  constructor(
+    readonly inFeatures: number,
+    readonly outFeatures: number,
+    options: LinearOptions = {},
+  ) {
+    super();
+    expectInteger('Linear', 'inFeatures', inFeatures, 1);
+    expectInteger('Linear', 'outFeatures', outFeatures, 1);
+    const { bias = true, ...place } = options;
+    this.weight = parameter(zeros([outFeatures, inFeatures], place));
+    kaimingUniform(this.weight, { a: Math.sqrt(5) });
+    this.bias = null;
+    if (bias) {
+      const bound = 1 / Math.sqrt(inFeatures);
+      this.bias = parameter(zeros([outFeatures], place));
+      uniform(this.bias, -bound, bound);
+    }
+  }
+
+  forward(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias);
+  }
+
+  /** The layer followed by a ReLU, as one kernel. */
+  forwardRelu(x: Tensor): Tensor {
+    return linear(x, this.weight, this.bias, { relu: true });
+  }
+
+  protected override describe(): string {
+    return `${this.inFeatures} → ${this.outFeatures}${this.bias ? '' : ', no bias'}`;
+  }
+}

@@ -1,0 +1,184 @@
+/**
+ * Module: a network or a part of one. Parameters, buffers and sub-modules are found among its
+ * properties, in the order in which they were assigned.
+ */
+import { describe } from '../check.js';
+import { type DeviceLike, device } from '../device.js';
+import { makeParameter } from '../gradient.js';
+import { observe } from '../guards.js';
+import { cast, copyInto, to } from '../ops/copy.js';
+import { Tensor } from '../tensor.js';
+
+/** A trainable tensor: it outlives every scope, and backward() finds its gradient. */
+export function parameter(tensor: Tensor): Tensor {
+  return makeParameter(tensor);
+}
+
+/** A tensor that belongs to a module but is not trained: it is saved with the module. */
+export function buffer(tensor: Tensor): Tensor {
+  tensor.keep();
+  tensor.persistent = true;
+  return tensor;
+}
+
+/** Tensors by name, as saved and loaded. */
+export type StateDict = Map<string, Tensor>;
+
+/**
+ * Base class of layers and models.
+ * @example
+ * class Net extends nn.Module {
+ *   hidden = new nn.Linear(784, 128);
+ *   out = new nn.Linear(128, 10);
+ *   forward(x: Tensor) { return this.out.forward(this.hidden.forward(x).relu()); }
+ * }
+ */
+export abstract class Module {
+  private inTraining = true;
+
+  abstract forward(...args: never[]): unknown;
+
+  /** Whether the module is in training mode, which dropout and batch norm ask. */
+  get training(): boolean {
+    observe(this, 'inTraining');
+    return this.inTraining;
+  }
+
+  /** Sets training mode here and in every sub-module. Returns the module. */
+  train(mode = true): this {
+    observe(this, 'inTraining');
+    this.inTraining = mode;
+    for (const child of this.children()) child.train(mode);
+    return this;
+  }
+
+  /** Sets evaluation mode here and in every sub-module. Returns the module. */
+  eval(): this {
+    return this.train(false);
+  }
+
+  /** Direct sub-modules by name; those in arrays are named by their index. */
+  *namedChildren(): Generator<[string, Module]> {
+    for (const [name, value] of Object.entries(this)) {
+      if (value instanceof Module) yield [name, value];
+      if (Array.isArray(value)) {
+        for (const [i, item] of value.entries()) {
+          if (item instanceof Module) yield [`${name}.${i}`, item];
+        }
+      }
+    }
+  }
+
+  *children(): Generator<Module> {
+    for (const [, child] of this.namedChildren()) yield child;
+  }
+
+  /** This module and all below it, each once, by dotted name. */
+  *namedModules(prefix = '', seen = new Set<Module>()): Generator<[string, Module]> {
+    if (seen.has(this)) return;
+    seen.add(this);
+    yield [prefix, this];
+    for (const [name, child] of this.namedChildren()) {
+      yield* child.namedModules(prefix ? `${prefix}.${name}` : name, seen);
+    }
+  }
+
+  private *namedTensors(): Generator<[string, Tensor]> {
+    const seen = new Set<Tensor>();
+    for (const [prefix, module] of this.namedModules()) {
+      for (const [name, value] of Object.entries(module)) {
+        if (!(value instanceof Tensor) || !value.persistent || seen.has(value)) continue;
+        seen.add(value);
+        yield [prefix ? `${prefix}.${name}` : name, value];
+      }
+    }
+  }
+
+  /** Trainable tensors by dotted name; frozen ones included. */
+  *namedParameters(): Generator<[string, Tensor]> {
+    for (const [name, tensor] of this.namedTensors()) if (tensor.gradient) yield [name, tensor];
+  }
+
+  /** Trainable tensors. */
+  *parameters(): Generator<Tensor> {
+    for (const [, tensor] of this.namedParameters()) yield tensor;
+  }
+
+  /** Tensors that are saved but not trained, by dotted name. */
+  *namedBuffers(): Generator<[string, Tensor]> {
+    for (const [name, tensor] of this.namedTensors()) if (!tensor.gradient) yield [name, tensor];
+  }
+
+  /** Forgets the gradients of all parameters. */
+  zeroGrad(): void {
+    for (const tensor of this.parameters()) tensor.zeroGrad();
+  }
+
+  /** Makes every parameter require gradients, or none. Returns the module. */
+  requireGrad(flag = true): this {
+    for (const tensor of this.parameters()) tensor.requireGrad(flag);
+    return this;
+  }
+
+  /** Moves all tensors to a device. Do so before making an optimizer. Returns the module. */
+  to(like: DeviceLike): this {
+    const on = device(like);
+    for (const [, module] of this.namedModules()) {
+      for (const [name, value] of Object.entries(module)) {
+        if (!(value instanceof Tensor) || !value.persistent || value.device === on) continue;
+        const moved = to(value.detach(), on);
+        const replaced = value.gradient
+          ? makeParameter(moved).requireGrad(value.gradient.required)
+          : buffer(moved);
+        (module as unknown as Record<string, unknown>)[name] = replaced;
+        value.dispose();
+      }
+    }
+    return this;
+  }
+
+  /** Parameters and buffers by dotted name: the tensors themselves, not copies. */
+  stateDict(): StateDict {
+    return new Map(this.namedTensors());
+  }
+
+  /**
+   * Copies saved values into the module's tensors, in place.
+   * @param options.strict whether missing and unknown names are errors; true where left out
+   */
+  loadStateDict(state: StateDict, options: { strict?: boolean } = {}): void {
+    const own = this.stateDict();
+    const missing = [...own.keys()].filter((name) => !state.has(name));
+    const unknown = [...state.keys()].filter((name) => !own.has(name));
+    if ((options.strict ?? true) && (missing.length > 0 || unknown.length > 0)) {
+      throw new Error(
+        `loadStateDict: names must match, missing ${describe(missing)}, unknown ${describe(unknown)}`,
+      );
+    }
+    for (const [name, target] of own) {
+      const source = state.get(name);
+      if (source && source.shape.join() !== target.shape.join()) {
+        throw new RangeError(
+          `loadStateDict: ${name} must have the shape [${target.shape}], got [${source.shape}]`,
+        );
+      }
+    }
+    for (const [name, target] of own) {
+      const source = state.get(name);
+      if (source) copyInto(target, cast(to(source, target.device), target.dtype));
+    }
+  }
+
+  /** What `toString` shows of the module itself, as in `Linear(784 → 128)`. */
+  protected describe(): string {
+    return '';
+  }
+
+  toString(): string {
+    const children = [...this.namedChildren()].map(
+      ([name, child]) => `  (${name}): ${child.toString().replace(/\n/g, '\n  ')}`,
+    );
+    const head = `${this.constructor.name}(${this.describe()}`;
+    return children.length > 0 ? `${head}\n${children.join('\n')}\n)` : `${head})`;
+  }
+}

@@ -1,0 +1,260 @@
+/**
+ * Elementwise functions of two tensors, or of a tensor and a number, with broadcasting; formulas
+ * are in core/elementwise.h. Autograd undoes the broadcasting.
+ */
+import { type Gradient, type Rule, record } from '../autograd.js';
+import { describe, expectTensor } from '../check.js';
+import { dtypeCode } from '../dtype.js';
+import { type BinaryName, type ComparisonName, native } from '../native.js';
+import { Tensor, take } from '../tensor.js';
+import { addMethods, notDifferentiable, type OpRow, type OpRows, ruleOf } from './define.js';
+import { log, neg } from './unary.js';
+
+/** A tensor, or a number that takes part with the tensor's dtype. */
+export type TensorLike = Tensor | number;
+
+/** What a rule needs to know: the number, where one operand was one. */
+interface Attributes {
+  scalar: number | null;
+  reversed: boolean;
+}
+
+/** The two operands a and b of f(a, b), from what was saved. */
+function operands(saved: readonly Tensor[], { scalar, reversed }: Attributes): TensorLike[] {
+  if (scalar === null) return [...saved];
+  const x = saved[0] as Tensor;
+  return reversed ? [scalar, x] : [x, scalar];
+}
+
+/** Gradients in the order of the recorded inputs, from those of a and b. */
+function byInput(
+  { scalar, reversed }: Attributes,
+  needs: readonly boolean[],
+  da: () => Gradient,
+  db: () => Gradient,
+): Gradient[] {
+  if (scalar !== null) return [reversed ? db() : da()];
+  return [needs[0] ? da() : null, needs[1] ? db() : null];
+}
+
+type Derivative = (dout: Tensor, a: TensorLike, b: TensorLike) => Tensor;
+
+function arithmetic(
+  summary: string,
+  dtypes: OpRow['dtypes'],
+  saves: boolean,
+  da: Derivative,
+  db: Derivative,
+): OpRow & { saves: boolean } {
+  const gradient: Rule<Attributes> = (dout, saved, attributes, needs) => {
+    const [a, b] = saves ? operands(saved, attributes) : [0, 0];
+    return byInput(
+      attributes,
+      needs,
+      () => da(dout, a as TensorLike, b as TensorLike),
+      () => db(dout, a as TensorLike, b as TensorLike),
+    );
+  };
+  return { family: 'binary', summary, dtypes, gradient, saves };
+}
+
+function comparison(summary: string): OpRow {
+  return { family: 'binary', summary, dtypes: 'any', gradient: notDifferentiable };
+}
+
+// The larger operand takes the gradient; equal ones share it, as PyTorch has it.
+const towards =
+  (wins: (a: TensorLike, b: TensorLike) => Tensor): Derivative =>
+  (dout, a, b) =>
+    where(wins(a, b), dout, where(eq(a, b), mul(dout, 0.5), 0));
+
+const arithmeticOps = {
+  add: arithmetic(
+    'a + b',
+    'any',
+    false,
+    (dout) => dout,
+    (dout) => dout,
+  ),
+  sub: arithmetic(
+    'a - b',
+    'numeric',
+    false,
+    (dout) => dout,
+    (dout) => neg(dout),
+  ),
+  mul: arithmetic(
+    'a · b',
+    'any',
+    true,
+    (dout, _, b) => mul(dout, b),
+    (dout, a) => mul(dout, a),
+  ),
+  div: arithmetic(
+    'a / b, floating',
+    'floating',
+    true,
+    (dout, _, b) => div(dout, b),
+    (dout, a, b) => neg(div(mul(dout, a), mul(b, b))),
+  ),
+  pow: arithmetic(
+    'aᵇ, floating',
+    'floating',
+    true,
+    // An exponent of 0 has the derivative 0, also where a is 0.
+    (dout, a, b) =>
+      typeof b === 'number'
+        ? mul(dout, b === 0 ? mul(a as Tensor, 0) : mul(pow(a, b - 1), b))
+        : mul(dout, where(eq(b, 0), 0, mul(b, pow(a, sub(b, 1))))),
+    // a = 0 adds nothing: 0ᵇ does not change with b there.
+    (dout, a, b) =>
+      typeof a === 'number'
+        ? mul(dout, a === 0 ? mul(b as Tensor, 0) : mul(pow(a, b), Math.log(a)))
+        : mul(dout, where(eq(a, 0), 0, mul(pow(a, b), log(a)))),
+  ),
+  maximum: arithmetic(
+    'the larger; NaN wins',
+    'any',
+    true,
+    towards((a, b) => gt(a, b)),
+    towards((a, b) => lt(a, b)),
+  ),
+  minimum: arithmetic(
+    'the smaller; NaN wins',
+    'any',
+    true,
+    towards((a, b) => lt(a, b)),
+    towards((a, b) => gt(a, b)),
+  ),
+} as const satisfies OpRows<BinaryName>;
+
+const whereRow: OpRow = {
+  family: 'binary',
+  summary: 'condition ? a : b',
+  dtypes: 'any',
+  gradient: ((dout, [condition], _, needs) => [
+    null,
+    needs[1] ? where(condition as Tensor, dout, 0) : null,
+    needs[2] ? where(condition as Tensor, 0, dout) : null,
+  ]) satisfies Rule<null>,
+};
+
+export const binaryOps: OpRows<BinaryName | ComparisonName | 'where'> = {
+  ...arithmeticOps,
+  eq: comparison('a = b'),
+  ne: comparison('a ≠ b'),
+  lt: comparison('a < b'),
+  le: comparison('a ≤ b'),
+  gt: comparison('a > b'),
+  ge: comparison('a ≥ b'),
+  logicalAnd: comparison('both are non-zero'),
+  logicalOr: comparison('one is non-zero'),
+  logicalXor: comparison('just one is non-zero'),
+  where: whereRow,
+};
+
+type BinaryFunction = (a: TensorLike, b: TensorLike) => Tensor;
+
+const noScalar: Attributes = { scalar: null, reversed: false };
+
+function binary(name: BinaryName | ComparisonName): BinaryFunction {
+  const forward = native[name];
+  const forwardScalar = native[`${name}Scalar`];
+  const row = binaryOps[name] as OpRow & { saves?: boolean };
+  const rule = ruleOf(row) as Rule<Attributes> | null;
+  const saves = row.saves ?? false;
+
+  const withNumber = (x: Tensor, scalar: number, reversed: boolean): Tensor => {
+    forwardScalar(x.h, scalar, reversed);
+    const out = take(0, x.device);
+    return record(name, rule, out, [x], saves ? () => [x] : null, { scalar, reversed });
+  };
+
+  return (a, b) => {
+    if (typeof b === 'number') return withNumber(expectTensor(name, a, 'a'), b, false);
+    if (typeof a === 'number') return withNumber(expectTensor(name, b, 'b'), a, true);
+    if (!(a instanceof Tensor) || !(b instanceof Tensor)) {
+      const wrong = a instanceof Tensor ? b : a;
+      throw new TypeError(`${name}: operands must be tensors or numbers, got ${describe(wrong)}`);
+    }
+    forward(a.h, b.h);
+    const out = take(0, a.device);
+    return record(name, rule, out, [a, b], saves ? () => [a, b] : null, noScalar);
+  };
+}
+
+export const add = binary('add');
+export const sub = binary('sub');
+export const mul = binary('mul');
+export const div = binary('div');
+export const pow = binary('pow');
+export const maximum = binary('maximum');
+export const minimum = binary('minimum');
+export const eq = binary('eq');
+export const ne = binary('ne');
+export const lt = binary('lt');
+export const le = binary('le');
+export const gt = binary('gt');
+export const ge = binary('ge');
+export const logicalAnd = binary('logicalAnd');
+export const logicalOr = binary('logicalOr');
+export const logicalXor = binary('logicalXor');
+
+/**
+ * Elements of `a` where `condition` (bool) holds, of `b` elsewhere; all three broadcast. One of a
+ * and b may be a number.
+ */
+export function where(condition: Tensor, a: TensorLike, b: TensorLike): Tensor {
+  expectTensor('where', condition, 'condition');
+  const like = a instanceof Tensor ? a : expectTensor('where', b, 'a or b');
+  const [left, right] = [a, b].map((operand) => {
+    if (operand instanceof Tensor) return operand;
+    native.full(like.device.code, [], operand, dtypeCode('where', like.dtype));
+    return take(0, like.device);
+  }) as [Tensor, Tensor];
+  native.where(condition.h, left.h, right.h);
+  return record(
+    'where',
+    ruleOf(whereRow),
+    take(0, condition.device),
+    [condition, left, right],
+    () => [condition],
+    null,
+  );
+}
+
+const functions: Record<BinaryName | ComparisonName, BinaryFunction> = {
+  add,
+  sub,
+  mul,
+  div,
+  pow,
+  maximum,
+  minimum,
+  eq,
+  ne,
+  lt,
+  le,
+  gt,
+  ge,
+  logicalAnd,
+  logicalOr,
+  logicalXor,
+};
+
+type BinaryMethods = { [Name in BinaryName | ComparisonName]: (other: TensorLike) => Tensor };
+
+declare module '../tensor.js' {
+  interface Tensor extends BinaryMethods {}
+}
+
+addMethods(
+  Object.fromEntries(
+    Object.entries(functions).map(([name, fn]) => [
+      name,
+      function (this: Tensor, other: TensorLike) {
+        return fn(this, other);
+      },
+    ]),
+  ),
+);

@@ -1,0 +1,205 @@
+/** Making tensors: from values, filled, counted. */
+import { record } from '../autograd.js';
+import { describe, expectNumber, expectShape } from '../check.js';
+import { type DeviceLike, device, getDefaultDevice } from '../device.js';
+import {
+  type DType,
+  dtypeCode,
+  dtypeOfArray,
+  isDType,
+  isFloating,
+  type TypedArray,
+} from '../dtype.js';
+import { native } from '../native.js';
+import { type NestedArray, type Shape, type Tensor, take } from '../tensor.js';
+import { cast } from './copy.js';
+import { notDifferentiable, type OpRow, type OpRows } from './define.js';
+
+/** Where and as what a tensor is made. */
+export interface TensorOptions {
+  /** Element type; float32 where nothing else follows from the values. */
+  dtype?: DType;
+  /** Device; the default device where left out. */
+  device?: DeviceLike;
+  /** Whether backward() shall find a gradient for it. */
+  requiresGrad?: boolean;
+}
+
+function row(summary: string): OpRow {
+  return { family: 'fill', summary, dtypes: 'any', gradient: notDifferentiable };
+}
+
+export const fillOps: OpRows<'full' | 'arange'> = {
+  full: row('every element the same'),
+  arange: row('start, start + step, …'),
+};
+
+/** @internal Applies the options that every creation function takes. */
+export function finish(op: string, tensor: Tensor, options: TensorOptions): Tensor {
+  record(op, null, tensor, [], null, null);
+  return options.requiresGrad ? tensor.requireGrad() : tensor;
+}
+
+/** @internal The device of the options. */
+export function deviceIn(options: TensorOptions) {
+  return options.device === undefined ? getDefaultDevice() : device(options.device);
+}
+
+function valuesAsArray(values: NestedArray, shape: number[]): (number | bigint | boolean)[] {
+  const flat: (number | bigint | boolean)[] = [];
+  const visit = (value: NestedArray, axis: number): void => {
+    if (Array.isArray(value)) {
+      if (axis === shape.length && flat.length === 0) shape.push(value.length);
+      if (shape[axis] !== value.length) {
+        throw new RangeError(
+          `tensor: nested arrays must have one length per axis, got ${shape[axis]} and ${value.length} on axis ${axis}`,
+        );
+      }
+      for (const item of value) visit(item, axis + 1);
+    } else {
+      const type = typeof value;
+      if ((type !== 'number' && type !== 'bigint' && type !== 'boolean') || axis !== shape.length) {
+        throw new TypeError(
+          `tensor: values must be numbers, bigints or booleans in even nesting, got ${describe(value)}`,
+        );
+      }
+      flat.push(value);
+    }
+  };
+  if (Array.isArray(values)) {
+    shape.push(values.length);
+    for (const item of values) visit(item, 1);
+  } else {
+    visit(values, 0);
+  }
+  return flat;
+}
+
+function packed(values: (number | bigint | boolean)[], dtype: DType): [TypedArray, DType] {
+  switch (dtype) {
+    case 'int64':
+      return [
+        BigInt64Array.from(values, (v) => {
+          if (typeof v === 'number' && !Number.isSafeInteger(v)) {
+            throw new RangeError(`tensor: int64 values must be safe integers or bigints, got ${v}`);
+          }
+          return BigInt(v);
+        }),
+        dtype,
+      ];
+    case 'float64':
+      return [Float64Array.from(values, Number), dtype];
+    case 'int32':
+      return [Int32Array.from(values, Number), dtype];
+    case 'uint8':
+      return [Uint8Array.from(values, Number), dtype];
+    case 'bool':
+      return [Uint8Array.from(values, (v) => (v ? 1 : 0)), dtype];
+    default:
+      return [Float32Array.from(values, Number), 'float32'];
+  }
+}
+
+function dtypeOfValues(values: (number | bigint | boolean)[]): DType {
+  if (values.length > 0 && values.every((v) => typeof v === 'boolean')) return 'bool';
+  if (values.length > 0 && values.every((v) => typeof v === 'bigint')) return 'int64';
+  return 'float32';
+}
+
+function fromTyped(
+  bytes: TypedArray,
+  from: DType,
+  shape: Shape,
+  dtype: DType,
+  options: TensorOptions,
+): Tensor {
+  const on = deviceIn(options);
+  native.fromBytes(on.code, shape, dtypeCode('tensor', from), bytes);
+  const made = take(0, on);
+  return finish('tensor', made.dtype === dtype ? made : cast(made, dtype), options);
+}
+
+/**
+ * A tensor of values: a number, nested arrays, or a typed array with a shape.
+ * Numbers make float32, bigints int64, booleans bool; a typed array makes the dtype it has, unless
+ * `dtype` says otherwise. The values are copied.
+ * @example tensor([[1, 2], [3, 4]]); tensor(new Uint8Array(784), [28, 28]);
+ */
+export function tensor(
+  values: NestedArray | TypedArray,
+  shape?: Shape | TensorOptions,
+  options: TensorOptions = {},
+): Tensor {
+  if (shape !== undefined && !Array.isArray(shape)) {
+    return tensor(values, undefined, shape as TensorOptions);
+  }
+  const { dtype } = options;
+  if (dtype !== undefined && !isDType(dtype)) dtypeCode('tensor', dtype);
+  const typed = dtypeOfArray(values);
+  if (typed) {
+    const array = values as TypedArray;
+    const sizes = (shape as Shape | undefined) ?? [array.length];
+    return fromTyped(array, typed, expectShape('tensor', sizes), dtype ?? typed, options);
+  }
+  const found: number[] = [];
+  const flat = valuesAsArray(values as NestedArray, found);
+  const [bytes, from] = packed(flat, dtype ?? dtypeOfValues(flat));
+  const sizes = (shape as Shape | undefined) ?? found;
+  return fromTyped(bytes, from, expectShape('tensor', sizes), dtype ?? from, options);
+}
+
+/** Every element `value`. */
+export function full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
+  const on = deviceIn(options);
+  const number = expectNumber('full', 'the value', value);
+  const dtype = dtypeCode('full', options.dtype ?? 'float32');
+  native.full(on.code, expectShape('full', shape), number, dtype);
+  return finish('full', take(0, on), options);
+}
+
+/** Every element 0. */
+export function zeros(shape: Shape, options: TensorOptions = {}): Tensor {
+  return full(shape, 0, options);
+}
+
+/** Every element 1. */
+export function ones(shape: Shape, options: TensorOptions = {}): Tensor {
+  return full(shape, 1, options);
+}
+
+/** Zeros in the shape, dtype and device of x. */
+export function zerosLike(x: Tensor, options: TensorOptions = {}): Tensor {
+  return full(x.shape, 0, { dtype: x.dtype, device: x.device, ...options });
+}
+
+/** Ones in the shape, dtype and device of x. */
+export function onesLike(x: Tensor, options: TensorOptions = {}): Tensor {
+  return full(x.shape, 1, { dtype: x.dtype, device: x.device, ...options });
+}
+
+/**
+ * The numbers from `start` up to but not including `stop`, `step` apart; `arange(n)` counts from 0.
+ * int64 where all three are integers, else float32.
+ */
+export function arange(
+  start: number,
+  stop?: number | TensorOptions,
+  step: number | TensorOptions = 1,
+  options: TensorOptions = {},
+): Tensor {
+  if (typeof stop !== 'number') return arange(0, start, 1, stop ?? {});
+  if (typeof step !== 'number') return arange(start, stop, 1, step);
+  for (const n of [start, stop, step]) {
+    if (!Number.isFinite(n)) throw new RangeError(`arange: numbers must be finite, got ${n}`);
+  }
+  if (step === 0) throw new RangeError('arange: step must not be 0');
+  const whole = [start, stop, step].every(Number.isInteger);
+  const dtype = options.dtype ?? (whole ? 'int64' : 'float32');
+  const count = Math.max(0, Math.ceil((stop - start) / step));
+  const on = deviceIn(options);
+  if (!isFloating(dtype) && !whole) {
+    throw new RangeError(`arange: ${dtype} needs integers, got ${start}, ${stop}, ${step}`);
+  }
+  native.arange(on.code, start, step, count, dtypeCode('arange', dtype));
+  return finish('arange', take(0, on), options);
+}

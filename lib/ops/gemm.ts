@@ -1,0 +1,159 @@
+/** Matrix products. On a GPU `setMatmulPrecision` and `setMatmulBackend` choose how. */
+import { type DeferredGradient, type Gradient, type Rule, record } from '../autograd.js';
+import { expectOneOf, expectTensor } from '../check.js';
+import { native } from '../native.js';
+import { type Tensor, take } from '../tensor.js';
+import { addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
+import { deferredSum } from './reduce.js';
+import { reluBackward } from './unary.js';
+import { reshape, transpose, unsqueeze } from './view.js';
+
+const precisions = ['highest', 'high', 'medium'] as const;
+/** float32 products in full float32, in TF32, or in bfloat16; PyTorch's names. */
+export type MatmulPrecision = (typeof precisions)[number];
+const libraries = ['best', 'own', 'cublas'] as const;
+/** Which kernels compute products on a GPU: ours, cuBLASLt, or whichever is faster for a shape. */
+export type MatmulBackend = (typeof libraries)[number];
+
+let precision = 0;
+let library = 0;
+
+/** Sets how exact float32 products are on a GPU; `highest` at first. */
+export function setMatmulPrecision(level: MatmulPrecision): void {
+  precision = precisions.indexOf(expectOneOf('setMatmulPrecision', 'level', level, precisions));
+}
+export function getMatmulPrecision(): MatmulPrecision {
+  return precisions[precision] as MatmulPrecision;
+}
+/** Sets which kernels compute products on a GPU; `best` at first. */
+export function setMatmulBackend(name: MatmulBackend): void {
+  library = libraries.indexOf(expectOneOf('setMatmulBackend', 'name', name, libraries));
+}
+export function getMatmulBackend(): MatmulBackend {
+  return libraries[library] as MatmulBackend;
+}
+
+function product(a: Tensor, b: Tensor): Tensor {
+  native.matmul(a.h, b.h, precision, library);
+  return take(0, a.device);
+}
+
+/** a · b as a gradient: straight into a leaf's buffer where both are matrices. */
+function deferredProduct(a: Tensor, b: Tensor): DeferredGradient | Tensor {
+  if (a.rank !== 2 || b.rank !== 2) return product(a, b);
+  return {
+    compute: () => product(a, b),
+    into: (out, accumulate) => {
+      native.matmulInto(out.h, a.h, b.h, accumulate, precision, library);
+      return true;
+    },
+  };
+}
+
+const matmulRule: Rule<null> = (dout, [left, right], _, needs) => {
+  let [a, b, dc] = [left as Tensor, right as Tensor, dout];
+  // A vector took part as a row or a column.
+  if (a.rank === 1) {
+    a = unsqueeze(a, 0);
+    dc = unsqueeze(dc, right?.rank === 1 ? 0 : -2);
+  }
+  if (b.rank === 1) {
+    b = unsqueeze(b, 1);
+    dc = unsqueeze(dc, -1);
+  }
+  const flat = (gradient: Gradient, of: Tensor): Gradient => {
+    if (of.rank !== 1 || gradient === null) return gradient;
+    const tensor = 'compute' in gradient ? gradient.compute() : gradient;
+    // The axis of size 1 is the first for a row and the last for a column; batch axes stay.
+    const shape = [...tensor.shape];
+    shape.splice(of === left ? -2 : -1, 1);
+    return reshape(tensor, shape);
+  };
+  return [
+    needs[0] ? flat(deferredProduct(dc, transpose(b)), left as Tensor) : null,
+    needs[1] ? flat(deferredProduct(transpose(a), dc), right as Tensor) : null,
+  ];
+};
+
+const linearRule: Rule<{ relu: boolean; bias: boolean }> = (
+  dout,
+  [x, weight, y],
+  { relu, bias },
+  needs,
+) => {
+  const dy = relu ? reluBackward(y as Tensor, dout) : dout;
+  const [w, input] = [weight as Tensor, x as Tensor];
+  const rows = reshape(dy, [-1, w.shape[0] as number]);
+  const flat = reshape(input, [-1, w.shape[1] as number]);
+  const gradients: Gradient[] = [
+    needs[0] ? reshape(product(rows, w), input.shape) : null,
+    needs[1] ? deferredProduct(transpose(rows), flat) : null,
+  ];
+  if (bias) gradients.push(needs[2] ? deferredSum(rows, [w.shape[0] as number]) : null);
+  return gradients;
+};
+
+export const gemmOps: OpRows<'matmul' | 'linear'> = {
+  matmul: {
+    family: 'gemm',
+    summary: 'matrix product; leading axes are a batch and broadcast',
+    dtypes: 'floating',
+    gradient: matmulRule,
+  } satisfies OpRow,
+  linear: {
+    family: 'gemm',
+    summary: 'x · weightᵀ + bias, with an optional ReLU',
+    dtypes: 'floating',
+    gradient: linearRule,
+  },
+};
+
+/**
+ * Matrix product of the last two axes: [..., M, K] by [..., K, N] gives [..., M, N]. Leading axes
+ * broadcast; a vector counts as a row on the left and as a column on the right.
+ */
+export function matmul(a: Tensor, b: Tensor): Tensor {
+  expectTensor('matmul', a, 'a');
+  expectTensor('matmul', b, 'b');
+  return record('matmul', ruleOf(gemmOps.matmul), product(a, b), [a, b], () => [a, b], null);
+}
+
+/**
+ * x · weightᵀ + bias over the last axis, with ReLU where asked, as one kernel.
+ * @param x [..., in]
+ * @param weight [out, in]
+ * @param bias [out], or null
+ */
+export function linear(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null = null,
+  options: { relu?: boolean } = {},
+): Tensor {
+  const relu = options.relu ?? false;
+  expectTensor('linear', x, 'x');
+  expectTensor('linear', weight, 'weight');
+  if (bias) expectTensor('linear', bias, 'bias');
+  native.linear(x.h, weight.h, bias?.h, relu, precision, library);
+  const out = take(0, x.device);
+  return record(
+    'linear',
+    linearRule,
+    out,
+    bias ? [x, weight, bias] : [x, weight],
+    () => (relu ? [x, weight, out] : [x, weight]),
+    { relu, bias: bias !== null },
+  );
+}
+
+declare module '../tensor.js' {
+  interface Tensor {
+    matmul(other: Tensor): Tensor;
+  }
+}
+
+addMethods({
+  matmul(other: Tensor) {
+    return matmul(this, other);
+  },
+});

@@ -1,0 +1,134 @@
+/**
+ * Random tensors, by Philox4x32-10: the same seed gives the same bits on every device. A generator's
+ * state (seed and offset) lives on the device, so that captured steps draw anew at each replay.
+ */
+
+import { expectInteger, expectNumber, expectRange, expectShape } from '../check.js';
+import { context } from '../context.js';
+import { cpu, type Device } from '../device.js';
+import { dtypeCode } from '../dtype.js';
+import { native } from '../native.js';
+import { type Shape, type Tensor, take } from '../tensor.js';
+import { notDifferentiable, type OpRow, type OpRows } from './define.js';
+import { deviceIn, finish, type TensorOptions } from './fill.js';
+
+function row(summary: string): OpRow {
+  return { family: 'random', summary, dtypes: 'floating', gradient: notDifferentiable };
+}
+
+export const randomOps: OpRows<'uniform' | 'normal' | 'bernoulli'> = {
+  uniform: row('uniform in [low, high)'),
+  normal: row('normal of a mean and a standard deviation'),
+  bernoulli: row('1 with a probability, else 0'),
+};
+
+/** A stream of random numbers, with a state on each device that draws from it. */
+export class Generator {
+  private states = new Map<Device, Tensor>();
+
+  /** @param seed a safe integer of 0 or more, or a bigint below 2⁶³ */
+  constructor(private seed: number | bigint = 0) {
+    this.manualSeed(seed);
+  }
+
+  /** Starts again from a seed, on every device. */
+  manualSeed(seed: number | bigint): this {
+    const whole =
+      typeof seed === 'bigint' ? seed : BigInt(expectInteger('manualSeed', 'seed', seed, 0));
+    if (whole < 0n || whole >= 2n ** 63n) {
+      throw new RangeError(`manualSeed: the seed must be in [0,2⁶³), got ${whole}`);
+    }
+    this.seed = whole;
+    for (const state of this.states.values()) {
+      native.writeBytes(state.h, BigInt64Array.of(whole, 0n));
+    }
+    return this;
+  }
+
+  /** @internal The state on a device: int64 [seed, offset]. */
+  state(on: Device): Tensor {
+    let state = this.states.get(on);
+    if (!state) {
+      native.fromBytes(
+        on.code,
+        [2],
+        dtypeCode('random', 'int64'),
+        BigInt64Array.of(BigInt(this.seed), 0n),
+      );
+      state = take(0, on, { ...context(), scope: null });
+      state.persistent = true;
+      this.states.set(on, state);
+    }
+    return state;
+  }
+
+  /** Seed and offset, to go on from later with {@link setState}. */
+  getState(on: Device = cpu): [bigint, bigint] {
+    const [seed, offset] = this.state(on).data() as BigInt64Array;
+    return [seed as bigint, offset as bigint];
+  }
+
+  setState([seed, offset]: readonly [bigint, bigint], on: Device = cpu): void {
+    native.writeBytes(this.state(on).h, BigInt64Array.of(seed, offset));
+  }
+}
+
+/** What random functions draw from where no generator is given. */
+export const defaultGenerator = new Generator(0);
+
+/** Seeds the default generator on every device; also what shuffles and initialises by default. */
+export function manualSeed(seed: number | bigint): void {
+  defaultGenerator.manualSeed(seed);
+}
+
+export interface RandomOptions extends TensorOptions {
+  generator?: Generator;
+}
+
+type Draw = (device: number, shape: Shape, dtype: number, state: number) => void;
+
+function draw(op: string, shape: Shape, options: RandomOptions, call: Draw): Tensor {
+  const on = deviceIn(options);
+  const state = (options.generator ?? defaultGenerator).state(on);
+  call(on.code, expectShape(op, shape), dtypeCode(op, options.dtype ?? 'float32'), state.h);
+  return finish(op, take(0, on), options);
+}
+
+/** Uniform in [low, high). */
+export function uniform(shape: Shape, low = 0, high = 1, options: RandomOptions = {}): Tensor {
+  const from = expectNumber('uniform', 'low', low);
+  const until = expectRange('uniform', 'high', high, from);
+  return draw('uniform', shape, options, (device, sizes, dtype, state) =>
+    native.uniform(device, sizes, dtype, state, from, until),
+  );
+}
+
+/** Uniform in [0, 1). */
+export function rand(shape: Shape, options: RandomOptions = {}): Tensor {
+  return uniform(shape, 0, 1, options);
+}
+
+/**
+ * Normally distributed, by the Box-Muller transform in float64. Devices agree to the last digit or
+ * two; initialisers draw on the CPU and copy, so that a seed makes the same network everywhere.
+ */
+export function normal(shape: Shape, mean = 0, std = 1, options: RandomOptions = {}): Tensor {
+  const centre = expectNumber('normal', 'mean', mean);
+  const spread = expectRange('normal', 'std', std, 0);
+  return draw('normal', shape, options, (device, sizes, dtype, state) =>
+    native.normal(device, sizes, dtype, state, centre, spread),
+  );
+}
+
+/** Normal with mean 0 and standard deviation 1. */
+export function randn(shape: Shape, options: RandomOptions = {}): Tensor {
+  return normal(shape, 0, 1, options);
+}
+
+/** 1 with the given probability, else 0. */
+export function bernoulli(shape: Shape, probability: number, options: RandomOptions = {}): Tensor {
+  const p = expectRange('bernoulli', 'probability', probability, 0, 1);
+  return draw('bernoulli', shape, options, (device, sizes, dtype, state) =>
+    native.bernoulli(device, sizes, dtype, state, p),
+  );
+}

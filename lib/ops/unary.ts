@@ -1,0 +1,164 @@
+/** Elementwise functions of one tensor; formulas and derivatives are in core/elementwise.h. */
+import { type Rule, record } from '../autograd.js';
+import { expectTensor } from '../check.js';
+import { native, type PredicateName, type UnaryName } from '../native.js';
+import { type Tensor, take } from '../tensor.js';
+import { addMethods, notDifferentiable, type OpRow, type OpRows } from './define.js';
+
+type Saved = 'input' | 'output';
+
+function elementwise(name: UnaryName, dtypes: OpRow['dtypes'], saved: Saved, summary: string) {
+  const gradient: Rule<null> = (dout, [kept]) => {
+    native[`${name}Backward`]((kept as Tensor).h, dout.h);
+    return [take(0, dout.device)];
+  };
+  return { family: 'unary', summary, dtypes, gradient, saved } as const;
+}
+
+function predicate(summary: string): OpRow {
+  return { family: 'unary', summary, dtypes: 'any', gradient: notDifferentiable };
+}
+
+const differentiable = {
+  neg: elementwise('neg', 'numeric', 'input', '-x'),
+  abs: elementwise('abs', 'numeric', 'input', '|x|'),
+  sign: elementwise('sign', 'numeric', 'input', '-1, 0 or 1'),
+  square: elementwise('square', 'numeric', 'input', 'x²'),
+  relu: elementwise('relu', 'numeric', 'output', 'max(x, 0)'),
+  exp: elementwise('exp', 'floating', 'output', 'eˣ'),
+  expm1: elementwise('expm1', 'floating', 'output', 'eˣ - 1'),
+  log: elementwise('log', 'floating', 'input', 'ln x'),
+  log1p: elementwise('log1p', 'floating', 'input', 'ln(1 + x)'),
+  sqrt: elementwise('sqrt', 'floating', 'output', '√x'),
+  rsqrt: elementwise('rsqrt', 'floating', 'output', '1/√x'),
+  reciprocal: elementwise('reciprocal', 'floating', 'output', '1/x'),
+  sigmoid: elementwise('sigmoid', 'floating', 'output', '1/(1 + e⁻ˣ)'),
+  tanh: elementwise('tanh', 'floating', 'output', 'hyperbolic tangent'),
+  sin: elementwise('sin', 'floating', 'input', 'sine, radians'),
+  cos: elementwise('cos', 'floating', 'input', 'cosine, radians'),
+  erf: elementwise('erf', 'floating', 'input', 'error function'),
+  gelu: elementwise('gelu', 'floating', 'input', 'x·Φ(x), exact form'),
+  silu: elementwise('silu', 'floating', 'input', 'x·sigmoid(x)'),
+  softplus: elementwise('softplus', 'floating', 'input', 'ln(1 + eˣ)'),
+  floor: elementwise('floor', 'floating', 'input', 'largest integer not above x'),
+  ceil: elementwise('ceil', 'floating', 'input', 'smallest integer not below x'),
+  round: elementwise('round', 'floating', 'input', 'nearest integer, halves to even'),
+  trunc: elementwise('trunc', 'floating', 'input', 'x without its fraction'),
+} as const satisfies OpRows<UnaryName>;
+
+export const unaryOps: OpRows<UnaryName | PredicateName> = {
+  ...differentiable,
+  isnan: predicate('whether x is NaN'),
+  isfinite: predicate('whether x is neither NaN nor infinite'),
+  logicalNot: predicate('whether x is zero'),
+};
+
+type UnaryFunction = (x: Tensor) => Tensor;
+
+function unary(name: UnaryName): UnaryFunction {
+  const forward = native[name];
+  const { gradient, saved, dtypes } = differentiable[name];
+  return (x) => {
+    forward(expectTensor(name, x).h);
+    const out = take(0, x.device);
+    // An integer argument of a floating op was converted first, and is no variable anyway.
+    const differentiates = dtypes !== 'floating' || out.dtype === x.dtype;
+    return record(
+      name,
+      differentiates ? gradient : null,
+      out,
+      [x],
+      () => [saved === 'input' ? x : out],
+      null,
+    );
+  };
+}
+
+function unaryPredicate(name: PredicateName): UnaryFunction {
+  const forward = native[name];
+  return (x) => {
+    forward(expectTensor(name, x).h);
+    return record(name, null, take(0, x.device), [x], null, null);
+  };
+}
+
+export const neg = unary('neg');
+export const abs = unary('abs');
+export const sign = unary('sign');
+export const square = unary('square');
+export const relu = unary('relu');
+export const exp = unary('exp');
+export const expm1 = unary('expm1');
+export const log = unary('log');
+export const log1p = unary('log1p');
+export const sqrt = unary('sqrt');
+export const rsqrt = unary('rsqrt');
+export const reciprocal = unary('reciprocal');
+export const sigmoid = unary('sigmoid');
+export const tanh = unary('tanh');
+export const sin = unary('sin');
+export const cos = unary('cos');
+export const erf = unary('erf');
+export const gelu = unary('gelu');
+export const silu = unary('silu');
+export const softplus = unary('softplus');
+export const floor = unary('floor');
+export const ceil = unary('ceil');
+export const round = unary('round');
+export const trunc = unary('trunc');
+export const isnan = unaryPredicate('isnan');
+export const isfinite = unaryPredicate('isfinite');
+export const logicalNot = unaryPredicate('logicalNot');
+
+const functions: Record<UnaryName | PredicateName, UnaryFunction> = {
+  neg,
+  abs,
+  sign,
+  square,
+  relu,
+  exp,
+  expm1,
+  log,
+  log1p,
+  sqrt,
+  rsqrt,
+  reciprocal,
+  sigmoid,
+  tanh,
+  sin,
+  cos,
+  erf,
+  gelu,
+  silu,
+  softplus,
+  floor,
+  ceil,
+  round,
+  trunc,
+  isnan,
+  isfinite,
+  logicalNot,
+};
+
+type UnaryMethods = { [Name in UnaryName | PredicateName]: () => Tensor };
+
+declare module '../tensor.js' {
+  interface Tensor extends UnaryMethods {}
+}
+
+addMethods(
+  Object.fromEntries(
+    Object.entries(functions).map(([name, fn]) => [
+      name,
+      function (this: Tensor) {
+        return fn(this);
+      },
+    ]),
+  ),
+);
+
+/** @internal The gradient of relu from its output, for ops with a ReLU of their own. */
+export function reluBackward(y: Tensor, dout: Tensor): Tensor {
+  native.reluBackward(y.h, dout.h);
+  return take(0, dout.device);
+}

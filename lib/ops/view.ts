@@ -1,0 +1,268 @@
+/** Views: other shapes of the same memory. Only reshape copies, where strides leave no other way. */
+import { type Rule, record } from '../autograd.js';
+import { expectInteger, expectShape, expectTensor } from '../check.js';
+import { native } from '../native.js';
+import { type Shape, type Tensor, take } from '../tensor.js';
+import { addGetters, addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
+import { zeros } from './fill.js';
+
+type ViewName = 'reshape' | 'permute' | 'expand' | 'slice' | 'select' | 'alias';
+
+function view<A>(summary: string, gradient: Rule<A>): OpRow {
+  return { family: 'view', summary, dtypes: 'any', gradient };
+}
+
+interface Part {
+  shape: Shape;
+  axis: number;
+  start: number;
+  stop: number;
+  step: number;
+}
+
+/** A gradient of a part, in zeros of the whole's shape. */
+function padded(dout: Tensor, { shape, axis, start, stop, step }: Part): Tensor {
+  const whole = zeros(shape, { dtype: dout.dtype, device: dout.device });
+  native.slice(whole.h, axis, start, stop, step);
+  native.copyInto(take(0, dout.device).h, dout.h);
+  return whole;
+}
+
+export const viewOps: OpRows<ViewName> = {
+  reshape: view<Shape>('the same elements in another shape', (dout, _, shape) => [
+    reshape(dout, shape),
+  ]),
+  permute: view<readonly number[]>('axes in another order', (dout, _, axes) => {
+    const inverse = new Array<number>(axes.length);
+    axes.forEach((axis, i) => {
+      inverse[axis < 0 ? axis + axes.length : axis] = i;
+    });
+    return [permute(dout, inverse)];
+  }),
+  // Autograd sums a gradient over what was stretched.
+  expand: view<null>('sizes of 1 stretched, axes added in front', (dout) => [dout]),
+  slice: view<Part>('part of an axis, in steps', (dout, _, part) => [padded(dout, part)]),
+  select: view<Part>('one index of an axis', (dout, _, part) => {
+    const shape = part.shape.map((size, axis) => (axis === part.axis ? 1 : size));
+    return [padded(reshape(dout, shape), part)];
+  }),
+  alias: view<null>('the tensor itself', (dout) => [dout]),
+};
+
+/** The same elements in another shape; one size may be -1, found from the others. */
+export function reshape(x: Tensor, shape: Shape): Tensor {
+  native.reshape(expectTensor('reshape', x).h, expectShape('reshape', shape));
+  return record('reshape', ruleOf(viewOps.reshape), take(0, x.device), [x], null, x.shape);
+}
+
+/** Axes in another order: axis i of the result is axis `axes[i]` of x. */
+export function permute(x: Tensor, axes: readonly number[]): Tensor {
+  native.permute(expectTensor('permute', x).h, expectShape('permute', axes));
+  return record('permute', ruleOf(viewOps.permute), take(0, x.device), [x], null, axes);
+}
+
+/** Two axes exchanged; the last two where left out. */
+export function transpose(x: Tensor, first = -2, second = -1): Tensor {
+  expectTensor('transpose', x);
+  const { rank } = x;
+  const [a, b] = [first, second].map((axis) => {
+    const at = expectInteger('transpose', 'an axis', axis, -rank, rank - 1);
+    return at < 0 ? at + rank : at;
+  }) as [number, number];
+  const axes = x.shape.map((_, axis) => axis);
+  axes[a] = b;
+  axes[b] = a;
+  return permute(x, axes);
+}
+
+/** Sizes of 1 stretched, and axes added in front, without a copy; -1 keeps a size. */
+export function expand(x: Tensor, shape: Shape): Tensor {
+  native.expand(expectTensor('expand', x).h, expectShape('expand', shape));
+  return record('expand', ruleOf(viewOps.expand), take(0, x.device), [x], null, null);
+}
+
+/** Elements start, start + step … below stop along an axis; negative bounds count from the end. */
+export function slice(
+  x: Tensor,
+  axis: number,
+  start: number,
+  stop: number = Number.MAX_SAFE_INTEGER,
+  step = 1,
+): Tensor {
+  expectTensor('slice', x);
+  const from = expectInteger('slice', 'start', start);
+  const to = expectInteger('slice', 'stop', stop);
+  native.slice(
+    x.h,
+    expectInteger('slice', 'axis', axis),
+    from,
+    to,
+    expectInteger('slice', 'step', step, 1),
+  );
+  const at = axis < 0 ? axis + x.rank : axis;
+  const part: Part = { shape: x.shape, axis: at, start: from, stop: to, step };
+  return record('slice', ruleOf(viewOps.slice), take(0, x.device), [x], null, part);
+}
+
+/** One index of an axis; the axis goes away. Negative indices count from the end. */
+export function select(x: Tensor, axis: number, index: number): Tensor {
+  expectTensor('select', x);
+  native.select(
+    x.h,
+    expectInteger('select', 'axis', axis),
+    expectInteger('select', 'index', index),
+  );
+  const at = axis < 0 ? axis + x.rank : axis;
+  const start = index < 0 ? index + (x.shape[at] as number) : index;
+  const part: Part = { shape: x.shape, axis: at, start, stop: start + 1, step: 1 };
+  return record('select', ruleOf(viewOps.select), take(0, x.device), [x], null, part);
+}
+
+/** Without an axis of size 1, or without all of them. */
+export function squeeze(x: Tensor, axis?: number): Tensor {
+  expectTensor('squeeze', x);
+  const { rank } = x;
+  if (axis === undefined)
+    return reshape(
+      x,
+      x.shape.filter((size) => size !== 1),
+    );
+  const at = expectInteger('squeeze', 'axis', axis, -rank, rank - 1);
+  const gone = at < 0 ? at + rank : at;
+  if (x.shape[gone] !== 1) return alias(x);
+  return reshape(
+    x,
+    x.shape.filter((_, i) => i !== gone),
+  );
+}
+
+/** With an axis of size 1 inserted at `axis`. */
+export function unsqueeze(x: Tensor, axis: number): Tensor {
+  expectTensor('unsqueeze', x);
+  const { rank } = x;
+  const at = expectInteger('unsqueeze', 'axis', axis, -rank - 1, rank);
+  const shape = [...x.shape];
+  shape.splice(at < 0 ? at + rank + 1 : at, 0, 1);
+  return reshape(x, shape);
+}
+
+/** Axes from `start` on as one. */
+export function flatten(x: Tensor, start = 0): Tensor {
+  expectTensor('flatten', x);
+  const at = expectInteger(
+    'flatten',
+    'start',
+    start,
+    -Math.max(x.rank, 1),
+    Math.max(x.rank - 1, 0),
+  );
+  const keep = at < 0 ? at + x.rank : at;
+  const size = x.shape.slice(keep).reduce((a, b) => a * b, 1);
+  return reshape(x, [...x.shape.slice(0, keep), size]);
+}
+
+/** Another tensor over the same memory, recorded. */
+export function alias(x: Tensor): Tensor {
+  native.alias(expectTensor('alias', x).h);
+  return record('alias', ruleOf(viewOps.alias), take(0, x.device), [x], null, null);
+}
+
+/** Another tensor over the same memory, through which no gradient flows. */
+export function detach(x: Tensor): Tensor {
+  native.alias(expectTensor('detach', x).h);
+  return record('detach', null, take(0, x.device), [x], null, null);
+}
+
+/** One entry of `x.at(…)`: an index, a `[start, stop, step]` range, or `null` for a whole axis. */
+export type IndexEntry = number | null | readonly (number | undefined)[];
+
+/**
+ * A part of a tensor by one entry per leading axis: `x.at(0)`, `x.at(null, [0, 10])`,
+ * `x.at([2, undefined, 2], -1)`.
+ */
+export function at(x: Tensor, ...entries: IndexEntry[]): Tensor {
+  expectTensor('at', x);
+  if (entries.length > x.rank) {
+    throw new RangeError(`at: at most ${x.rank} entries, got ${entries.length}`);
+  }
+  let part = x;
+  let axis = 0;
+  for (const entry of entries) {
+    if (typeof entry === 'number') {
+      part = select(part, axis, entry);
+    } else {
+      if (entry !== null) {
+        if (!Array.isArray(entry)) {
+          throw new TypeError(
+            'at: an entry must be an index, [start, stop, step] or null, got ' + String(entry),
+          );
+        }
+        const [start = 0, stop = Number.MAX_SAFE_INTEGER, step = 1] = entry;
+        part = slice(part, axis, start, stop, step);
+      }
+      ++axis;
+    }
+  }
+  return part === x ? alias(x) : part;
+}
+
+declare module '../tensor.js' {
+  interface Tensor {
+    reshape(shape: Shape): Tensor;
+    reshape(...sizes: number[]): Tensor;
+    permute(axes: readonly number[]): Tensor;
+    transpose(first?: number, second?: number): Tensor;
+    /** The transpose of the last two axes. */
+    readonly T: Tensor;
+    expand(shape: Shape): Tensor;
+    slice(axis: number, start: number, stop?: number, step?: number): Tensor;
+    select(axis: number, index: number): Tensor;
+    squeeze(axis?: number): Tensor;
+    unsqueeze(axis: number): Tensor;
+    flatten(start?: number): Tensor;
+    detach(): Tensor;
+    at(...entries: IndexEntry[]): Tensor;
+  }
+}
+
+addMethods({
+  reshape(...args: (number | Shape)[]) {
+    return reshape(this, (Array.isArray(args[0]) ? args[0] : args) as Shape);
+  },
+  permute(axes: readonly number[]) {
+    return permute(this, axes);
+  },
+  transpose(first?: number, second?: number) {
+    return transpose(this, first, second);
+  },
+  expand(shape: Shape) {
+    return expand(this, shape);
+  },
+  slice(axis: number, start: number, stop?: number, step?: number) {
+    return slice(this, axis, start, stop, step);
+  },
+  select(axis: number, index: number) {
+    return select(this, axis, index);
+  },
+  squeeze(axis?: number) {
+    return squeeze(this, axis);
+  },
+  unsqueeze(axis: number) {
+    return unsqueeze(this, axis);
+  },
+  flatten(start?: number) {
+    return flatten(this, start);
+  },
+  detach() {
+    return detach(this);
+  },
+  at(...entries: IndexEntry[]) {
+    return at(this, ...entries);
+  },
+});
+
+addGetters({
+  T() {
+    return transpose(this);
+  },
+});

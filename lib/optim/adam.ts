@@ -1,0 +1,94 @@
+/**
+ * Adam and AdamW:
+ * m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²;
+ * w ← w − lr·(m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε).
+ * Adam adds weightDecay·w to the gradient, AdamW takes lr·weightDecay·w from the weight first.
+ * Sources: Kingma and Ba 2015; Loshchilov and Hutter 2019.
+ */
+import { expectBoolean, expectRange } from '../check.js';
+import { native } from '../native.js';
+import { Optimizer, type Parameters } from './optimizer.js';
+
+export interface AdamOptions {
+  /** Learning rate; 0.001 where left out. */
+  lr: number;
+  /** Decay of the first and the second moment; [0.9, 0.999] where left out. */
+  betas: readonly [number, number];
+  /** Added to the denominator; 1e-8 where left out. */
+  eps: number;
+  /** 0 for Adam and 0.01 for AdamW where left out. */
+  weightDecay: number;
+  /** Ascends instead. */
+  maximize: boolean;
+}
+
+const defaults: AdamOptions = {
+  lr: 1e-3,
+  betas: [0.9, 0.999],
+  eps: 1e-8,
+  weightDecay: 0,
+  maximize: false,
+};
+
+class AdamFamily extends Optimizer<AdamOptions> {
+  constructor(
+    name: string,
+    private readonly decoupled: boolean,
+    parameters: Parameters<AdamOptions>,
+    options: AdamOptions,
+  ) {
+    super(name, parameters, options);
+  }
+
+  protected validate(options: AdamOptions): void {
+    expectRange(this.name, 'lr', options.lr, 0);
+    const betas: unknown = options.betas;
+    if (!Array.isArray(betas) || betas.length !== 2) {
+      throw new TypeError(`${this.name}: betas must be two numbers`);
+    }
+    for (const beta of betas) expectRange(this.name, 'each beta', beta, 0, 1, true);
+    expectRange(this.name, 'eps', options.eps, 0);
+    expectRange(this.name, 'weightDecay', options.weightDecay, 0);
+    expectBoolean(this.name, 'maximize', options.maximize);
+  }
+
+  protected hyperOf({ lr, betas, eps, weightDecay }: AdamOptions): number[] {
+    return [lr, betas[0], betas[1], eps, weightDecay, 0];
+  }
+
+  protected stateNames(): string[] {
+    return ['first', 'second'];
+  }
+
+  protected update(
+    { maximize }: AdamOptions,
+    hyperHandle: number,
+    parameters: Float64Array,
+    gradients: Float64Array,
+    [first, second]: Float64Array[],
+  ): void {
+    native.adam(
+      parameters,
+      gradients,
+      first as Float64Array,
+      second as Float64Array,
+      hyperHandle,
+      this.decoupled,
+      maximize,
+    );
+  }
+}
+
+/** Adam; weight decay, if any, joins the gradient. */
+export class Adam extends AdamFamily {
+  constructor(parameters: Parameters<AdamOptions>, options: Partial<AdamOptions> = {}) {
+    super('Adam', false, parameters, { ...defaults, ...options });
+  }
+}
+
+/** Adam with decoupled weight decay. */
+export class AdamW extends AdamFamily {
+  constructor(parameters: Parameters<AdamOptions>, options: Partial<AdamOptions> = {}) {
+    super('AdamW', true, parameters, { ...defaults, weightDecay: 0.01, ...options });
+  }
+}

@@ -1,0 +1,115 @@
+// Every op by its JavaScript name. lib/native.ts types the same names, and a test compares both.
+#include "addon/convert.h"
+#include "ops/ops.h"
+
+namespace nodegrad {
+
+namespace {
+
+constexpr bool any = false;
+constexpr bool floating = true;
+
+std::string camel_case(const char* name) {
+  std::string text;
+  bool upper = false;
+  for (const char* c = name; *c; ++c) {
+    if (*c == '_') {
+      upper = true;
+    } else {
+      text += upper ? static_cast<char>(*c - 'a' + 'A') : *c;
+      upper = false;
+    }
+  }
+  return text;
+}
+
+// Names derived from the elementwise lists live as long as the process.
+const char* js_name(const char* name, const char* suffix = "") {
+  return (new std::string(camel_case(name) + suffix))->c_str();
+}
+
+}  // namespace
+
+void register_ops(Registry& registry) {
+  // The name of an elementwise op, for its errors, is the one it is registered under.
+#define NODEGRAD_REGISTER(op, kind, saved, f, df)                                       \
+  registry.add(js_name(#op), +[](const Tensor& x) {                                     \
+    return ops::unary(UnaryOp::op, #op, kind, x);                                       \
+  });                                                                                   \
+  registry.add(js_name(#op, "Backward"), +[](const Tensor& kept, const Tensor& dout) {  \
+    return ops::unary_backward(UnaryOp::op, #op, kept, dout);                           \
+  });
+  NODEGRAD_UNARY_OPS(NODEGRAD_REGISTER)
+#undef NODEGRAD_REGISTER
+#define NODEGRAD_REGISTER(op, f)                             \
+  registry.add(js_name(#op), +[](const Tensor& x) {          \
+    return ops::unary_predicate(UnaryOp::op, #op, x);        \
+  });
+  NODEGRAD_UNARY_PREDICATES(NODEGRAD_REGISTER)
+#undef NODEGRAD_REGISTER
+#define NODEGRAD_REGISTER_BINARY(op, kind, predicate)                                      \
+  registry.add(js_name(#op), +[](const Tensor& a, const Tensor& b) {                       \
+    return ops::binary(BinaryOp::op, #op, kind, predicate, a, b);                          \
+  });                                                                                      \
+  registry.add(js_name(#op, "Scalar"), +[](const Tensor& a, double scalar, bool reversed) { \
+    return ops::binary_scalar(BinaryOp::op, #op, kind, predicate, a, scalar, reversed);    \
+  });
+#define NODEGRAD_REGISTER(op, kind, f) NODEGRAD_REGISTER_BINARY(op, kind, false)
+  NODEGRAD_BINARY_OPS(NODEGRAD_REGISTER)
+#undef NODEGRAD_REGISTER
+#define NODEGRAD_REGISTER(op, f) NODEGRAD_REGISTER_BINARY(op, any, true)
+  NODEGRAD_BINARY_PREDICATES(NODEGRAD_REGISTER)
+#undef NODEGRAD_REGISTER
+#undef NODEGRAD_REGISTER_BINARY
+
+  registry.add("where", ops::where);
+  registry.add("addInto", ops::add_into);
+  registry.add("scaleInto", ops::scale_into);
+
+  registry.add("full", ops::full);
+  registry.add("arange", ops::arange);
+  registry.add("fillInto", ops::fill_into);
+
+  registry.add("uniform", ops::uniform);
+  registry.add("normal", ops::normal);
+  registry.add("bernoulli", ops::bernoulli);
+
+  registry.add("cast", ops::cast);
+  registry.add("contiguous", ops::contiguous);
+  registry.add("clone", ops::clone);
+  registry.add("copyInto", ops::copy_into);
+  registry.add("toDevice", ops::to_device);
+
+  registry.add("reshape", ops::reshape);
+  registry.add("permute", ops::permute);
+  registry.add("expand", ops::expand);
+  registry.add("slice", ops::slice);
+  registry.add("select", ops::select);
+  registry.add("alias", ops::alias);
+
+  registry.add("sum", ops::sum);
+  registry.add("mean", ops::mean);
+  registry.add("max", ops::max);
+  registry.add("min", ops::min);
+  registry.add("prod", ops::prod);
+  registry.add("sumInto", ops::sum_into);
+  registry.add("argmax", ops::argmax);
+  registry.add("argmin", ops::argmin);
+
+  registry.add("matmul", ops::matmul);
+  registry.add("linear", ops::linear);
+  registry.add("matmulInto", ops::matmul_into);
+
+  registry.add("softmax", ops::softmax);
+  registry.add("softmaxBackward", ops::softmax_backward);
+  registry.add("crossEntropy", ops::cross_entropy);
+  registry.add("crossEntropyBackward", ops::cross_entropy_backward);
+
+  registry.add("indexSelect", ops::index_select);
+  registry.add("indexAdd", ops::index_add);
+
+  registry.add("sgd", ops::sgd);
+  registry.add("adam", ops::adam);
+}
+
+}  // namespace nodegrad

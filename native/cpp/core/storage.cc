@@ -1,0 +1,113 @@
+#include "core/storage.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+#include <string>
+
+#include "core/error.h"
+
+namespace nodegrad {
+
+Arena::~Arena() {
+  for (auto [block, bytes] : blocks_) device_->allocator().release(block, bytes);
+}
+
+void* Arena::take(size_t bytes, size_t& block_bytes) {
+  block_bytes = size_class(bytes);
+  auto& free = free_[block_bytes];
+  void* block = nullptr;
+  if (!free.empty()) {
+    block = free.back();
+    free.pop_back();
+  } else {
+    block = device_->allocator().allocate(bytes, block_bytes);
+    if (!block) return nullptr;
+    blocks_.emplace_back(block, block_bytes);
+  }
+  ++in_use_;
+  return block;
+}
+
+void Arena::give_back(void* block, size_t block_bytes) {
+  free_[block_bytes].push_back(block);
+  --in_use_;
+}
+
+Storage::Storage(Ref<Device> device, Ref<Arena> arena, void* data, size_t block_bytes,
+                 const char* op)
+    : device_(std::move(device)),
+      arena_(std::move(arena)),
+      data_(data),
+      block_bytes_(block_bytes),
+      op_(op) {
+  std::lock_guard lock(device_->live_mutex_);
+  next_ = device_->live_;
+  if (next_) next_->previous_ = this;
+  device_->live_ = this;
+}
+
+Storage::~Storage() {
+  {
+    std::lock_guard lock(device_->live_mutex_);
+    if (previous_) previous_->next_ = next_;
+    if (next_) next_->previous_ = previous_;
+    if (device_->live_ == this) device_->live_ = next_;
+  }
+  if (arena_) {
+    arena_->give_back(data_, block_bytes_);
+  } else {
+    device_->allocator().release(data_, block_bytes_);
+  }
+}
+
+Ref<Storage> Device::allocate(size_t bytes, const char* op) {
+  size_t block_bytes = 0;
+  auto take = [&] {
+    return arena ? arena->take(bytes, block_bytes) : allocator_.allocate(bytes, block_bytes);
+  };
+  void* block = take();
+  if (!block && !stream_->capturing()) {
+    // Cached blocks of other sizes may be all that stands in the way.
+    stream_->synchronize();
+    allocator_.release_cached();
+    block = take();
+  }
+  if (!block) {
+    const MemoryStats held = allocator_.stats();
+    const int64_t limit = physical_.account.limit.load();
+    char limit_text[64] = "no limit set";
+    if (limit > 0) std::snprintf(limit_text, sizeof limit_text, "limit %lld", (long long)limit);
+    fail("%s: out of memory on %s: asked for %zu bytes, %lld held by %lld tensors (%s), %s", op,
+         name().c_str(), bytes, (long long)held.allocated, (long long)held.blocks,
+         holders().c_str(), limit_text);
+  }
+  return Ref<Storage>(new Storage(Ref<Device>(this), Ref<Arena>(arena), block, block_bytes, op));
+}
+
+std::string Device::holders() const {
+  std::map<std::string, int64_t> bytes_by_op;
+  {
+    std::lock_guard lock(live_mutex_);
+    for (const Storage* s = live_; s; s = s->next_) {
+      bytes_by_op[s->op_] += static_cast<int64_t>(s->block_bytes_);
+    }
+  }
+  std::vector<std::pair<int64_t, std::string>> largest;
+  for (auto& [op, bytes] : bytes_by_op) largest.emplace_back(bytes, op);
+  std::sort(largest.rbegin(), largest.rend());
+  if (largest.size() > 3) largest.resize(3);
+  std::string text;
+  for (auto& [bytes, op] : largest) {
+    text += (text.empty() ? "" : ", ") + op + " " + std::to_string(bytes);
+  }
+  return text.empty() ? "none" : text;
+}
+
+void Device::capture_uses(Storage& storage) {
+  if (storage.capture_serial_ == capture_serial) return;
+  storage.capture_serial_ = capture_serial;
+  captured.emplace_back(&storage);
+}
+
+}  // namespace nodegrad

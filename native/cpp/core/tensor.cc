@@ -1,0 +1,48 @@
+#include "core/tensor.h"
+
+#include "core/error.h"
+
+namespace nodegrad {
+
+Tensor empty(Device& device, const int64_t* shape, int rank, DType dtype, const char* op) {
+  if (rank > kMaxRank) fail("%s: rank must be at most %d, got %d", op, kMaxRank, rank);
+  Tensor t;
+  t.view.rank = rank;
+  t.view.dtype = dtype;
+  int64_t elements = 1;
+  for (int i = rank - 1; i >= 0; --i) {
+    if (shape[i] < 0) fail("%s: sizes must not be negative, got %lld", op, (long long)shape[i]);
+    t.view.shape[i] = shape[i];
+    t.view.strides[i] = elements;
+    if (shape[i] > 0 && elements > (int64_t{1} << 46) / shape[i]) {
+      fail("%s: too many elements, got shape %s", op,
+           shape_text(Shape(shape, shape + rank)).c_str());
+    }
+    elements *= shape[i];
+  }
+  t.storage = device.allocate(static_cast<size_t>(elements) * item_size(dtype), op);
+  t.view.data = t.storage->data();
+  return t;
+}
+
+Tensor empty(Device& device, const Shape& shape, DType dtype, const char* op) {
+  return empty(device, shape.data(), static_cast<int>(shape.size()), dtype, op);
+}
+
+Tensor empty_like(const Tensor& x, DType dtype, const char* op) {
+  return empty(x.device(), x.view.shape, x.view.rank, dtype, op);
+}
+
+std::string shape_text(const Shape& shape) {
+  std::string text = "[";
+  for (size_t i = 0; i < shape.size(); ++i) {
+    text += (i ? "," : "") + std::to_string(shape[i]);
+  }
+  return text + "]";
+}
+
+std::string shape_text(const View& view) {
+  return shape_text(Shape(view.shape, view.shape + view.rank));
+}
+
+}  // namespace nodegrad

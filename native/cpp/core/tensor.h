@@ -1,0 +1,39 @@
+// Tensor: a View and the Storage it lies in. Value semantics; copies share the storage.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/storage.h"
+#include "core/view.h"
+
+namespace nodegrad {
+
+using Shape = std::vector<int64_t>;
+
+struct Tensor {
+  Ref<Storage> storage;
+  View view;
+
+  Device& device() const { return storage->device(); }
+  Stream& stream() const { return device().stream(); }
+  const Backend& backend() const { return device().backend(); }
+  DType dtype() const { return view.dtype; }
+  int rank() const { return view.rank; }
+  int64_t size(int axis) const { return view.shape[axis]; }
+  int64_t elements() const { return element_count(view); }
+  size_t bytes() const { return static_cast<size_t>(elements()) * item_size(view.dtype); }
+  bool contiguous() const { return is_contiguous(view); }
+  Shape shape() const { return Shape(view.shape, view.shape + view.rank); }
+};
+
+// A new contiguous tensor with undefined contents; `op` names who asks, for errors.
+Tensor empty(Device& device, const int64_t* shape, int rank, DType dtype, const char* op);
+Tensor empty(Device& device, const Shape& shape, DType dtype, const char* op);
+Tensor empty_like(const Tensor& x, DType dtype, const char* op);
+
+// [2,3]: how errors print a shape.
+std::string shape_text(const View& view);
+std::string shape_text(const Shape& shape);
+
+}  // namespace nodegrad

@@ -1,0 +1,191 @@
+#include "cpu/stream.h"
+
+#include <cstring>
+
+#include "core/error.h"
+#include "core/executor.h"
+
+namespace nodegrad::cpu {
+
+void LaunchList::add(Kernel kernel, const void* args, size_t bytes, int64_t chunks) {
+  const size_t offset = arguments_.size();
+  arguments_.resize(offset + (bytes + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t));
+  if (bytes) std::memcpy(&arguments_[offset], args, bytes);
+  launches_.push_back({kernel, offset, chunks});
+}
+
+void LaunchList::run() const {
+  for (const Launch& launch : launches_) {
+    Executor::instance().run(launch.kernel, arguments_.data() + launch.offset, launch.chunks);
+  }
+}
+
+namespace {
+
+class CpuGraph final : public Graph {
+ public:
+  explicit CpuGraph(std::shared_ptr<LaunchList> list) : list_(std::move(list)) {}
+  void replay(Stream& stream) override {
+    static_cast<CpuStream&>(stream).enqueue([list = list_] { list->run(); });
+  }
+  size_t launches() const override { return list_->size(); }
+
+ private:
+  std::shared_ptr<LaunchList> list_;
+};
+
+struct CopyArgs {
+  void* dst;
+  const void* src;
+  size_t bytes;
+};
+constexpr size_t kCopyChunk = 256 * 1024;
+
+void copy_kernel(const void* args, int64_t chunk) {
+  const auto& copy = *static_cast<const CopyArgs*>(args);
+  const size_t begin = static_cast<size_t>(chunk) * kCopyChunk;
+  const size_t bytes = std::min(kCopyChunk, copy.bytes - begin);
+  std::memcpy(static_cast<char*>(copy.dst) + begin, static_cast<const char*>(copy.src) + begin,
+              bytes);
+}
+
+}  // namespace
+
+CpuStream::~CpuStream() {
+  {
+    std::lock_guard lock(mutex_);
+    stopping_ = true;
+  }
+  changed_.notify_all();
+  if (thread_.joinable()) thread_.join();
+  for (const Scratch& s : scratch_) driver_.release(s.data);
+}
+
+void CpuStream::serve() {
+  std::unique_lock lock(mutex_);
+  for (;;) {
+    changed_.wait(lock, [this] { return stopping_ || !jobs_.empty(); });
+    if (jobs_.empty()) return;
+    std::function<void()> job = std::move(jobs_.front());
+    jobs_.pop_front();
+    lock.unlock();
+    job();
+    job = nullptr;
+    lock.lock();
+    if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) changed_.notify_all();
+  }
+}
+
+void CpuStream::enqueue(std::function<void()> job) {
+  {
+    std::lock_guard lock(mutex_);
+    if (!thread_.joinable()) thread_ = std::thread([this] { serve(); });
+    jobs_.push_back(std::move(job));
+    pending_.fetch_add(1, std::memory_order_acq_rel);
+  }
+  changed_.notify_all();
+}
+
+void CpuStream::launch(Kernel kernel, const void* args, size_t bytes, int64_t chunks) {
+  if (chunks <= 0) return;
+  if (capturing_) {
+    capture_->add(kernel, args, bytes, chunks);
+  } else if (idle()) {
+    Executor::instance().run(kernel, args, chunks);
+  } else {
+    auto list = std::make_shared<LaunchList>();
+    list->add(kernel, args, bytes, chunks);
+    enqueue([list] { list->run(); });
+  }
+}
+
+void CpuStream::synchronize() {
+  if (capturing_) fail("synchronize: a step that is being captured cannot wait");
+  if (idle()) return;
+  std::unique_lock lock(mutex_);
+  changed_.wait(lock, [this] { return pending_.load(std::memory_order_acquire) == 0; });
+}
+
+void CpuStream::copy_from_host(void* dst, const void* host, size_t bytes) {
+  if (capturing_) fail("copy: host values cannot be copied while a step is being captured");
+  if (bytes == 0) return;
+  if (idle()) {
+    std::memcpy(dst, host, bytes);
+    return;
+  }
+  auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(host),
+                                                    static_cast<const char*>(host) + bytes);
+  enqueue([staged, dst] { std::memcpy(dst, staged->data(), staged->size()); });
+}
+
+void CpuStream::copy_to_host(void* host, const void* src, size_t bytes) {
+  if (capturing_) fail("read: a value cannot be read while a step is being captured");
+  synchronize();
+  if (bytes) std::memcpy(host, src, bytes);
+}
+
+void CpuStream::copy(void* dst, const void* src, size_t bytes) {
+  const CopyArgs args{dst, src, bytes};
+  launch(copy_kernel, &args, sizeof args,
+         static_cast<int64_t>((bytes + kCopyChunk - 1) / kCopyChunk));
+}
+
+void CpuStream::notify(std::function<void()> done) {
+  if (idle()) {
+    done();
+  } else {
+    enqueue(std::move(done));
+  }
+}
+
+void CpuStream::begin_capture() {
+  if (capturing_) fail("capture: a step is already being captured on this device");
+  capture_ = std::make_shared<LaunchList>();
+  capturing_ = true;
+}
+
+std::unique_ptr<Graph> CpuStream::end_capture() {
+  capturing_ = false;
+  return std::make_unique<CpuGraph>(std::move(capture_));
+}
+
+void CpuStream::abort_capture() noexcept {
+  capturing_ = false;
+  capture_.reset();
+}
+
+void* CpuStream::acquire_scratch(size_t bytes) {
+  Scratch* best = nullptr;
+  for (Scratch& s : scratch_) {
+    if (!s.used && s.bytes >= bytes && (!best || s.bytes < best->bytes)) best = &s;
+  }
+  if (!best) {
+    void* data = driver_.allocate(std::max<size_t>(bytes, 4096));
+    if (!data) fail("scratch: out of memory on cpu: asked for %zu bytes", bytes);
+    scratch_.push_back({data, std::max<size_t>(bytes, 4096), false});
+    best = &scratch_.back();
+  }
+  best->used = true;
+  return best->data;
+}
+
+void CpuStream::release_scratch(void* scratch) {
+  for (Scratch& s : scratch_) {
+    if (s.data == scratch) s.used = false;
+  }
+}
+
+void launch(Stream& stream, const char*, Kernel kernel, const void* args, size_t bytes,
+            int64_t chunks) {
+  static_cast<CpuStream&>(stream).launch(kernel, args, bytes, chunks);
+}
+
+void* acquire_scratch(Stream& stream, size_t bytes) {
+  return static_cast<CpuStream&>(stream).acquire_scratch(bytes);
+}
+
+void release_scratch(Stream& stream, void* scratch) {
+  static_cast<CpuStream&>(stream).release_scratch(scratch);
+}
+
+}  // namespace nodegrad::cpu

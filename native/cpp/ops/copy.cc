@@ -1,0 +1,50 @@
+#include "core/error.h"
+#include "ops/ops.h"
+
+namespace nodegrad::ops {
+
+Tensor cast(const Tensor& x, DType dtype) {
+  Tensor out = empty_like(x, dtype, "cast");
+  x.backend().copy->copy(x.stream(), x.view, out.view);
+  return out;
+}
+
+Tensor as_dtype(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : cast(x, dtype); }
+
+Tensor contiguous(const Tensor& x) { return x.contiguous() ? x : clone(x); }
+
+Tensor clone(const Tensor& x) { return cast(x, x.dtype()); }
+
+void copy_into(const Tensor& out, const Tensor& x) {
+  check_same_device("copy", out, x);
+  const View source = broadcast_view(x.view, out.view.shape, out.rank());
+  if (source.rank < 0) {
+    fail("copy: shape %s does not broadcast to %s", shape_text(x.view).c_str(),
+         shape_text(out.view).c_str());
+  }
+  out.backend().copy->copy(out.stream(), source, out.view);
+}
+
+Tensor to_device(const Tensor& x, Device& device) {
+  if (&x.device() == &device) return x;
+  const Tensor source = contiguous(x);
+  Tensor out = empty_like(source, x.dtype(), "to");
+  out.storage = device.allocate(source.bytes(), "to");
+  out.view.data = out.storage->data();
+  if (source.bytes() == 0) return out;
+  // By way of host memory: one side's pointer is a host pointer already where it is the CPU.
+  if (x.device().type() == DeviceType::cpu) {
+    x.stream().synchronize();
+    device.stream().copy_from_host(out.view.data, source.view.data, source.bytes());
+  } else if (device.type() == DeviceType::cpu) {
+    device.stream().synchronize();
+    x.stream().copy_to_host(out.view.data, source.view.data, source.bytes());
+  } else {
+    std::vector<char> staged(source.bytes());
+    x.stream().copy_to_host(staged.data(), source.view.data, staged.size());
+    device.stream().copy_from_host(out.view.data, staged.data(), staged.size());
+  }
+  return out;
+}
+
+}  // namespace nodegrad::ops

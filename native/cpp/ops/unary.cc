@@ -1,0 +1,38 @@
+#include "core/error.h"
+#include "ops/ops.h"
+
+namespace nodegrad::ops {
+
+namespace {
+
+Tensor run(UnaryOp op, const char* name, const Tensor& x, DType out_dtype) {
+  Tensor out = empty(x.device(), x.view.shape, x.rank(), out_dtype, name);
+  x.backend().unary->forward(x.stream(), op, x.view, out.view);
+  return out;
+}
+
+}  // namespace
+
+Tensor unary(UnaryOp op, const char* name, bool floating, const Tensor& x) {
+  if (floating && !is_float(x.dtype())) return run(op, name, cast(x, DType::float32), DType::float32);
+  if (x.dtype() == DType::boolean) fail("%s: needs a numeric dtype, got bool", name);
+  return run(op, name, x, x.dtype());
+}
+
+Tensor unary_backward(UnaryOp op, const char* name, const Tensor& saved, const Tensor& dout) {
+  check_same_device(name, saved, dout);
+  const View gradient = broadcast_view(dout.view, saved.view.shape, saved.rank());
+  if (gradient.rank < 0 || dout.dtype() != saved.dtype() || !is_float(dout.dtype())) {
+    fail("%s: the gradient must be %s%s, got %s%s", name, dtype_name(saved.dtype()),
+         shape_text(saved.view).c_str(), dtype_name(dout.dtype()), shape_text(dout.view).c_str());
+  }
+  Tensor dx = empty_like(saved, saved.dtype(), name);
+  saved.backend().unary->backward(saved.stream(), op, saved.view, gradient, dx.view);
+  return dx;
+}
+
+Tensor unary_predicate(UnaryOp op, const char* name, const Tensor& x) {
+  return run(op, name, x, DType::boolean);
+}
+
+}  // namespace nodegrad::ops

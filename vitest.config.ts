@@ -1,0 +1,13 @@
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: {
+    include: ['test/**/*.test.ts'],
+    exclude: ['test/package/**', '**/node_modules/**'],
+    env: { NODEGRAD_BUILD: process.env.NODEGRAD_BUILD ?? 'emulated' },
+    pool: 'forks',
+    maxWorkers: 2,
+    testTimeout: 60_000,
+    execArgv: ['--expose-gc'],
+  },
+});
