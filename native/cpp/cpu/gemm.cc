@@ -1,0 +1,446 @@
+// Matrix products: C = activation(A·B + bias) or C += A·B, batched, any transposition; float32
+// and float64 as they are, bfloat16 and float16 through float32.
+//
+// One launch covers C with blocks, a chunk each. A chunk goes through k in slices of kDepth and
+// multiplies tiles (gemm_kernel.h); what cannot be read where it lies is packed, by the chunk that
+// needs it, or once for all by a launch before where many chunks would repeat it. Where B is
+// transposed and C has few rows, Cᵀ = Bᵀ·Aᵀ is computed instead, since W in y = x·Wᵀ then needs no
+// packing. A long k with few blocks is cut in parts whose sums a last launch adds in order.
+// All of this follows from the sizes alone, so results do not depend on the number of threads.
+// Cost: 2MNK flops; 85 to 97% of a core's peak from 512³ on.
+#include "core/backend.h"
+#include "core/error.h"
+#include "cpu/gemm_kernel.h"
+#include "cpu/gemm_pack.h"
+#include "cpu/launch.h"
+
+namespace nodegrad::cpu::NODEGRAD_ISA {
+namespace {
+
+constexpr int64_t kDepth = 256;          // of a slice of k: a panel of B fills half of L1
+constexpr int64_t kBlock = 128;          // rows and columns of C in a block, more or less
+constexpr int64_t kChunkWork = 1 << 21;  // multiplications worth a chunk of their own
+constexpr int64_t kManyChunks = 16;
+constexpr int64_t kSharedBytes = int64_t{64} << 20;  // the most that is packed once for all
+
+NODEGRAD_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+NODEGRAD_INLINE int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
+NODEGRAD_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+NODEGRAD_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+// A product as the chunks see it. Swapped, A and B (and m and n) have changed places, and C is
+// written through a transposition.
+struct Product {
+  const void* a;
+  const void* b;
+  void* c;
+  const void* bias;
+  void* shared_a;  // packed A and B, or null
+  void* shared_b;
+  void* parts;  // [part][batch][m][n] sums, or null where k is in one part
+  int64_t m, n, k, batch;
+  int64_t a_row, a_col, b_row, b_col, c_row;
+  int64_t a_batch, b_batch, c_batch;
+  int64_t block_rows, block_columns, row_blocks, column_blocks;
+  int64_t slice, slices;            // of k
+  int64_t part_slices, part_count;  // slices in a part
+  int64_t group;                    // entries of the batch in a chunk
+  bool pack_a, pack_b, swapped, add, relu;
+};
+
+template <class T>
+constexpr int64_t kPackedRows = (kRows + kLanes<T> - 1) / kLanes<T>* kLanes<T>;
+
+// Rows of a block are cut into tiles of nearly equal height.
+struct Tiles {
+  int64_t count, height, taller;  // the first `taller` tiles have one row more
+};
+NODEGRAD_INLINE Tiles tiles_of(int64_t rows) {
+  const int64_t count = divide_up(rows, kRows);
+  return {count, rows / count, rows % count};
+}
+
+template <class T>
+NODEGRAD_INLINE int64_t panel_width(int64_t columns) {
+  return round_up(smaller(columns, kColumns<T>), kLanes<T>);
+}
+
+// Packed A: slice by slice, tile by tile. Packed B: slice by slice, panel by panel.
+template <class T, class S>
+void pack_rows(const Product& p, const S* a, int64_t row, int64_t rows, int64_t k0, int64_t depth,
+               T* packed, T* buffer) {
+  const Tiles tiles = tiles_of(rows);
+  for (int64_t t = 0; t < tiles.count; ++t) {
+    const int64_t height = tiles.height + (t < tiles.taller);
+    pack_panel(a + row * p.a_row + k0 * p.a_col, p.a_row, p.a_col, height, depth,
+               packed + t * kPackedRows<T> * depth, kPackedRows<T>, buffer);
+    row += height;
+  }
+}
+
+template <class T, class S>
+void pack_columns(const Product& p, const S* b, int64_t column, int64_t columns, int64_t k0,
+                  int64_t depth, T* packed, T* buffer) {
+  pack_panel(b + k0 * p.b_row + column * p.b_col, p.b_col, p.b_row, columns, depth, packed,
+             panel_width<T>(columns), buffer);
+}
+
+template <class T>
+int64_t packed_rows_size(const Product& p) {
+  return tiles_of(p.block_rows).count * kPackedRows<T> * p.slice;
+}
+
+// Where a slice of a block lies in the shared, packed operands.
+template <class T>
+NODEGRAD_INLINE T* shared_rows(const Product& p, int64_t block, int64_t slice) {
+  return static_cast<T*>(p.shared_a) + (slice * p.row_blocks + block) * packed_rows_size<T>(p);
+}
+template <class T>
+NODEGRAD_INLINE T* shared_columns(const Product& p, int64_t column, int64_t slice, int64_t depth) {
+  return static_cast<T*>(p.shared_b) + slice * p.slice * round_up(p.n, kLanes<T>) + column * depth;
+}
+
+template <class T, class S>
+void pack_kernel(const void* args, int64_t chunk) {
+  const Product& p = *static_cast<const Product*>(args);
+  T* buffer = static_cast<T*>(thread_scratch(sizeof(T) * kColumns<T> * p.slice));
+  if (!buffer) fail("matmul: out of memory for packing");
+  const int64_t row_chunks = p.shared_a ? p.row_blocks * p.slices : 0;
+  const int64_t index = chunk < row_chunks ? chunk : chunk - row_chunks;
+  const int64_t blocks = chunk < row_chunks ? p.row_blocks : p.column_blocks;
+  const int64_t slice = index / blocks, block = index % blocks;
+  const int64_t k0 = slice * p.slice, depth = smaller(p.slice, p.k - k0);
+  if (chunk < row_chunks) {
+    const int64_t row = block * p.block_rows;
+    pack_rows(p, static_cast<const S*>(p.a), row, smaller(p.block_rows, p.m - row), k0, depth,
+              shared_rows<T>(p, block, slice), buffer);
+    return;
+  }
+  const int64_t end = smaller((block + 1) * p.block_columns, p.n);
+  for (int64_t column = block * p.block_columns; column < end; column += kColumns<T>) {
+    pack_columns(p, static_cast<const S*>(p.b), column, smaller(kColumns<T>, end - column), k0,
+                 depth, shared_columns<T>(p, column, slice, depth), buffer);
+  }
+}
+
+// A chunk's block of C and the memory it works in.
+template <class T>
+struct Block {
+  int64_t row, rows, column, columns;
+  T* target;  // sums go here: C itself, or a buffer where C has another type or order
+  int64_t stride;
+  T* packed_a;
+  T* packed_b;
+  T* buffer;
+};
+
+template <class T>
+void multiply_panel(const T* a, int64_t a_row_step, int64_t a_stride, bool by_rows,
+                    int64_t tile_step, const T* b, int64_t b_stride, int64_t depth, int64_t rows,
+                    int64_t columns, T* target, int64_t stride, const Finish<T>& finish) {
+  const int vectors = static_cast<int>(divide_up(columns, kLanes<T>));
+  const bool direct = columns % kLanes<T> == 0 && !finish.add && !finish.bias && !finish.relu;
+  const Tiles tiles = tiles_of(rows);
+  alignas(64) T tile[kRows * kColumns<T>];
+  for (int64_t t = 0; t < tiles.count; ++t) {
+    const int height = static_cast<int>(tiles.height + (t < tiles.taller));
+    const MicroKernel<T> kernel = kKernels<T>.get(by_rows, vectors, height);
+    if (direct) {
+      kernel(depth, a, a_stride, b, b_stride, target, stride);
+    } else {
+      kernel(depth, a, a_stride, b, b_stride, tile, kColumns<T>);
+      for (int i = 0; i < height; ++i) {
+        finish_row(tile + i * kColumns<T>, target + i * stride, columns, finish);
+      }
+    }
+    a += tile_step ? tile_step : height * a_row_step;
+    target += height * stride;
+  }
+}
+
+template <class T, class S>
+void multiply_block(const Product& p, const Block<T>& block, const S* a, const S* b, const T* bias,
+                    int64_t first_slice, int64_t last_slice, bool add, bool relu) {
+  constexpr bool kNative = sizeof(T) == sizeof(S);
+  for (int64_t slice = first_slice; slice < last_slice; ++slice) {
+    const int64_t k0 = slice * p.slice, depth = smaller(p.slice, p.k - k0);
+    const bool last = slice + 1 == last_slice;
+    const T* rows = nullptr;
+    int64_t a_stride = kPackedRows<T>, tile_step = kPackedRows<T> * depth;
+    bool by_rows = false;
+    if (p.shared_a) {
+      rows = shared_rows<T>(p, block.row / p.block_rows, slice);
+    } else if (p.pack_a) {
+      pack_rows(p, a, block.row, block.rows, k0, depth, block.packed_a, block.buffer);
+      rows = block.packed_a;
+    } else if constexpr (kNative) {
+      rows = a + block.row * p.a_row + k0 * p.a_col;
+      by_rows = p.a_col == 1;
+      a_stride = by_rows ? p.a_row : p.a_col;
+      tile_step = 0;
+    }
+    for (int64_t j = 0; j < block.columns; j += kColumns<T>) {
+      const int64_t columns = smaller(kColumns<T>, block.columns - j);
+      const T* panel = nullptr;
+      int64_t b_stride = panel_width<T>(columns);
+      if (p.shared_b) {
+        panel = shared_columns<T>(p, block.column + j, slice, depth);
+      } else if (p.pack_b || columns % kLanes<T> != 0) {
+        pack_columns(p, b, block.column + j, columns, k0, depth, block.packed_b, block.buffer);
+        panel = block.packed_b;
+      } else if constexpr (kNative) {
+        panel = b + k0 * p.b_row + (block.column + j) * p.b_col;
+        b_stride = p.b_row;
+      }
+      const Finish<T> finish = {last && bias ? bias + j : nullptr, add || slice > first_slice,
+                                last && relu};
+      multiply_panel(rows, p.a_row, a_stride, by_rows, tile_step, panel, b_stride, depth,
+                     block.rows, columns, block.target + j, block.stride, finish);
+    }
+  }
+}
+
+// Rows of sums to C, with the bias and activation that are still due.
+template <class T, class S>
+void finish_rows(const T* sums, int64_t stride, S* c, int64_t c_row, const S* bias, int64_t rows,
+                 int64_t columns, bool add, bool relu) {
+  for (int64_t i = 0; i < rows; ++i) {
+    if constexpr (sizeof(S) == sizeof(T)) {
+      finish_row(sums + i * stride, c + i * c_row, columns, Finish<T>{bias, add, relu});
+    } else {
+      for (int64_t j = 0; j < columns; ++j) {
+        T x = sums[i * stride + j];
+        S& y = c[i * c_row + j];
+        if (add) x += Stored<S>::load(y);
+        if (bias) x += Stored<S>::load(bias[j]);
+        if (relu) x = x < T(0) ? T(0) : x;
+        y = Stored<S>::store(x);
+      }
+    }
+  }
+}
+
+template <class T>
+struct Scratch {
+  int64_t packed_a, packed_b, buffer, sums, turned, total;  // elements
+};
+template <class T, class S>
+Scratch<T> scratch_of(const Product& p) {
+  constexpr bool kNative = sizeof(T) == sizeof(S);
+  Scratch<T> s;
+  s.packed_a = p.pack_a && !p.shared_a ? packed_rows_size<T>(p) : 0;
+  s.packed_b = p.shared_b ? 0 : kColumns<T> * p.slice;
+  s.buffer = kNative ? 0 : kColumns<T> * p.slice;
+  s.sums = (kNative && !p.swapped) || p.parts ? 0 : p.block_rows * round_up(p.block_columns, 64);
+  s.turned = p.swapped && !p.parts ? round_up(p.block_rows, 64) * p.block_columns : 0;
+  s.total = s.packed_a + s.packed_b + s.buffer + s.sums + s.turned;
+  return s;
+}
+
+template <class T, class S>
+void gemm_kernel(const void* args, int64_t chunk) {
+  constexpr bool kNative = sizeof(T) == sizeof(S);
+  const Product& p = *static_cast<const Product*>(args);
+  const Scratch<T> sizes = scratch_of<T, S>(p);
+  T* memory = static_cast<T*>(thread_scratch(sizeof(T) * sizes.total));
+  if (!memory) fail("matmul: out of memory for packing");
+  Block<T> block;
+  block.packed_a = memory;
+  block.packed_b = block.packed_a + sizes.packed_a;
+  block.buffer = block.packed_b + sizes.packed_b;
+  T* const sums = block.buffer + sizes.buffer;
+  T* const turned = sums + sizes.sums;
+
+  block.row = chunk % p.row_blocks * p.block_rows;
+  chunk /= p.row_blocks;
+  block.column = chunk % p.column_blocks * p.block_columns;
+  chunk /= p.column_blocks;
+  const int64_t part = chunk % p.part_count;
+  const int64_t first_batch = chunk / p.part_count * p.group;
+  block.rows = smaller(p.block_rows, p.m - block.row);
+  block.columns = smaller(p.block_columns, p.n - block.column);
+  const int64_t first_slice = part * p.part_slices;
+  const int64_t last_slice = smaller(first_slice + p.part_slices, p.slices);
+
+  const S* const bias = static_cast<const S*>(p.bias);
+  for (int64_t i = first_batch; i < smaller(first_batch + p.group, p.batch); ++i) {
+    const S* const a = static_cast<const S*>(p.a) + i * p.a_batch;
+    const S* const b = static_cast<const S*>(p.b) + i * p.b_batch;
+    S* const c = static_cast<S*>(p.c) + i * p.c_batch;
+    if (p.parts) {
+      block.stride = p.n;
+      block.target = static_cast<T*>(p.parts) + (part * p.batch + i) * p.m * p.n + block.row * p.n +
+                     block.column;
+      multiply_block<T, S>(p, block, a, b, nullptr, first_slice, last_slice, false, false);
+    } else if (kNative && !p.swapped) {
+      block.stride = p.c_row;
+      block.target = reinterpret_cast<T*>(c) + block.row * p.c_row + block.column;
+      multiply_block<T, S>(p, block, a, b,
+                           bias ? reinterpret_cast<const T*>(bias) + block.column : nullptr,
+                           first_slice, last_slice, p.add, p.relu);
+    } else {
+      block.stride = round_up(block.columns, kLanes<T>);
+      block.target = sums;
+      multiply_block<T, S>(p, block, a, b, nullptr, first_slice, last_slice, false, false);
+      if (p.swapped) {
+        const int64_t width = round_up(block.rows, kLanes<T>);
+        transpose_panel(sums, block.stride, block.rows, block.columns, turned, width);
+        finish_rows<T, S>(turned, width, c + block.column * p.c_row + block.row, p.c_row,
+                          bias ? bias + block.row : nullptr, block.columns, block.rows, p.add,
+                          p.relu);
+      } else {
+        finish_rows<T, S>(sums, block.stride, c + block.row * p.c_row + block.column, p.c_row,
+                          bias ? bias + block.column : nullptr, block.rows, block.columns, p.add,
+                          p.relu);
+      }
+    }
+  }
+}
+
+// Adds the parts of k in order; a chunk takes some rows of C.
+constexpr int64_t kPartRows = 16;
+
+template <class T, class S>
+void add_parts_kernel(const void* args, int64_t chunk) {
+  const Product& p = *static_cast<const Product*>(args);
+  const int64_t blocks = divide_up(p.m, kPartRows);
+  const int64_t i = chunk / blocks, end = smaller((chunk % blocks + 1) * kPartRows, p.m);
+  T* const parts = static_cast<T*>(p.parts);
+  for (int64_t row = chunk % blocks * kPartRows; row < end; ++row) {
+    T* const sums = parts + (i * p.m + row) * p.n;
+    for (int64_t part = 1; part < p.part_count; ++part) {
+      const T* const more = sums + part * p.batch * p.m * p.n;
+#pragma GCC ivdep
+      for (int64_t j = 0; j < p.n; ++j) sums[j] += more[j];
+    }
+    finish_rows<T, S>(sums, p.n, static_cast<S*>(p.c) + i * p.c_batch + row * p.c_row, p.c_row,
+                      static_cast<const S*>(p.bias), 1, p.n, p.add, p.relu);
+  }
+}
+
+// Cᵀ = Bᵀ·Aᵀ, if packing B and the tiles' waste cost more than turning C (cycles, roughly).
+template <class T>
+bool prefers_swap(const GemmArgs& g) {
+  if (g.b_col == 1) return false;
+  const double m = static_cast<double>(g.m), n = static_cast<double>(g.n);
+  const double k = static_cast<double>(g.k), flops_a_cycle = 2.0 * kLanes<T>;
+  const double pad_n = static_cast<double>(round_up(g.n, kLanes<T>));
+  const double pad_m = static_cast<double>(round_up(g.m, kLanes<T>));
+  const double as_is = 0.25 * n * k + m * pad_n * k / flops_a_cycle;
+  const double turned = (g.a_row == 1 ? 0.0 : 0.25 * m * k) + pad_m * n * k / flops_a_cycle + m * n;
+  return turned < as_is;
+}
+
+template <class T>
+void choose_blocks(Product& p) {
+  int64_t rows = smaller(p.m, p.m <= 3 * kBlock / 2 ? p.m : kBlock);
+  int64_t columns = smaller(p.n, larger(kBlock, smaller(4 * kBlock, kBlock * kBlock / rows)));
+  if (p.m > rows)
+    rows = smaller(p.m, larger(kBlock, smaller(4 * kBlock, kBlock * kBlock / columns)));
+  const int64_t least_rows = 2 * kRows;
+  const int64_t narrowest = kColumns<T>;
+  const auto chunks = [&] { return p.batch * divide_up(p.m, rows) * divide_up(p.n, columns); };
+  while (chunks() < kManyChunks && rows * columns * p.k > kChunkWork) {
+    if (columns > narrowest && (columns >= rows || p.pack_b)) {
+      columns = larger(narrowest, columns / 2);
+    } else if (rows > least_rows && !(p.pack_b && p.m <= 3 * kBlock / 2)) {
+      rows = larger(least_rows, rows / 2);
+    } else {
+      break;
+    }
+  }
+  p.row_blocks = divide_up(p.m, rows);
+  p.block_rows = divide_up(p.m, p.row_blocks);
+  p.column_blocks = divide_up(p.n, columns);
+  p.block_columns = round_up(divide_up(p.n, p.column_blocks), kColumns<T>);
+  p.column_blocks = divide_up(p.n, p.block_columns);
+}
+
+template <class T, class S>
+void multiply(Stream& stream, const GemmArgs& g) {
+  constexpr bool kNative = sizeof(T) == sizeof(S);
+  Product p = {};
+  p.swapped = kNative && prefers_swap<T>(g);
+  p.a = p.swapped ? g.b : g.a;
+  p.b = p.swapped ? g.a : g.b;
+  p.c = g.c;
+  p.bias = g.bias;
+  p.m = p.swapped ? g.n : g.m;
+  p.n = p.swapped ? g.m : g.n;
+  p.k = g.k;
+  p.batch = g.batch;
+  p.a_row = p.swapped ? g.b_col : g.a_row;
+  p.a_col = p.swapped ? g.b_row : g.a_col;
+  p.b_row = p.swapped ? g.a_col : g.b_row;
+  p.b_col = p.swapped ? g.a_row : g.b_col;
+  p.c_row = g.c_row;
+  p.a_batch = p.swapped ? g.b_batch : g.a_batch;
+  p.b_batch = p.swapped ? g.a_batch : g.b_batch;
+  p.c_batch = g.c_batch;
+  p.add = g.accumulate;
+  p.relu = g.activation == Activation::relu;
+  p.pack_b = !kNative || p.b_col != 1 || p.m > 3 * kBlock;
+  p.pack_a = !kNative || (p.n > kBlock && (p.a_col == 1 ? p.a_row * sizeof(T) % 4096 == 0
+                                                        : p.a_col * sizeof(T) >= 2048));
+  choose_blocks<T>(p);
+  p.slices = larger(1, divide_up(p.k, kDepth));
+  p.slice = larger(1, round_up(divide_up(p.k, p.slices), 8));
+  p.slices = larger(1, divide_up(p.k, p.slice));
+
+  const int64_t blocks = p.row_blocks * p.column_blocks;
+  const int64_t work = p.block_rows * p.block_columns * larger(p.k, 1);
+  p.group = larger(1, blocks > 1 ? 1 : smaller(p.batch, kChunkWork / 2 / work));
+  const int64_t groups = divide_up(p.batch, p.group);
+  // Parts of at least 8 slices, where there are fewer than 8 blocks.
+  p.part_count = p.swapped ? 1 : larger(1, smaller(divide_up(8, blocks * groups), p.slices / 8));
+  p.part_slices = divide_up(p.slices, p.part_count);
+  p.part_count = divide_up(p.slices, p.part_slices);
+
+  const int64_t size_a = p.row_blocks * p.slices * packed_rows_size<T>(p);
+  const int64_t size_b = p.slices * p.slice * round_up(p.n, kLanes<T>);
+  const bool share_a = p.pack_a && p.batch == 1 && p.column_blocks > 2 &&
+                       size_a <= kSharedBytes / static_cast<int64_t>(sizeof(T));
+  const bool share_b = p.pack_b && p.batch == 1 && p.row_blocks > 2 &&
+                       size_b <= kSharedBytes / static_cast<int64_t>(sizeof(T));
+  const int64_t size_parts = p.part_count > 1 ? p.part_count * p.batch * p.m * p.n : 0;
+  if (share_a) p.shared_a = acquire_scratch(stream, sizeof(T) * size_a);
+  if (share_b) p.shared_b = acquire_scratch(stream, sizeof(T) * size_b);
+  if (size_parts) p.parts = acquire_scratch(stream, sizeof(T) * size_parts);
+  if (share_a || share_b) {
+    const int64_t chunks =
+        (share_a ? p.row_blocks * p.slices : 0) + (share_b ? p.column_blocks * p.slices : 0);
+    launch(stream, "gemm_pack", pack_kernel<T, S>, &p, sizeof p, chunks);
+  }
+  launch(stream, "gemm", gemm_kernel<T, S>, &p, sizeof p, blocks * groups * p.part_count);
+  if (size_parts) {
+    launch(stream, "gemm_parts", add_parts_kernel<T, S>, &p, sizeof p,
+           p.batch * divide_up(p.m, kPartRows));
+    release_scratch(stream, p.parts);
+  }
+  if (share_b) release_scratch(stream, p.shared_b);
+  if (share_a) release_scratch(stream, p.shared_a);
+}
+
+void gemm(Stream& stream, const GemmArgs& args) {
+  if (args.m <= 0 || args.n <= 0 || args.batch <= 0) return;
+  if (args.k == 0 && args.accumulate) return;
+  switch (args.dtype) {
+    case DType::float32:
+      return multiply<float, float>(stream, args);
+    case DType::float64:
+      return multiply<double, double>(stream, args);
+    case DType::bfloat16:
+      return multiply<float, BFloat16>(stream, args);
+    case DType::float16:
+      return multiply<float, Float16>(stream, args);
+    default:
+      fail("matmul: dtype must be floating, got %s", dtype_name(args.dtype));
+  }
+}
+
+}  // namespace
+
+extern const GemmFamily gemm_family;
+const GemmFamily gemm_family = {gemm};
+
+}  // namespace nodegrad::cpu::NODEGRAD_ISA
