@@ -21,10 +21,12 @@ constexpr int64_t kMostBlocks = INT32_MAX;
 template <class T>
 __global__ void __launch_bounds__(kSumThreads)
     sum_slices_kernel(const GemmOutput out, int64_t m, int64_t n, int64_t batch, int slices) {
-  const int64_t groups = (n + 3) / 4;
-  const int64_t index = static_cast<int64_t>(blockIdx.x) * kSumThreads + threadIdx.x;
-  if (index >= groups * m * batch) return;
-  const int64_t column = index % groups * 4, row = index / groups % m, b = index / groups / m;
+  // Sliced products have few tiles, so 32 bits hold the index.
+  const uint32_t groups = static_cast<uint32_t>((n + 3) / 4), rows = static_cast<uint32_t>(m);
+  const uint32_t index = blockIdx.x * kSumThreads + threadIdx.x;
+  if (index >= groups * rows * batch) return;
+  const int64_t column = int64_t{index % groups} * 4;
+  const int64_t row = index / groups % rows, b = index / groups / rows;
   const float* from = out.partial + (b * slices * m + row) * out.partial_ld + column;
   float v[4] = {};
   for (int s = 0; s < slices; ++s) {
@@ -45,6 +47,7 @@ struct TileRate {
 };
 constexpr TileRate kSimtTiles[] = {{128, 2.0e5}, {64, 1.4e5}, {32, 0.5e5}};
 constexpr TileRate kMmaTiles[] = {{128, 1.5e6}, {64, 0.7e6}};
+constexpr double kAlone = 0.75;  // of the rate: a block alone on its multiprocessor hides less
 constexpr double kLaunchMicroseconds = 2;
 constexpr double kBytesPerMicrosecond = 2.5e6;
 constexpr int64_t kLeastSlice = 128;  // shorter slices of K do not pay
@@ -56,36 +59,46 @@ struct Plan {
   int64_t slice_k;
 };
 
-// The tile and slices with the least estimated time: waves of blocks over the chip, and where K is
-// sliced one more launch and the way of the partial sums through memory.
+// Waves of blocks over the chip, and where K is sliced one more launch and the way of the partial
+// sums through memory.
+double estimated_microseconds(const TileRate& tile, const GemmArgs& args, int64_t blocks,
+                              const Plan& plan, int processors) {
+  const double waves = static_cast<double>(ceil_div(blocks * plan.slices, processors));
+  const double rate = waves == 1 ? tile.rate * kAlone : tile.rate;
+  const double time = waves * tile.side * tile.side * plan.slice_k / rate;
+  if (plan.slices == 1) return time;
+  const double partial = static_cast<double>(args.m) * args.n * args.batch * plan.slices;
+  return time + kLaunchMicroseconds + partial * 2 * sizeof(float) / kBytesPerMicrosecond;
+}
+
+// The quickest by that estimate, of every tile with K whole or in slices that fill the chip once
+// or twice.
 template <size_t kTiles>
 Plan choose_plan(const TileRate (&tiles)[kTiles], const GemmArgs& args, int processors) {
   Plan best{};
   double least = 0;
   for (const TileRate& tile : tiles) {
     const int64_t blocks = ceil_div(args.m, tile.side) * ceil_div(args.n, tile.side) * args.batch;
-    const int64_t most = std::max<int64_t>(1, std::min(processors / blocks, args.k / kLeastSlice));
-    for (int64_t wanted : {int64_t{1}, most}) {
-      const int64_t slice_k = std::max(
-          kSliceMultiple, ceil_div(ceil_div(args.k, wanted), kSliceMultiple) * kSliceMultiple);
+    for (int64_t fill : {int64_t{0}, processors / blocks, 2 * processors / blocks}) {
+      const int64_t wanted = std::max<int64_t>(1, std::min(fill, args.k / kLeastSlice));
+      const int64_t slice_k =
+          std::max<int64_t>(1, ceil_div(args.k, wanted * kSliceMultiple)) * kSliceMultiple;
       const int64_t slices = std::max<int64_t>(1, ceil_div(args.k, slice_k));
-      const double waves = static_cast<double>(ceil_div(blocks * slices, processors));
-      double time = waves * tile.side * tile.side * slice_k / tile.rate;
-      if (slices > 1) {
-        const double elements = static_cast<double>(args.m) * args.n * args.batch * slices;
-        time += kLaunchMicroseconds + elements * 2 * sizeof(float) / kBytesPerMicrosecond;
-      }
+      const Plan plan{tile.side, static_cast<int>(slices), slice_k};
+      const double time = estimated_microseconds(tile, args, blocks, plan, processors);
       if (best.tile == 0 || time < least) {
         least = time;
-        best = {tile.side, static_cast<int>(slices), slice_k};
+        best = plan;
       }
     }
   }
   return best;
 }
 
-bool aligned(const void* p, int64_t stride, int64_t batch_stride, size_t bytes) {
-  return (reinterpret_cast<uintptr_t>(p) | stride * bytes | batch_stride * bytes) % 16 == 0;
+// The widest of 16, 4 and 2 bytes that divides the address and the steps between lines.
+uint8_t access_of(const void* p, int64_t stride, int64_t batch_stride, size_t bytes) {
+  const uint64_t all = reinterpret_cast<uintptr_t>(p) | stride * bytes | batch_stride * bytes;
+  return all % 16 == 0 ? 16 : all % 4 == 0 ? 4 : 2;
 }
 
 GemmProblem make_problem(const GemmArgs& args, const Plan& plan) {
@@ -107,14 +120,14 @@ GemmProblem make_problem(const GemmArgs& args, const Plan& plan) {
   p.b_batch = one_batch ? 0 : args.b_batch;
   p.tiles_m = static_cast<int32_t>(ceil_div(args.m, plan.tile));
   p.tiles_n = static_cast<int32_t>(ceil_div(args.n, plan.tile));
-  p.a_vector = aligned(args.a, p.a_ld, p.a_batch, bytes);
-  p.b_vector = aligned(args.b, p.b_ld, p.b_batch, bytes);
+  p.a_access = access_of(args.a, p.a_ld, p.a_batch, bytes);
+  p.b_access = access_of(args.b, p.b_ld, p.b_batch, bytes);
   p.out.c = args.c;
   p.out.bias = args.accumulate ? nullptr : args.bias;
   p.out.ld = args.c_row;
   p.out.batch_stride = one_batch ? 0 : args.c_batch;
-  p.out.vector =
-      aligned(args.c, args.c_row, p.out.batch_stride, bytes) && aligned(p.out.bias, 0, 0, bytes);
+  p.out.vector = access_of(args.c, args.c_row, p.out.batch_stride, bytes) == 16 &&
+                 access_of(p.out.bias, 0, 0, bytes) == 16;
   p.out.relu = !args.accumulate && args.activation == Activation::relu;
   p.out.accumulate = args.accumulate;
   return p;

@@ -100,12 +100,12 @@ class TileLoader {
 
  public:
   // `source` is the element at the tile's first row and the slice's first k.
-  __device__ __forceinline__ TileLoader(const T* source, int64_t ld, int64_t rows, bool vector)
+  __device__ __forceinline__ TileLoader(const T* source, int64_t ld, int64_t rows, int access)
       : line_(static_cast<int>(threadIdx.x) / kChunksPerLine),
         first_(static_cast<int>(threadIdx.x) % kChunksPerLine * kPerChunk),
         rows_(clamp_count(rows, kRows)),
-        vector_(vector),
-        inside_(vector && rows >= kRows),
+        access_(access),
+        inside_(access == 16 && rows >= kRows),
         pass_stride_(kLinesPerPass * ld),
         tile_stride_(kKContiguous ? Layout::kTileK : Layout::kTileK * ld) {
     // Permuted rows keep the 32 rows of a pass together.
@@ -121,31 +121,43 @@ class TileLoader {
       for (int i = 0; i < kPasses; ++i) {
         cp_async_16(stage + position(i), source_ + i * pass_stride_);
       }
-    } else {
+    } else if (access_ >= 4) {
       const int k_count = clamp_count(k_left, Layout::kTileK);
 #pragma unroll 1
       for (int i = 0; i < kPasses; ++i) {
-        load_guarded(stage + position(i), source_ + i * pass_stride_, valid(i, k_count));
+        unsigned char* to = stage + position(i);
+        const auto* from = reinterpret_cast<const unsigned char*>(source_ + i * pass_stride_);
+        const int bytes = valid(i, k_count) * static_cast<int>(sizeof(T));
+        if (access_ == 16) {
+          cp_async_16(to, from, bytes);
+        } else {
+#pragma unroll
+          for (int j = 0; j < 16; j += 4) cp_async_4(to + j, from + j, min(max(bytes - j, 0), 4));
+        }
       }
+    } else if constexpr (!Layout::kWide) {
+      load_through_registers(stage, clamp_count(k_left, Layout::kTileK));
     }
     source_ += tile_stride_;
   }
 
  private:
-  // A chunk of which `count` elements exist, or whose address forbids one 16-byte copy.
-  __device__ __forceinline__ void load_guarded(unsigned char* to, const T* from, int count) const {
-    if (vector_) {
-      cp_async_16(to, from, count * static_cast<int>(sizeof(T)));
-    } else if constexpr (Layout::kWide) {
+  // For 16-bit elements at odd addresses: two chunks' loads are under way before a store waits.
+  __device__ __forceinline__ void load_through_registers(unsigned char* stage, int k_count) const {
+#pragma unroll 1
+    for (int i = 0; i < kPasses; i += 2) {
+      Vector<T, kPerChunk> chunks[2];
 #pragma unroll
-      for (int j = 0; j < kPerChunk; ++j) cp_async_4(to + 4 * j, from + j, j < count ? 4 : 0);
-    } else {
-      Vector<T, kPerChunk> chunk{};
+      for (int x = 0; x < 2; ++x) {
+        const int count = valid(i + x, k_count);
+        const T* from = source_ + (i + x) * pass_stride_;
 #pragma unroll
-      for (int j = 0; j < kPerChunk; ++j) {
-        if (j < count) chunk[j] = from[j];
+        for (int j = 0; j < kPerChunk; ++j) chunks[x][j] = j < count ? from[j] : T{};
       }
-      store_vector(reinterpret_cast<T*>(to), chunk);
+#pragma unroll
+      for (int x = 0; x < 2; ++x) {
+        store_vector(reinterpret_cast<T*>(stage + position(i + x)), chunks[x]);
+      }
     }
   }
   __device__ __forceinline__ int position(int pass) const {
@@ -159,8 +171,8 @@ class TileLoader {
     return line < lines ? min(max(along - first_, 0), kPerChunk) : 0;
   }
 
-  int line_, operand_line_, first_, rows_;
-  bool vector_, inside_;
+  int line_, operand_line_, first_, rows_, access_;
+  bool inside_;
   int64_t pass_stride_, tile_stride_;
   const T* source_;
 };
@@ -255,7 +267,8 @@ union alignas(128) MmaShared {
 };
 
 template <class Mode, int kBM, int kBN, bool kAK, bool kBK>
-__global__ void __launch_bounds__(kThreads) gemm_mma_kernel(const GemmProblem p) {
+__global__ void __launch_bounds__(kThreads, kBM* kBN >= 128 * 128 ? 2 : 4)
+    gemm_mma_kernel(const GemmProblem p) {
   using T = typename Mode::Element;
   constexpr bool kWide = sizeof(T) == 4;
   constexpr int kTileK = kStageBytesPerRow / sizeof(T);
@@ -270,11 +283,11 @@ __global__ void __launch_bounds__(kThreads) gemm_mma_kernel(const GemmProblem p)
   TileLoader<T, kBM, kAK> a_loader(
       static_cast<const T*>(p.a) + place.batch * p.a_batch +
           (kAK ? place.m * p.a_ld + place.k_begin : place.k_begin * p.a_ld + place.m),
-      p.a_ld, p.m - place.m, p.a_vector);
+      p.a_ld, p.m - place.m, p.a_access);
   TileLoader<T, kBN, kBK> b_loader(
       static_cast<const T*>(p.b) + place.batch * p.b_batch +
           (kBK ? place.n * p.b_ld + place.k_begin : place.k_begin * p.b_ld + place.n),
-      p.b_ld, p.n - place.n, p.b_vector);
+      p.b_ld, p.n - place.n, p.b_access);
 
   const int tiles = static_cast<int>((place.k_count + kTileK - 1) / kTileK);
   int64_t k_left = place.k_count;

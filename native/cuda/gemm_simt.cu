@@ -121,10 +121,10 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 2 : 
   };
   SimtLoader<kBM, kBK, Shape::kThreads> a_loader(
       operand(p.a, p.a_batch, p.a_ld, place.m, p.a_k_contiguous), p.a_ld, p.m - place.m,
-      p.a_k_contiguous, p.a_vector);
+      p.a_k_contiguous, p.a_access == 16);
   SimtLoader<kBN, kBK, Shape::kThreads> b_loader(
       operand(p.b, p.b_batch, p.b_ld, place.n, p.b_k_contiguous), p.b_ld, p.n - place.n,
-      p.b_k_contiguous, p.b_vector);
+      p.b_k_contiguous, p.b_access == 16);
 
   float sums[kTM][kTN] = {};
   int64_t k_left = place.k_count;

@@ -29,7 +29,7 @@ struct GemmProblem {
   GemmOutput out;
   int32_t slices, tiles_m, tiles_n;
   bool a_k_contiguous, b_k_contiguous;  // else M, N are
-  bool a_vector, b_vector;              // 16-byte loads are allowed
+  uint8_t a_access, b_access;           // bytes of the widest aligned loads: 16, or 4, or 2
 };
 
 struct TilePlace {
