@@ -30,11 +30,13 @@ void launch(Stream& stream, const char* name, void (*kernel)(P...), dim3 grid, d
             size_t shared_bytes, A&&... args) {
   static_assert(sizeof...(P) == sizeof...(A), "as many arguments as the kernel has parameters");
   const cudaLaunchConfig_t config{
-      grid, block, shared_bytes,
-      prepare_launch(stream, name, reinterpret_cast<const void*>(kernel), shared_bytes), nullptr,
+      grid,
+      block,
+      shared_bytes,
+      prepare_launch(stream, name, reinterpret_cast<const void*>(kernel), shared_bytes),
+      nullptr,
       0};
-  check_launch(cudaLaunchKernelEx(&config, kernel, static_cast<P>(std::forward<A>(args))...),
-               name);
+  check_launch(cudaLaunchKernelEx(&config, kernel, static_cast<P>(std::forward<A>(args))...), name);
 }
 
 // Scratch memory in stream order, 512-byte aligned: valid for the launches enqueued between the

@@ -5,11 +5,13 @@
 // bounds, initialisation and races; libtsan is not linked.
 #pragma once
 
+#define CUDART_CB
 #define __global__
 #define __device__
 #define __host__
 #define __launch_bounds__(...)
 #define __grid_constant__
+#define __constant__
 #define __forceinline__ inline __attribute__((always_inline))
 #define __align__(n) __attribute__((aligned(n)))
 

@@ -80,8 +80,8 @@ unsigned __match_any_sync(unsigned mask, T value, NODEGRAD_SITE) {
 
 // Integer atomics. One thread runs at a time, so a plain update is atomic.
 template <class T>
-concept AtomicInteger = std::same_as<T, int> || std::same_as<T, unsigned> ||
-                        std::same_as<T, unsigned long long>;
+concept AtomicInteger =
+    std::same_as<T, int> || std::same_as<T, unsigned> || std::same_as<T, unsigned long long>;
 
 template <AtomicInteger T, class F>
 NODEGRAD_UNCHECKED T atomic_update(T* p, F f) {
