@@ -7,10 +7,6 @@
 
 namespace nodegrad {
 
-Graph::~Graph() = default;
-Stream::~Stream() = default;
-DeviceDriver::~DeviceDriver() = default;
-
 const char* device_type_name(DeviceType type) {
   static constexpr const char* kNames[kDeviceTypes] = {"cpu", "emulated", "cuda"};
   return kNames[static_cast<int>(type)];
