@@ -103,7 +103,7 @@ uint8_t access_of(const void* p, int64_t stride, int64_t batch_stride, size_t by
 
 GemmProblem make_problem(const GemmArgs& args, const Plan& plan) {
   const size_t bytes = item_size(args.dtype);
-  const int64_t one_batch = args.batch == 1;
+  const bool one_batch = args.batch == 1;
   GemmProblem p{};
   p.a = args.a;
   p.b = args.b;
