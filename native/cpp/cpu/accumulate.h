@@ -96,6 +96,11 @@ struct Accumulate {
 
   // The reduction of n ≤ kReduceBlock contiguous elements.
   static Narrow reduce(const T* x, int64_t n) {
+    if (n < kLanes) {
+      Narrow result = static_cast<Narrow>(Op::identity);
+      for (int64_t i = 0; i < n; ++i) result = Op::join(result, static_cast<Narrow>(x[i]));
+      return result;
+    }
     Narrow lanes[kLanes];
     for (int j = 0; j < kLanes; ++j) lanes[j] = static_cast<Narrow>(Op::identity);
     int64_t i = 0;

@@ -144,10 +144,47 @@ struct TransposeArgs {
 };
 
 template <class Raw>
+using Tile = Raw[kTile][kTile + 16 / sizeof(Raw)];  // padded: columns fall into other cache sets
+
+// tile[r][c] = src[c·step + r].
+template <class Raw>
+void load_tile(const void* src, int64_t step, int64_t rows, int64_t columns, Tile<Raw>& tile) {
+  for (int64_t c = 0; c < columns; ++c) {
+    const void* line = advance_by(src, c * step * static_cast<int64_t>(sizeof(Raw)));
+    for (int64_t r = 0; r < rows; ++r) {
+      __builtin_memcpy(&tile[r][c], advance_by(line, r * static_cast<int64_t>(sizeof(Raw))),
+                       sizeof(Raw));
+    }
+  }
+}
+
+// The same for whole tiles of 4-byte elements, four by four in registers.
+void load_whole_tile(const void* src, int64_t step, Tile<uint32_t>& tile) {
+  typedef uint32_t Four __attribute__((vector_size(16)));
+  for (int64_t c = 0; c < kTile; c += 4) {
+    for (int64_t r = 0; r < kTile; r += 4) {
+      Four x[4];
+      for (int64_t k = 0; k < 4; ++k) {
+        __builtin_memcpy(&x[k], advance_by(src, ((c + k) * step + r) * 4), 16);
+      }
+      const Four low02 = __builtin_shuffle(x[0], x[2], Four{0, 4, 1, 5});
+      const Four low13 = __builtin_shuffle(x[1], x[3], Four{0, 4, 1, 5});
+      const Four high02 = __builtin_shuffle(x[0], x[2], Four{2, 6, 3, 7});
+      const Four high13 = __builtin_shuffle(x[1], x[3], Four{2, 6, 3, 7});
+      const Four y[4] = {__builtin_shuffle(low02, low13, Four{0, 4, 1, 5}),
+                         __builtin_shuffle(low02, low13, Four{2, 6, 3, 7}),
+                         __builtin_shuffle(high02, high13, Four{0, 4, 1, 5}),
+                         __builtin_shuffle(high02, high13, Four{2, 6, 3, 7})};
+      for (int64_t k = 0; k < 4; ++k) __builtin_memcpy(&tile[r + k][c], &y[k], 16);
+    }
+  }
+}
+
+template <class Raw>
 void transpose_kernel(const void* raw, int64_t chunk) {
   const TransposeArgs& a = *static_cast<const TransposeArgs*>(raw);
   constexpr int64_t bytes = sizeof(Raw);
-  Raw tile[kTile][kTile + 4];  // padded: columns fall into different cache sets
+  Tile<Raw> tile;
   const int64_t end = min_of(a.tiles, (chunk + 1) * kTilesPerChunk);
   for (int64_t t = chunk * kTilesPerChunk; t < end; ++t) {
     const int64_t in_plane = t % (a.row_tiles * a.column_tiles);
@@ -155,17 +192,25 @@ void transpose_kernel(const void* raw, int64_t chunk) {
     seek(a.outer, t / (a.row_tiles * a.column_tiles), cursor);
     const int64_t r0 = in_plane / a.column_tiles * kTile, c0 = in_plane % a.column_tiles * kTile;
     const int64_t rows = min_of(kTile, a.rows - r0), columns = min_of(kTile, a.columns - c0);
-    const int64_t src_at = cursor.offset[0] + r0 + c0 * a.src_step;
-    const int64_t dst_at = cursor.offset[1] + c0 + r0 * a.dst_step;
-    for (int64_t c = 0; c < columns; ++c) {
-      const void* line = advance_by(a.src, (src_at + c * a.src_step) * bytes);
-      for (int64_t r = 0; r < rows; ++r) {
-        __builtin_memcpy(&tile[r][c], advance_by(line, r * bytes), sizeof(Raw));
+    const void* src = advance_by(a.src, (cursor.offset[0] + r0 + c0 * a.src_step) * bytes);
+    void* dst = advance_by(a.dst, (cursor.offset[1] + c0 + r0 * a.dst_step) * bytes);
+    const bool whole = rows == kTile && columns == kTile;
+    if constexpr (bytes == 4) {
+      if (whole) {
+        load_whole_tile(src, a.src_step, tile);
+      } else {
+        load_tile<Raw>(src, a.src_step, rows, columns, tile);
       }
+    } else {
+      load_tile<Raw>(src, a.src_step, rows, columns, tile);
     }
     for (int64_t r = 0; r < rows; ++r) {
-      __builtin_memcpy(advance_by(a.dst, (dst_at + r * a.dst_step) * bytes), tile[r],
-                       static_cast<size_t>(columns * bytes));
+      void* line = advance_by(dst, r * a.dst_step * bytes);
+      if (whole) {
+        __builtin_memcpy(line, tile[r], kTile * sizeof(Raw));
+      } else {
+        __builtin_memcpy(line, tile[r], static_cast<size_t>(columns * bytes));
+      }
     }
   }
 }

@@ -294,6 +294,21 @@ struct Less {
   }
 };
 
+// The first position of `value`, which is there; NaN is found as NaN.
+template <class T>
+int64_t find(const T* x, int64_t n, T value) {
+  int64_t from = 0;
+  for (bool found = false; !found && from + kLanes < n; from += found ? 0 : kLanes) {
+    int hits = 0;
+    for (int j = 0; j < kLanes; ++j) {
+      hits |= (x[from + j] == value) | (x[from + j] != x[from + j]);
+    }
+    found = hits != 0;
+  }
+  while (from + 1 < n && !(x[from] == value) && x[from] == x[from]) ++from;
+  return from;
+}
+
 template <class Order, class T>
 void arg_rows_kernel(const void* raw, int64_t chunk) {
   using Op = typename Order::template Op<T>;
@@ -314,10 +329,8 @@ void arg_rows_kernel(const void* raw, int64_t chunk) {
       const T* x = direct ? static_cast<const T*>(row) : buffer;
       const T candidate = Accumulate<Op, T>::reduce(x, n);
       if (i == 0 || Order::beats(candidate, best)) {
-        int64_t j = 0;
-        while (j + 1 < n && !(x[j] == candidate) && x[j] == x[j]) ++j;
         best = candidate;
-        best_at = i + j;
+        best_at = i + find(x, n, candidate);
       }
       i += n;
     }

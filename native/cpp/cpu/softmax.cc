@@ -15,6 +15,7 @@ namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
 constexpr int64_t kElementsPerChunk = 16384;
+constexpr int64_t kShortRow = 128;  // rows up to this length are summarized several at once
 
 // A matrix whose rows are read block by block, and one that is written so.
 struct Matrix {
@@ -64,9 +65,9 @@ struct RowSummary {
   double sum;  // of exp(x - max)
 };
 
-// Leaves exp(x - max) in y where y is given and stored as it computes.
+// One row of any length. Leaves exp(x - max) in y where y is given and stored as it computes.
 template <class T>
-RowSummary<T> summarize(const Matrix& x, const Matrix* y, int64_t begin, int64_t c) {
+RowSummary<T> summarize_row(const Matrix& x, const Matrix* y, int64_t begin, int64_t c) {
   alignas(64) T values[kBlock], exps[kBlock];
   RowSummary<T> row = {Extremes<T>::lowest, 0.0};
   for (int64_t i = 0; i < c; i += kBlock) {
@@ -83,6 +84,36 @@ RowSummary<T> summarize(const Matrix& x, const Matrix* y, int64_t begin, int64_t
   return row;
 }
 
+// Rows that share a block: exp runs over all of them at once.
+template <class T>
+void summarize_short_rows(const Matrix& x, const Matrix* y, int64_t begin, int64_t c, int64_t rows,
+                          RowSummary<T>* summaries) {
+  alignas(64) T values[kBlock], exps[kBlock];
+  const T* in = read(x, begin, rows * c, values);
+  T* e = y ? target_of(*y, begin, exps) : exps;
+  for (int64_t r = 0; r < rows; ++r) {
+    const T max = Accumulate<MaximumOf<T>, T>::reduce(in + r * c, c);
+#pragma GCC ivdep
+    for (int64_t j = r * c; j < (r + 1) * c; ++j) e[j] = in[j] - max;
+    summaries[r].max = max;
+  }
+  for (int64_t j = 0; j < rows * c; ++j) e[j] = m_exp(e[j]);
+  for (int64_t r = 0; r < rows; ++r) summaries[r].sum = static_cast<double>(sum(e + r * c, c));
+}
+
+// How many rows of c elements are summarized together.
+int64_t batch_of(int64_t c) { return c <= kShortRow ? kBlock / max_of(1, c) : 1; }
+
+template <class T>
+void summarize(const Matrix& x, const Matrix* y, int64_t begin, int64_t c, int64_t rows,
+               RowSummary<T>* summaries) {
+  if (c <= kShortRow) {
+    summarize_short_rows(x, y, begin, c, rows, summaries);
+  } else {
+    *summaries = summarize_row<T>(x, y, begin, c);
+  }
+}
+
 struct SoftmaxArgs {
   Matrix x, dy, y;  // backward: x is the forward output, y is dx
   int64_t rows, columns, rows_per_chunk;
@@ -92,12 +123,21 @@ template <class T, bool logarithm>
 void softmax_kernel(const void* raw, int64_t chunk) {
   const SoftmaxArgs& a = *static_cast<const SoftmaxArgs*>(raw);
   alignas(64) T values[kBlock], results[kBlock];
+  RowSummary<T> summaries[kBlock];
+  const int64_t batch = batch_of(a.columns);
   const int64_t last = min_of(a.rows, (chunk + 1) * a.rows_per_chunk);
-  for (int64_t r = chunk * a.rows_per_chunk; r < last; ++r) {
+  int64_t batch_begin = chunk * a.rows_per_chunk, batch_end = batch_begin;
+  for (int64_t r = batch_begin; r < last; ++r) {
+    if (r == batch_end) {
+      batch_begin = r;
+      batch_end = min_of(last, r + batch);
+      summarize(a.x, logarithm ? nullptr : &a.y, r * a.columns, a.columns, batch_end - r,
+                summaries);
+    }
     const int64_t begin = r * a.columns;
-    const RowSummary<T> row = summarize<T>(a.x, logarithm ? nullptr : &a.y, begin, a.columns);
-    const T scale = static_cast<T>(1.0 / row.sum);
-    const T log_sum = static_cast<T>(__builtin_log(row.sum));
+    const RowSummary<T> row = summaries[r - batch_begin];
+    const T scale = logarithm ? T(1) : static_cast<T>(1.0 / row.sum);
+    const T log_sum = logarithm ? static_cast<T>(__builtin_log(row.sum)) : T(0);
     for (int64_t i = 0; i < a.columns; i += kBlock) {
       const int64_t n = min_of(kBlock, a.columns - i);
       T* y = target_of(a.y, begin + i, results);
@@ -194,10 +234,18 @@ struct CrossEntropyArgs {
 template <class T>
 void cross_entropy_kernel(const void* raw, int64_t chunk) {
   const CrossEntropyArgs& a = *static_cast<const CrossEntropyArgs*>(raw);
+  RowSummary<T> summaries[kBlock];
+  const int64_t batch = batch_of(a.columns);
   const int64_t last = min_of(a.rows, (chunk + 1) * a.rows_per_chunk);
-  for (int64_t r = chunk * a.rows_per_chunk; r < last; ++r) {
+  int64_t batch_begin = chunk * a.rows_per_chunk, batch_end = batch_begin;
+  for (int64_t r = batch_begin; r < last; ++r) {
     const int64_t begin = r * a.columns, target = a.target[r * a.target_stride];
-    const RowSummary<T> row = summarize<T>(a.x, nullptr, begin, a.columns);
+    if (r == batch_end) {
+      batch_begin = r;
+      batch_end = min_of(last, r + batch);
+      summarize<T>(a.x, nullptr, begin, a.columns, batch_end - r, summaries);
+    }
+    const RowSummary<T> row = summaries[r - batch_begin];
     const double lse = static_cast<double>(row.max) + __builtin_log(row.sum);
     T loss = T(kNaN);
     if (target == a.ignore_index) {
@@ -212,31 +260,44 @@ void cross_entropy_kernel(const void* raw, int64_t chunk) {
   }
 }
 
+// `rows` rows of n columns from row r and column c on; several rows only if they are whole.
+template <class T>
+void cross_entropy_gradient(const CrossEntropyArgs& a, int64_t r, int64_t rows, int64_t c,
+                            int64_t n) {
+  alignas(64) T values[kBlock], results[kBlock];
+  const int64_t begin = r * a.columns + c;
+  const T* x = read(a.x, begin, rows * n, values);
+  T* dx = target_of(a.dx, begin, results);
+  for (int64_t k = 0; k < rows; ++k) {
+    const T lse = static_cast<const T*>(a.lse)[(r + k) * a.lse_stride];
+#pragma GCC ivdep
+    for (int64_t j = k * n; j < (k + 1) * n; ++j) dx[j] = x[j] - lse;
+  }
+  for (int64_t j = 0; j < rows * n; ++j) dx[j] = m_exp(dx[j]);
+  for (int64_t k = 0; k < rows; ++k) {
+    T* row = dx + k * n;
+    const int64_t target = a.target[(r + k) * a.target_stride];
+    if (target >= 0 && target < a.columns && target != a.ignore_index) {
+      T value;
+      const T dloss = *read(a.loss, (r + k) * a.loss_stride, 1, &value);
+      if (target >= c && target < c + n) row[target - c] -= T(1);
+      for (int64_t j = 0; j < n; ++j) row[j] *= dloss;
+    } else {
+      const T all = target == a.ignore_index ? T(0) : T(kNaN);
+      for (int64_t j = 0; j < n; ++j) row[j] = all;
+    }
+  }
+  write(a.dx, begin, rows * n, dx);
+}
+
 template <class T>
 void cross_entropy_backward_kernel(const void* raw, int64_t chunk) {
   const CrossEntropyArgs& a = *static_cast<const CrossEntropyArgs*>(raw);
-  alignas(64) T values[kBlock], results[kBlock];
+  const int64_t batch = batch_of(a.columns);
   const int64_t last = min_of(a.rows, (chunk + 1) * a.rows_per_chunk);
-  for (int64_t r = chunk * a.rows_per_chunk; r < last; ++r) {
-    const int64_t begin = r * a.columns, target = a.target[r * a.target_stride];
-    const T lse = static_cast<const T*>(a.lse)[r * a.lse_stride];
-    T value;
-    const T dloss = *read(a.loss, r * a.loss_stride, 1, &value);
-    const bool ignored = target == a.ignore_index;
-    const bool valid = !ignored && target >= 0 && target < a.columns;
-    for (int64_t i = 0; i < a.columns; i += kBlock) {
-      const int64_t n = min_of(kBlock, a.columns - i);
-      T* dx = target_of(a.dx, begin + i, results);
-      if (valid) {
-        const T* x = read(a.x, begin + i, n, values);
-        const bool here = target >= i && target < i + n;
-        const T at_target = here ? (m_exp(x[target - i] - lse) - T(1)) * dloss : T(0);
-        exp_of_difference(x, lse, dloss, dx, n);
-        if (here) dx[target - i] = at_target;
-      } else {
-        for (int64_t j = 0; j < n; ++j) dx[j] = ignored ? T(0) : T(kNaN);
-      }
-      write(a.dx, begin + i, n, dx);
+  for (int64_t r = chunk * a.rows_per_chunk; r < last; r += batch) {
+    for (int64_t c = 0; c < a.columns; c += kBlock) {
+      cross_entropy_gradient<T>(a, r, min_of(batch, last - r), c, min_of(kBlock, a.columns - c));
     }
   }
 }
