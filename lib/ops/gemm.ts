@@ -61,17 +61,17 @@ const matmulRule: Rule<null> = (dout, [left, right], _, needs) => {
     b = unsqueeze(b, 1);
     dc = unsqueeze(dc, -1);
   }
-  const flat = (gradient: Gradient, of: Tensor): Gradient => {
-    if (of.rank !== 1 || gradient === null) return gradient;
+  // A vector's gradient loses the axis of size 1: -2 for a row, -1 for a column; batch axes stay.
+  const flat = (gradient: DeferredGradient | Tensor, rank: number, axis: -2 | -1): Gradient => {
+    if (rank !== 1) return gradient;
     const tensor = 'compute' in gradient ? gradient.compute() : gradient;
-    // The axis of size 1 is the first for a row and the last for a column; batch axes stay.
     const shape = [...tensor.shape];
-    shape.splice(of === left ? -2 : -1, 1);
+    shape.splice(axis, 1);
     return reshape(tensor, shape);
   };
   return [
-    needs[0] ? flat(deferredProduct(dc, transpose(b)), left as Tensor) : null,
-    needs[1] ? flat(deferredProduct(transpose(a), dc), right as Tensor) : null,
+    needs[0] ? flat(deferredProduct(dc, transpose(b)), (left as Tensor).rank, -2) : null,
+    needs[1] ? flat(deferredProduct(transpose(a), dc), (right as Tensor).rank, -1) : null,
   ];
 };
 
@@ -83,8 +83,10 @@ const linearRule: Rule<{ relu: boolean; bias: boolean }> = (
 ) => {
   const dy = relu ? reluBackward(y as Tensor, dout) : dout;
   const [w, input] = [weight as Tensor, x as Tensor];
-  const rows = reshape(dy, [-1, w.shape[0] as number]);
-  const flat = reshape(input, [-1, w.shape[1] as number]);
+  // Not by -1, which cannot be found where a size is 0.
+  const count = input.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+  const rows = reshape(dy, [count, w.shape[0] as number]);
+  const flat = reshape(input, [count, w.shape[1] as number]);
   const gradients: Gradient[] = [
     needs[0] ? reshape(product(rows, w), input.shape) : null,
     needs[1] ? deferredProduct(transpose(rows), flat) : null,

@@ -4,20 +4,29 @@
 
 namespace nodegrad {
 
-Tensor empty(Device& device, const int64_t* shape, int rank, DType dtype, const char* op) {
+void check_shape(const char* op, const int64_t* shape, int rank) {
   if (rank > kMaxRank) fail("%s: rank must be at most %d, got %d", op, kMaxRank, rank);
+  constexpr int64_t most = int64_t{1} << 46;
+  int64_t product = 1;
+  for (int i = 0; i < rank; ++i) {
+    if (shape[i] < 0) fail("%s: sizes must not be negative, got %lld", op, (long long)shape[i]);
+    if (shape[i] > 0 && product > most / shape[i]) {
+      fail("%s: too many elements, got shape %s", op,
+           shape_text(Shape(shape, shape + rank)).c_str());
+    }
+    if (shape[i] > 0) product *= shape[i];
+  }
+}
+
+Tensor empty(Device& device, const int64_t* shape, int rank, DType dtype, const char* op) {
+  check_shape(op, shape, rank);
   Tensor t;
   t.view.rank = rank;
   t.view.dtype = dtype;
   int64_t elements = 1;
   for (int i = rank - 1; i >= 0; --i) {
-    if (shape[i] < 0) fail("%s: sizes must not be negative, got %lld", op, (long long)shape[i]);
     t.view.shape[i] = shape[i];
     t.view.strides[i] = elements;
-    if (shape[i] > 0 && elements > (int64_t{1} << 46) / shape[i]) {
-      fail("%s: too many elements, got shape %s", op,
-           shape_text(Shape(shape, shape + rank)).c_str());
-    }
     elements *= shape[i];
   }
   t.storage = device.allocate(static_cast<size_t>(elements) * item_size(dtype), op);

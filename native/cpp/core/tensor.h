@@ -27,6 +27,10 @@ struct Tensor {
   Shape shape() const { return Shape(view.shape, view.shape + view.rank); }
 };
 
+// Refuses negative sizes and those whose product, zeros left out, is beyond 2^46: no product of a
+// legal shape's sizes overflows, in any order.
+void check_shape(const char* op, const int64_t* shape, int rank);
+
 // A new contiguous tensor with undefined contents; `op` names who asks, for errors.
 Tensor empty(Device& device, const int64_t* shape, int rank, DType dtype, const char* op);
 Tensor empty(Device& device, const Shape& shape, DType dtype, const char* op);

@@ -161,15 +161,17 @@ Tensor linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
   Shape shape = x.shape();
   shape.back() = features;
   Tensor out = empty(x.device(), shape, x.dtype(), "linear");
-  GemmArgs args = arguments(as_matrix(flat), as_matrix(permute(weight, {1, 0})), out.view.data,
-                            x.dtype(), precision, library);
+  const Matrix rows = as_matrix(flat), columns = as_matrix(permute(weight, {1, 0}));
+  GemmArgs args = arguments(rows, columns, out.view.data, x.dtype(), precision, library);
+  std::optional<Tensor> added;
   if (bias) {
     check_operands("linear", x, *bias);
-    if (bias->rank() != 1 || bias->size(0) != features || !bias->contiguous()) {
+    if (bias->rank() != 1 || bias->size(0) != features) {
       fail("linear: the bias must be [%lld], got %s", (long long)features,
            shape_text(bias->view).c_str());
     }
-    args.bias = bias->view.data;
+    added = contiguous(*bias);
+    args.bias = added->view.data;
   }
   args.activation = relu ? Activation::relu : Activation::none;
   if (in == 0) args.m = out.elements() / (features ? features : 1);

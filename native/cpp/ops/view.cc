@@ -38,9 +38,6 @@ View broadcast_view(const View& x, const int64_t* shape, int rank) {
 namespace {
 
 Shape resolve_shape(const Tensor& x, Shape shape) {
-  if (shape.size() > kMaxRank) {
-    fail("reshape: rank must be at most %d, got %zu", kMaxRank, shape.size());
-  }
   const Shape asked = shape;
   int64_t known = 1;
   int64_t* unknown = nullptr;
@@ -50,10 +47,12 @@ Shape resolve_shape(const Tensor& x, Shape shape) {
     } else if (size < 0) {
       fail("reshape: sizes must not be negative (one may be -1), got %s",
            shape_text(asked).c_str());
-    } else {
-      known *= size;
     }
   }
+  Shape others = shape;
+  for (int64_t& size : others) size = size == -1 ? 1 : size;
+  check_shape("reshape", others.data(), static_cast<int>(others.size()));
+  for (int64_t size : others) known *= size;
   const int64_t elements = x.elements();
   if (unknown && known > 0 && elements % known == 0) {
     *unknown = elements / known;
@@ -137,13 +136,10 @@ Tensor expand(const Tensor& x, const Shape& wanted) {
   for (int i = std::max(lead, 0); i < static_cast<int>(shape.size()); ++i) {
     if (shape[static_cast<size_t>(i)] == -1) shape[static_cast<size_t>(i)] = x.size(i - lead);
   }
-  if (shape.size() > kMaxRank) {
-    fail("expand: rank must be at most %d, got %zu", kMaxRank, shape.size());
-  }
+  check_shape("expand", shape.data(), static_cast<int>(shape.size()));
   Tensor out = x;
   out.view = broadcast_view(x.view, shape.data(), static_cast<int>(shape.size()));
-  const bool negative = std::any_of(shape.begin(), shape.end(), [](int64_t s) { return s < 0; });
-  if (out.view.rank < 0 || negative) {
+  if (out.view.rank < 0) {
     fail("expand: shape %s does not broadcast to %s", shape_text(x.view).c_str(),
          shape_text(wanted).c_str());
   }
