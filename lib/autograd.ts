@@ -78,6 +78,11 @@ export class Node {
     this.versions = saved.map((tensor) => tensor.version);
   }
 
+  /** One reference more, as backward() takes on every node it is to visit. */
+  retain(): void {
+    ++this.references;
+  }
+
   /** One reference less; the last one frees the saved tensors. */
   drop(): void {
     if (--this.references === 0) this.free();
@@ -285,6 +290,8 @@ function reachable(start: Node): Node[] {
 function propagate(root: Node, seed: Tensor, retainGraph: boolean, outer: Context, sink: Sink) {
   const order = reachable(root);
   const own = context().scope as Scope;
+  // Freeing a node lets go of those before it, which are still to be visited.
+  for (const node of order) node.retain();
   root.pending = seed;
   seed.hold();
   try {
@@ -320,6 +327,7 @@ function propagate(root: Node, seed: Tensor, retainGraph: boolean, outer: Contex
     for (const node of order) {
       node.pending?.unhold();
       node.pending = null;
+      node.drop();
     }
   }
 }

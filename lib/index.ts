@@ -8,6 +8,7 @@ export {
 } from './autograd.js';
 export { type CapturedStep, capture } from './capture.js';
 export { enableGrad, noGrad } from './context.js';
+export * from './data/index.js';
 export {
   type Device,
   type DeviceLike,
@@ -23,6 +24,8 @@ export {
 } from './device.js';
 export { type DType, dtypes, type TypedArray } from './dtype.js';
 export { type Gradients, type HasParameters, valueAndGrad } from './gradient.js';
+export * from './io/index.js';
+export * as models from './models/index.js';
 export type { MemoryStats } from './native.js';
 export * as nn from './nn/index.js';
 export * from './ops/binary.js';
@@ -87,3 +90,4 @@ export {
 export * as optim from './optim/index.js';
 export { scope, steps } from './scope.js';
 export { type NestedArray, type Shape, Tensor } from './tensor.js';
+export * from './train/index.js';

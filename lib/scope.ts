@@ -112,11 +112,15 @@ export class LoopScope {
     return this.current;
   }
 
-  /** Ends the loop: the last iteration's carried tensors go to the surroundings. */
+  /**
+   * Ends the loop: carried tensors go to the surroundings, those of the iteration before the last
+   * too, since the last may have been left before it made new ones.
+   */
   exit(): void {
     if (this.ended) return;
     this.ended = true;
-    this.endIteration();
+    if (this.current) this.carried.push(...this.current.close());
+    this.current = null;
     const { scope } = this.outer;
     if (scope) --scope.openLoops;
     for (const tensor of this.carried) {

@@ -5,7 +5,7 @@
 
 import { expectInteger, expectNumber, expectRange, expectShape } from '../check.js';
 import { context } from '../context.js';
-import { cpu, type Device } from '../device.js';
+import { cpu, type Device, type DeviceType, device, deviceCount } from '../device.js';
 import { dtypeCode } from '../dtype.js';
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
@@ -70,6 +70,30 @@ export class Generator {
 
   setState([seed, offset]: readonly [bigint, bigint], on: Device = cpu): void {
     native.writeBytes(this.state(on).h, BigInt64Array.of(seed, offset));
+  }
+
+  /** The states by device name, int64 [seed, offset] each: the tensors themselves, not copies. */
+  stateDict(): Map<string, Tensor> {
+    this.state(cpu);
+    return new Map([...this.states].map(([on, state]) => [on.name, state]));
+  }
+
+  /** Takes over what {@link stateDict} gave, for the devices that this machine has. */
+  loadStateDict(saved: ReadonlyMap<string, Tensor>): void {
+    const found = [...saved].map(([name, state]) => {
+      const values = state.data();
+      if (!(values instanceof BigInt64Array) || values.length !== 2) {
+        throw new RangeError(`Generator: the state of ${name} must be int64[2], got ${state}`);
+      }
+      return [name, [values[0], values[1]] as [bigint, bigint]] as const;
+    });
+    const first = found[0];
+    if (!first) throw new RangeError('Generator: the saved state is empty');
+    this.manualSeed(first[1][0]);
+    for (const [name, state] of found) {
+      const [type, index = '0'] = name.split(':') as [DeviceType, string?];
+      if (Number(index) < deviceCount(type)) this.setState(state, device(name));
+    }
   }
 }
 

@@ -56,6 +56,7 @@ void capture_begin(Environment& environment, napi_env, Device& device, const Ten
   }
   Ref<Arena>& arena = environment.arena(device);
   device.arena = arena.get();
+  device.arena_in_use_before = arena->in_use();
   try {
     int at = 0;
     for (const Tensor& input : inputs) {
@@ -102,7 +103,8 @@ double capture_end(Environment& environment, napi_env, Device& device, const Ten
     if (!storage->from_arena()) step->uses.push_back(std::move(storage));
   }
   device.captured.clear();
-  const int64_t outliving = device.arena->in_use() - static_cast<int64_t>(own.size());
+  const int64_t outliving =
+      device.arena->in_use() - device.arena_in_use_before - static_cast<int64_t>(own.size());
   step->device = Ref<Device>(&device);
   step->arena = environment.arena(device);
   device.arena = nullptr;

@@ -204,7 +204,7 @@ napi_value guarded(napi_env env, const char* op, F body) {
 // is `Environment&` receives the environment.
 template <class R, class... A>
 struct Binding {
-  const char* name;
+  const char* name;  // as errors say it
   R (*function)(A...);
 
   static napi_value call(napi_env env, napi_callback_info info) {
@@ -269,9 +269,10 @@ class Registry {
  public:
   Registry(napi_env env, napi_value exports) : env_(env), exports_(exports) {}
 
+  // `said` is the op's name in errors where it differs from the function's.
   template <class R, class... A>
-  void add(const char* name, R (*function)(A...)) {
-    define(name, Binding<R, A...>::call, new Binding<R, A...>{name, function});
+  void add(const char* name, R (*function)(A...), const char* said = nullptr) {
+    define(name, Binding<R, A...>::call, new Binding<R, A...>{said ? said : name, function});
   }
   template <class R, class... A>
   void add(const char* name, R (*function)(Environment&, napi_env, A...)) {

@@ -43,17 +43,23 @@ void register_ops(Registry& registry) {
 #undef NODEGRAD_REGISTER
 #define NODEGRAD_REGISTER(op, f)                             \
   registry.add(js_name(#op), +[](const Tensor& x) {          \
-    return ops::unary_predicate(UnaryOp::op, #op, x);        \
+    static const char* const name = js_name(#op);            \
+    return ops::unary_predicate(UnaryOp::op, name, x);       \
   });
   NODEGRAD_UNARY_PREDICATES(NODEGRAD_REGISTER)
 #undef NODEGRAD_REGISTER
 #define NODEGRAD_REGISTER_BINARY(op, kind, predicate)                                      \
   registry.add(js_name(#op), +[](const Tensor& a, const Tensor& b) {                       \
-    return ops::binary(BinaryOp::op, #op, kind, predicate, a, b);                          \
+    static const char* const name = js_name(#op);                                          \
+    return ops::binary(BinaryOp::op, name, kind, predicate, a, b);                         \
   });                                                                                      \
-  registry.add(js_name(#op, "Scalar"), +[](const Tensor& a, double scalar, bool reversed) { \
-    return ops::binary_scalar(BinaryOp::op, #op, kind, predicate, a, scalar, reversed);    \
-  });
+  registry.add(js_name(#op, "Scalar"),                                                     \
+               +[](const Tensor& a, double scalar, bool reversed) {                        \
+                 static const char* const name = js_name(#op);                             \
+                 return ops::binary_scalar(BinaryOp::op, name, kind, predicate, a, scalar, \
+                                           reversed);                                      \
+               },                                                                          \
+               js_name(#op));
 #define NODEGRAD_REGISTER(op, kind, f) NODEGRAD_REGISTER_BINARY(op, kind, false)
   NODEGRAD_BINARY_OPS(NODEGRAD_REGISTER)
 #undef NODEGRAD_REGISTER

@@ -56,6 +56,7 @@ class Device : public RefCounted<Device> {
   Arena* arena = nullptr;
   std::vector<Ref<Storage>> captured;
   uint64_t capture_serial = 0;
+  int64_t arena_in_use_before = 0;  // by tensors of earlier recordings
   void capture_uses(Storage& storage);
 
  private:

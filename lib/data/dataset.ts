@@ -1,0 +1,73 @@
+/** Datasets: samples by number, fetched a batch at a time. */
+import { describe, expectTensor } from '../check.js';
+import { dtypeCode } from '../dtype.js';
+import { native } from '../native.js';
+import { indexSelect } from '../ops/index.js';
+import { type Tensor, take } from '../tensor.js';
+
+/**
+ * What a {@link DataLoader} reads. Give `batch` any form: a gather from memory, or files decoded
+ * by worker threads, for which it returns a promise.
+ */
+export interface Dataset<Batch extends readonly Tensor[] = readonly Tensor[]> {
+  /** Number of samples. */
+  readonly length: number;
+  /**
+   * The samples of these numbers, stacked: one tensor per part of a sample, first axis
+   * `indices.length`. New tensors belong to the loader, which passes them on to the loop.
+   */
+  batch(indices: Uint32Array): Batch | Promise<Batch>;
+}
+
+/** Numbers of samples as an int64 tensor [indices.length] on the device of `like`. */
+function indexTensor(indices: Uint32Array, like: Tensor): Tensor {
+  // Little-endian: the low word of each int64, and zero above it.
+  const words = new Uint32Array(2 * indices.length);
+  for (let i = 0; i < indices.length; ++i) words[2 * i] = indices[i] as number;
+  native.fromBytes(like.device.code, [indices.length], dtypeCode('TensorDataset', 'int64'), words);
+  return take(0, like.device);
+}
+
+/**
+ * Tensors whose first axes count the same samples: row i of each makes sample i. The tensors leave
+ * their scope and live as long as the dataset.
+ * @throws RangeError where the first axes differ
+ * @example
+ * const data = new TensorDataset(images, labels); // [N, 28, 28] and [N]
+ */
+export class TensorDataset<T extends readonly Tensor[] = readonly Tensor[]> implements Dataset<T> {
+  readonly tensors: T;
+  readonly length: number;
+
+  constructor(...tensors: T) {
+    const first = expectTensor('TensorDataset', tensors[0]);
+    for (const tensor of tensors) {
+      if (expectTensor('TensorDataset', tensor).rank === 0) {
+        throw new RangeError('TensorDataset: tensors need a first axis, got a scalar');
+      }
+      if (tensor.shape[0] !== first.shape[0]) {
+        throw new RangeError(
+          `TensorDataset: first axes must match, got ${tensors.map(describe).join(' and ')}`,
+        );
+      }
+    }
+    for (const tensor of tensors) {
+      tensor.keep();
+      tensor.persistent = true;
+    }
+    this.tensors = tensors;
+    this.length = first.shape[0] as number;
+  }
+
+  batch(indices: Uint32Array): T {
+    const byDevice = new Map<unknown, Tensor>();
+    return this.tensors.map((tensor) => {
+      let index = byDevice.get(tensor.device);
+      if (!index) {
+        index = indexTensor(indices, tensor);
+        byDevice.set(tensor.device, index);
+      }
+      return indexSelect(tensor, index);
+    }) as unknown as T;
+  }
+}

@@ -1,0 +1,2 @@
+/** Files of tensors. */
+export { loadSafetensors, type SafetensorsFile, saveSafetensors } from './safetensors.js';

@@ -1,0 +1,2 @@
+/** Whole networks. */
+export { mlp } from './mlp.js';
