@@ -31,10 +31,11 @@ function held() {
 
 let total = zeros([], { device });
 let before: ReturnType<typeof held> | undefined;
-for (const i of steps(Number(late))) {
+let after: ReturnType<typeof held> | undefined;
+for (const i of steps(Number(late) + 1)) {
   const rows = 8 + (i % 5) * 4;
   for (const part of steps(2)) {
-    if (part === 1 && i % 7 === 0) break;
+    if (part === 1 && i % 4 === 0) break;
     optimizer.zeroGrad();
     const loss = crossEntropy(model.forward(data.slice(0, 0, rows)), labels.slice(0, 0, rows));
     total = total.add(loss);
@@ -42,7 +43,7 @@ for (const i of steps(Number(late))) {
     optimizer.step();
   }
   if (i === Number(early)) before = held();
+  if (i === Number(late)) after = held();
 }
-const after = held();
 if (!Number.isFinite(total.item() as number)) throw new Error('the sum of losses is not finite');
 console.log(JSON.stringify({ before, after }));
