@@ -1,0 +1,4 @@
+import { testOps } from '../support/op.js';
+import { gemmRows } from './rows/gemm.js';
+
+testOps(gemmRows);

@@ -1,0 +1,167 @@
+import { describe, expect, it } from 'vitest';
+import { type DType, dtypes, ones, scope, tensor, where } from '../../lib/index.js';
+import { valuesOf } from '../support/compare.js';
+import { cpu, devices } from '../support/devices.js';
+import { wrap } from '../support/op.js';
+import { floatingDTypes } from '../support/tolerance.js';
+
+const floating = (dtype: DType): boolean => (floatingDTypes as readonly DType[]).includes(dtype);
+
+/** Floats before integers before bool; of two floats the wider, of the two halves float32. */
+function promoted(a: DType, b: DType): DType {
+  if (a === b) return a;
+  if (floating(a) !== floating(b)) return floating(a) ? a : b;
+  if (floating(a)) return a === 'float64' || b === 'float64' ? 'float64' : 'float32';
+  if (a === 'bool') return b;
+  if (b === 'bool') return a;
+  return a === 'int64' || b === 'int64' ? 'int64' : 'int32';
+}
+
+/** 16-bit floats by their definition: a number rounded to p significant bits, halves to even. */
+function toHalf(x: number, bits: number, least: number, most: number): number {
+  if (!Number.isFinite(x) || x === 0) return x;
+  const exponent = Math.max(Math.floor(Math.log2(Math.abs(x))), least);
+  const unit = 2 ** (exponent - bits + 1);
+  const scaled = x / unit;
+  const below = Math.floor(scaled);
+  const rest = scaled - below;
+  const up = rest > 0.5 || (rest === 0.5 && below % 2 !== 0);
+  const rounded = (up ? below + 1 : below) * unit;
+  return Math.abs(rounded) > most ? Math.sign(x) * Number.POSITIVE_INFINITY : rounded;
+}
+
+/** The value of x after a cast. */
+function stored(dtype: DType, x: number): number {
+  switch (dtype) {
+    case 'float32':
+      return Math.fround(x);
+    case 'bfloat16':
+      return toHalf(Math.fround(x), 8, -126, (2 - 2 ** -7) * 2 ** 127);
+    case 'float16':
+      return toHalf(Math.fround(x), 11, -14, 65504);
+    default:
+      return wrap(dtype, x);
+  }
+}
+
+const samples = [
+  0,
+  1,
+  -1,
+  1.5,
+  -1.5,
+  2.9,
+  -2.9,
+  0.1,
+  100.6,
+  255,
+  1 + 2 ** -8,
+  1 + 3 * 2 ** -9,
+  1 + 2 ** -11,
+  1 + 3 * 2 ** -12,
+  65504,
+  65519,
+  65520,
+  1e-7,
+  6e-8,
+  2.9e-8,
+  1e-20,
+  3.3e38,
+  -1e5,
+];
+
+describe.each(devices)('dtypes on $name', (device) => {
+  it('promotes every pair', () => {
+    scope(() => {
+      for (const a of dtypes) {
+        for (const b of dtypes) {
+          const x = ones([3], { dtype: a, device });
+          const y = ones([3], { dtype: b, device });
+          const expected = promoted(a, b);
+          expect(x.mul(y).dtype, `${a}·${b}`).toBe(expected);
+          expect([...x.mul(y).data()].map(Number)).toEqual([1, 1, 1]);
+          expect(x.div(y).dtype, `${a}/${b}`).toBe(floating(expected) ? expected : 'float32');
+          expect(x.eq(y).dtype).toBe('bool');
+          expect(where(x.gt(0), x, y).dtype).toBe(expected);
+        }
+      }
+    });
+  });
+
+  it('keeps the dtype beside a number', () => {
+    scope(() => {
+      for (const dtype of dtypes) {
+        const x = ones([2], { dtype, device });
+        const whole = dtype === 'bool' ? 'int64' : dtype;
+        expect(x.add(2).dtype, `${dtype} + 2`).toBe(whole);
+        expect(x.mul(0.5).dtype, `${dtype}·0.5`).toBe(floating(dtype) ? dtype : 'float32');
+        expect([...x.mul(0.5).data()].map(Number)).toEqual([0.5, 0.5]);
+      }
+      expect(() =>
+        ones([2], { dtype: 'bool', device }).sub(ones([2], { dtype: 'bool', device })),
+      ).toThrow('sub: bool tensors have no difference, use logicalXor');
+    });
+  });
+
+  it('casts floats by rounding and to integers by truncation', () => {
+    scope(() => {
+      const x = tensor(Float64Array.from(samples), { device: cpu }).to(device);
+      const source = ['float64', 'float32'] as const;
+      for (const from of source) {
+        const wide = x.to(from);
+        const values = [...valuesOf(wide).data];
+        for (const dtype of dtypes) {
+          const small = values.filter(
+            (v) =>
+              dtype.startsWith('float') ||
+              dtype === 'bfloat16' ||
+              (v > -1 && v < 256) ||
+              (dtype.startsWith('int') && Math.abs(v) < 2 ** 31),
+          );
+          const actual = valuesOf(tensor(Float64Array.from(small)).to(device).to(from).to(dtype));
+          small.forEach((value, i) => {
+            expect(actual.data[i], `${from} ${value} to ${dtype}`).toBe(stored(dtype, value) + 0);
+          });
+        }
+      }
+    });
+  });
+
+  it('casts between all dtypes', () => {
+    scope(() => {
+      const values = [0, 1, 2, 100, 200];
+      for (const from of dtypes) {
+        for (const to of dtypes) {
+          const x = tensor(values, { device, dtype: from });
+          const expected = values.map((v) => wrap(to, wrap(from, v)));
+          const actual = x.to(to);
+          expect(actual.dtype).toBe(to);
+          expect([...valuesOf(actual).data], `${from} to ${to}`).toEqual(expected);
+        }
+      }
+    });
+  });
+
+  it('saturates floats beyond an integer dtype and makes NaN 0', () => {
+    scope(() => {
+      const x = tensor([1e20, -1e20, Number.NaN, Number.POSITIVE_INFINITY], { device });
+      expect([...x.to('int32').data()]).toEqual([2147483647, -2147483648, 0, 2147483647]);
+      expect([...x.to('uint8').data()]).toEqual([255, 0, 0, 255]);
+      expect([...(x.to('int64').data() as BigInt64Array)]).toEqual([
+        2n ** 63n - 1n,
+        -(2n ** 63n),
+        0n,
+        2n ** 63n - 1n,
+      ]);
+      expect(x.to('bool').toArray()).toEqual([true, true, true, true]);
+    });
+  });
+
+  it('wraps wide integers', () => {
+    scope(() => {
+      const x = tensor([-1n, 2n ** 32n + 5n, 300n], { device });
+      expect([...x.to('int32').data()]).toEqual([-1, 5, 300]);
+      expect([...x.to('uint8').data()]).toEqual([255, 5, 44]);
+    });
+  });
+});

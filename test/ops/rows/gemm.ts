@@ -1,0 +1,194 @@
+import * as ng from '../../../lib/index.js';
+import { map, matmul, type Nd, permute, zip } from '../../support/nd.js';
+import type { Domain, Input, OpRow } from '../../support/op.js';
+
+const half: Domain = { low: -1, high: 1 };
+
+interface Shapes {
+  variant: string;
+  a: (n: number) => ng.Shape;
+  b: (n: number) => ng.Shape;
+  sizes?: number[];
+}
+
+// n is the inner size where it can be, so that 0 is a product of nothing.
+const shapes: Shapes[] = [
+  { variant: '[7,n] by [n,5]', a: (n) => [7, n], b: (n) => [n, 5], sizes: [0, 1, 31, 33, 257] },
+  { variant: '[n,9] by [9,n]', a: (n) => [n, 9], b: (n) => [9, n], sizes: [0, 1, 31, 33] },
+  { variant: '[n,n] by [n,n]', a: (n) => [n, n], b: (n) => [n, n], sizes: [1, 17, 33, 64] },
+  { variant: '[1,n] by [n,1]', a: (n) => [1, n], b: (n) => [n, 1], sizes: [0, 1, 33, 1025] },
+  { variant: '[n,1] by [1,n]', a: (n) => [n, 1], b: (n) => [1, n], sizes: [0, 1, 33] },
+  { variant: '[n] by [n]', a: (n) => [n], b: (n) => [n], sizes: [0, 1, 33, 1025] },
+  { variant: '[n] by [n,4]', a: (n) => [n], b: (n) => [n, 4], sizes: [0, 1, 33] },
+  { variant: '[4,n] by [n]', a: (n) => [4, n], b: (n) => [n], sizes: [0, 1, 33] },
+  { variant: 'a batch', a: (n) => [3, 4, n], b: (n) => [3, n, 5], sizes: [0, 1, 33] },
+  { variant: 'one right operand', a: (n) => [3, 4, n], b: (n) => [n, 5], sizes: [1, 33] },
+  { variant: 'one left operand', a: (n) => [4, n], b: (n) => [3, n, 5], sizes: [1, 33] },
+  {
+    variant: 'batches that broadcast',
+    a: (n) => [2, 1, 3, n],
+    b: (n) => [4, n, 2],
+    sizes: [0, 1, 33],
+  },
+  { variant: 'a batch by a vector', a: (n) => [3, 4, n], b: (n) => [n], sizes: [1, 33] },
+  { variant: 'a vector by a batch', a: (n) => [n], b: (n) => [3, n, 4], sizes: [1, 33] },
+];
+
+const errors: OpRow['errors'] = [
+  {
+    name: 'inner sizes that differ',
+    call: (device) => ng.matmul(ng.zeros([2, 3], { device }), ng.zeros([4, 5], { device })),
+    message: 'matmul: inner sizes must match, got [2,3] and [4,5]',
+  },
+  {
+    name: 'batches that do not broadcast',
+    call: (device) => ng.matmul(ng.zeros([2, 3, 4], { device }), ng.zeros([3, 4, 5], { device })),
+    message: 'matmul: batch sizes must broadcast, got [2,3,4] and [3,4,5]',
+  },
+  {
+    name: 'a scalar',
+    call: (device) => ng.matmul(ng.zeros([], { device }), ng.zeros([2], { device })),
+    message: 'matmul: needs tensors of rank 1 or more, got [] and [2]',
+  },
+  {
+    name: 'two dtypes',
+    call: (device) =>
+      ng.matmul(ng.zeros([2, 2], { device }), ng.zeros([2, 2], { device, dtype: 'float16' })),
+    message: 'matmul: needs two tensors of one floating dtype, got float32 and float16',
+  },
+  {
+    name: 'integers',
+    call: (device) => {
+      const x = ng.zeros([2, 2], { device, dtype: 'int32' });
+      return ng.matmul(x, x);
+    },
+    message: 'matmul: needs two tensors of one floating dtype, got int32 and int32',
+  },
+];
+
+function inner(shape: ng.Shape): number {
+  return shape.at(-1) ?? 1;
+}
+
+const plain: OpRow[] = shapes.map(({ variant, a, b, sizes }, i) => ({
+  op: 'matmul',
+  variant,
+  fn: ng.matmul as OpRow['fn'],
+  reference: matmul,
+  inputs: [
+    { shape: a, domain: half },
+    { shape: b, domain: half },
+  ],
+  ...(sizes && { sizes }),
+  terms: (n) => Math.max(inner(a(n)), 16),
+  ...(i === 0 && { errors }),
+}));
+
+const swap = (x: Nd): Nd => permute(x, [1, 0]);
+const transposed: OpRow[] = [
+  {
+    op: 'matmul',
+    variant: 'of a transposed left operand',
+    fn: (a, b) => ng.matmul((a as ng.Tensor).T, b as ng.Tensor),
+    reference: (a: Nd, b: Nd) => matmul(swap(a), b),
+    inputs: [
+      { shape: (n) => [n, 6], domain: half },
+      { shape: (n) => [n, 5], domain: half },
+    ],
+    sizes: [0, 1, 33],
+    terms: (n) => Math.max(n, 16),
+  },
+  {
+    op: 'matmul',
+    variant: 'of a transposed right operand',
+    fn: (a, b) => ng.matmul(a as ng.Tensor, (b as ng.Tensor).T),
+    reference: (a: Nd, b: Nd) => matmul(a, swap(b)),
+    inputs: [
+      { shape: (n) => [6, n], domain: half },
+      { shape: (n) => [5, n], domain: half },
+    ],
+    sizes: [0, 1, 33],
+    terms: (n) => Math.max(n, 16),
+  },
+  {
+    op: 'matmul',
+    variant: 'of two transposed operands',
+    fn: (a, b) => ng.matmul((a as ng.Tensor).T, (b as ng.Tensor).T),
+    reference: (a: Nd, b: Nd) => matmul(swap(a), swap(b)),
+    inputs: [
+      { shape: (n) => [n, 6], domain: half },
+      { shape: (n) => [5, n], domain: half },
+    ],
+    sizes: [0, 1, 33],
+    terms: (n) => Math.max(n, 16),
+  },
+];
+
+const features = 7;
+const weight: Input = { shape: (n) => [features, n], domain: half };
+const bias: Input = { shape: () => [features], domain: half };
+const affine =
+  (relu: boolean) =>
+  (x: Nd, w: Nd, b?: Nd): Nd => {
+    const product = matmul(x, swap(w));
+    const sum = b ? zip((p, q) => p + q, product, b) : product;
+    return relu ? map(sum, (v) => Math.max(v, 0)) : sum;
+  };
+
+const inputs: [string, (n: number) => ng.Shape][] = [
+  ['a matrix', (n) => [11, n]],
+  ['a vector', (n) => [n]],
+  ['rank 3', (n) => [2, 3, n]],
+  ['no rows', (n) => [0, n]],
+];
+
+const linearErrors: OpRow['errors'] = [
+  {
+    name: 'sizes that differ',
+    call: (device) => ng.linear(ng.zeros([2, 3], { device }), ng.zeros([4, 5], { device })),
+    message: "linear: the last size must match the weight's, got [2,3] and [4,5]",
+  },
+  {
+    name: 'a bias of another size',
+    call: (device) =>
+      ng.linear(
+        ng.zeros([2, 3], { device }),
+        ng.zeros([4, 3], { device }),
+        ng.zeros([3], { device }),
+      ),
+    message: /^linear: the bias must be /,
+  },
+  {
+    name: 'a bias that is no tensor',
+    call: (device) =>
+      ng.linear(
+        ng.zeros([2, 3], { device }),
+        ng.zeros([4, 3], { device }),
+        1 as unknown as ng.Tensor,
+      ),
+    message: 'linear: bias must be a tensor, got 1',
+  },
+];
+
+const linearRows = inputs.flatMap(([name, shape], i): OpRow[] =>
+  [false, true].flatMap((relu) =>
+    [false, true].map(
+      (biased): OpRow => ({
+        op: 'linear',
+        variant: `of ${name}${biased ? ', bias' : ''}${relu ? ', ReLU' : ''}`,
+        fn: (x, w, b) => ng.linear(x as ng.Tensor, w as ng.Tensor, b ?? null, { relu }),
+        reference: affine(relu),
+        inputs: [{ shape, domain: half }, weight, ...(biased ? [bias] : [])],
+        sizes: [0, 1, 33],
+        terms: (n) => Math.max(n, 16),
+        wider: {
+          by: { bfloat16: 2, float16: 2 },
+          because: 'the bias gradient sums rounded rows',
+        },
+        ...(i === 0 && biased && !relu && { errors: linearErrors }),
+      }),
+    ),
+  ),
+);
+
+export const gemmRows: readonly OpRow[] = [...plain, ...transposed, ...linearRows];

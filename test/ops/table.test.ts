@@ -1,0 +1,120 @@
+import { readFileSync } from 'node:fs';
+import path from 'node:path';
+import ts from 'typescript';
+import { describe, expect, it } from 'vitest';
+import { opTable, Tensor } from '../../lib/index.js';
+import { native } from '../../lib/native.js';
+import { allSkips } from '../support/skips.js';
+import { binaryRows, whereRows } from './rows/binary.js';
+import { copyRows } from './rows/copy.js';
+import { gemmRows } from './rows/gemm.js';
+import { indexRows } from './rows/index.js';
+import { argReduceRows, reduceRows } from './rows/reduce.js';
+import { softmaxRowsAll } from './rows/softmax.js';
+import { unaryRows } from './rows/unary.js';
+import { viewRows } from './rows/view.js';
+
+const root = path.resolve(import.meta.dirname, '../..');
+const rows = [
+  ...unaryRows,
+  ...binaryRows,
+  ...whereRows,
+  ...reduceRows,
+  ...argReduceRows,
+  ...gemmRows,
+  ...softmaxRowsAll,
+  ...indexRows,
+  ...viewRows,
+  ...copyRows,
+];
+// Ops without an input to differentiate by have tests of their own.
+const elsewhere: Record<string, string> = {
+  full: 'fill.test.ts',
+  arange: 'fill.test.ts',
+  uniform: 'random.test.ts',
+  normal: 'random.test.ts',
+  bernoulli: 'random.test.ts',
+};
+
+describe('the op table', () => {
+  it('has a test row for every op', () => {
+    const tested = new Set([...rows.map(({ op }) => op as string), ...Object.keys(elsewhere)]);
+    expect(Object.keys(opTable).filter((op) => !tested.has(op))).toEqual([]);
+    expect([...tested].filter((op) => !(op in opTable))).toEqual([]);
+  });
+
+  it('tests those without a row where it says', () => {
+    for (const [op, file] of Object.entries(elsewhere)) {
+      expect(readFileSync(path.join(import.meta.dirname, file), 'utf8')).toContain(`${op}(`);
+    }
+  });
+
+  it('says of a row that it is differentiable where its op is', () => {
+    for (const { op, variant, differentiable } of rows) {
+      const has = opTable[op].gradient !== 'not differentiable';
+      expect([op, variant, differentiable ?? true]).toEqual([op, variant, has]);
+    }
+  });
+
+  it('has no two rows of one name', () => {
+    const names = rows.map(({ op, variant }) => `${op} ${variant ?? ''}`);
+    expect(names.filter((name, i) => names.indexOf(name) !== i)).toEqual([]);
+  });
+
+  it('gives every op a one-line summary and a method or function', () => {
+    for (const { summary, family } of Object.values(opTable)) {
+      expect(summary).toMatch(/^[^\n]+$/);
+      expect(family).toMatch(/^[a-z]+$/);
+    }
+    for (const name of ['relu', 'add', 'sum', 'matmul', 'softmax', 'reshape', 'indexSelect']) {
+      expect(typeof (Tensor.prototype as unknown as Record<string, unknown>)[name]).toBe(
+        'function',
+      );
+    }
+  });
+});
+
+/** The members of the interface Native, as lib/native.ts declares them. */
+function declaredNames(): string[] {
+  const file = path.join(root, 'lib/native.ts');
+  const { config } = ts.readConfigFile(path.join(root, 'tsconfig.json'), ts.sys.readFile);
+  const { options } = ts.parseJsonConfigFileContent(config, ts.sys, root);
+  const program = ts.createProgram([file], { ...options, types: [] });
+  const checker = program.getTypeChecker();
+  const source = program.getSourceFile(file) as ts.SourceFile;
+  const declaration = source.statements.find(
+    (node): node is ts.InterfaceDeclaration =>
+      ts.isInterfaceDeclaration(node) && node.name.text === 'Native',
+  ) as ts.InterfaceDeclaration;
+  return checker
+    .getPropertiesOfType(checker.getTypeAtLocation(declaration))
+    .map(({ name }) => name);
+}
+
+describe('the native binding', () => {
+  it('declares exactly what the addon exports', () => {
+    // Native code may export things that are no functions, such as the path that bindings adds.
+    const exported = Object.keys(native).filter(
+      (name) => typeof native[name as keyof typeof native] === 'function',
+    );
+    expect(exported.sort()).toEqual(declaredNames().sort());
+  });
+});
+
+describe('skips', () => {
+  it('are each given a reason', () => {
+    for (const skip of allSkips()) {
+      expect(skip.test).toMatch(/\S/);
+      expect(skip.reason, skip.test).toMatch(/\S+ \S+/);
+    }
+  });
+
+  it('go through test/skips.json alone', () => {
+    const files = ts.sys.readDirectory(path.join(root, 'test'), ['.ts']);
+    const wrong = files.filter((file) => {
+      const text = readFileSync(file, 'utf8');
+      return /\b(it|test|describe)\.(skip|only|todo|skipIf|runIf|fails)\b/.test(text);
+    });
+    expect(wrong.filter((file) => !file.endsWith('table.test.ts'))).toEqual([]);
+  });
+});

@@ -1,0 +1,4 @@
+import { testOps } from '../support/op.js';
+import { unaryRows } from './rows/unary.js';
+
+testOps(unaryRows);
