@@ -72,7 +72,7 @@ export class DataLoader<In extends Tensors, Out extends Tensors | [] = In>
 
   constructor(
     readonly dataset: Dataset<In>,
-    options: DataLoaderOptions<In, Out> = {},
+    options: DataLoaderOptions<NoInfer<In>, Out> = {},
   ) {
     if (typeof dataset?.batch !== 'function') {
       throw new TypeError(`DataLoader: expected a dataset, got ${describe(dataset)}`);
@@ -82,7 +82,7 @@ export class DataLoader<In extends Tensors, Out extends Tensors | [] = In>
     this.shuffle = expectBoolean('DataLoader', 'shuffle', options.shuffle ?? false);
     this.dropLast = expectBoolean('DataLoader', 'dropLast', options.dropLast ?? false);
     this.prefetch = expectInteger('DataLoader', 'prefetch', options.prefetch ?? 2, 0, 1024);
-    this.seed = seedFrom(options.seed ?? defaultGenerator.getState()[0]);
+    this.seed = seedFrom(options.seed ?? defaultGenerator.initialSeed);
     this.device = options.device === undefined ? null : device(options.device);
     const { transform } = options;
     if (transform !== undefined && typeof transform !== 'function') {
@@ -215,9 +215,7 @@ class Epoch<Out> implements AsyncIterator<Out, undefined> {
     if (this.ended) return finished();
     if (!this.loop) {
       this.loop = new LoopScope();
-      this.start = this.source.begin();
-      this.handedOut = this.start.batch;
-      this.prepared = this.start.batch;
+      this.begin();
     }
     if (this.handedOut >= this.length) {
       this.end();
@@ -259,6 +257,17 @@ class Epoch<Out> implements AsyncIterator<Out, undefined> {
   return(): Promise<IteratorResult<Out, undefined>> {
     this.end();
     return finished();
+  }
+
+  private begin(): void {
+    try {
+      this.start = this.source.begin();
+    } catch (error) {
+      this.end();
+      throw error;
+    }
+    this.handedOut = this.start.batch;
+    this.prepared = this.start.batch;
   }
 
   /** The next batch; an error becomes a rejection, to be met when the batch is due. */

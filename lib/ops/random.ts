@@ -31,6 +31,11 @@ export class Generator {
     this.manualSeed(seed);
   }
 
+  /** The seed that was given last. */
+  get initialSeed(): bigint {
+    return BigInt(this.seed);
+  }
+
   /** Starts again from a seed, on every device. */
   manualSeed(seed: number | bigint): this {
     const whole =
