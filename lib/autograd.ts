@@ -6,6 +6,7 @@
  * backward() frees the graph as it goes: saved tensors are given back at once, and a tensor whose
  * graph is gone is a constant from then on (so a running sum of losses does not grow a graph).
  */
+import { describe, expectOptions, expectTensor } from './check.js';
 import { type Context, context, withContext } from './context.js';
 import { type DType, dtypeCode } from './dtype.js';
 import { observe, observed } from './guards.js';
@@ -245,7 +246,16 @@ function computed(gradient: Tensor | DeferredGradient): Tensor {
 
 function withHooks(gradient: Tensor, hooks: readonly GradientHook[] | null): Tensor {
   let result = gradient;
-  for (const hook of hooks ?? []) result = hook(result) ?? result;
+  for (const hook of hooks ?? []) {
+    const replaced: unknown = hook(result) ?? result;
+    if (!(replaced instanceof Tensor) || !sameShape(replaced.shape, gradient.shape)) {
+      throw new TypeError(
+        `onGrad: a hook must return a tensor of the shape [${gradient.shape}] or nothing, ` +
+          `got ${describe(replaced)}`,
+      );
+    }
+    result = replaced;
+  }
   return result;
 }
 
@@ -343,7 +353,14 @@ function setRetained(tensor: Tensor, dout: Tensor, outer: Context): void {
 }
 
 function seedOf(output: Tensor, dout: Tensor | undefined): Tensor {
-  if (dout) {
+  if (dout !== undefined) {
+    expectTensor('backward', dout, 'the gradient');
+    if (dout.dtype !== output.dtype || dout.device !== output.device) {
+      throw new TypeError(
+        `backward: the gradient must be ${output.dtype} on ${output.device}, ` +
+          `got ${dout.dtype} on ${dout.device}`,
+      );
+    }
     if (!sameShape(dout.shape, output.shape)) {
       throw new RangeError(
         `backward: the gradient must have the shape [${output.shape}], got [${dout.shape}]`,
@@ -388,10 +405,10 @@ function run(output: Tensor, dout: Tensor | undefined, retainGraph: boolean, sin
  * @param dout the gradient of the output; may be left out for a single element
  */
 export function backward(output: Tensor, dout?: Tensor, options: BackwardOptions = {}): void {
+  expectTensor('backward', output, 'the output');
+  const { retainGraph = false } = expectOptions('backward', options);
   const outer = context();
-  run(output, dout, options.retainGraph ?? false, (leaf, gradient) =>
-    accumulate(leaf, gradient, outer),
-  );
+  run(output, dout, retainGraph, (leaf, gradient) => accumulate(leaf, gradient, outer));
 }
 
 /**
@@ -404,14 +421,19 @@ export function grad(
   dout?: Tensor,
   options: BackwardOptions = {},
 ): Tensor[] {
+  expectTensor('grad', output, 'the output');
+  const { retainGraph = false } = expectOptions('grad', options);
   const outer = context();
   const found = new Map<Tensor, Tensor>();
+  if (!Array.isArray(inputs)) {
+    throw new TypeError(`grad: inputs must be an array of tensors, got ${describe(inputs)}`);
+  }
   for (const input of inputs) {
-    if (!input.gradient?.required) {
+    if (!expectTensor('grad', input, 'each input').gradient?.required) {
       throw new Error('grad: inputs must be leaves that require gradients');
     }
   }
-  run(output, dout, options.retainGraph ?? false, (leaf, gradient) => {
+  run(output, dout, retainGraph, (leaf, gradient) => {
     if (!inputs.includes(leaf)) return;
     const part = fitTo(computed(gradient), leaf);
     const before = found.get(leaf);

@@ -2,15 +2,32 @@
 import { Tensor } from './tensor.js';
 
 /** A value as errors print it. */
-export function describe(value: unknown): string {
+export function describe(value: unknown, depth = 0): string {
   if (value instanceof Tensor) return `a tensor ${value.dtype}[${value.shape.join(',')}]`;
   if (typeof value === 'string') return JSON.stringify(value.slice(0, 60));
   if (typeof value === 'function') return 'a function';
-  if (Array.isArray(value)) return `[${value.slice(0, 8).map(describe).join(',')}]`;
+  if (Array.isArray(value)) {
+    if (depth > 2) return 'an array';
+    return `[${Array.from(value.slice(0, 8), (item) => describe(item, depth + 1)).join(',')}]`;
+  }
   if (value !== null && typeof value === 'object') {
     return `an object of ${Object.getPrototypeOf(value)?.constructor?.name ?? 'no class'}`;
   }
   return String(value);
+}
+
+/** An object of options; `undefined` stands for none. */
+export function expectOptions<T extends object>(op: string, value: T | undefined): T {
+  if (value === undefined) return {} as T;
+  if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
+    if (!(value instanceof Tensor)) return value;
+  }
+  throw new TypeError(`${op}: options must be an object, got ${describe(value)}`);
+}
+
+export function expectFunction<F>(op: string, name: string, value: F): F {
+  if (typeof value === 'function') return value;
+  throw new TypeError(`${op}: ${name} must be a function, got ${describe(value)}`);
 }
 
 export function expectTensor(op: string, value: unknown, name = 'its argument'): Tensor {

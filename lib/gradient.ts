@@ -7,7 +7,7 @@ import {
   gradientState,
   needsGradient,
 } from './autograd.js';
-import { describe, expectTensor } from './check.js';
+import { describe, expectFunction, expectTensor } from './check.js';
 import { isFloating } from './dtype.js';
 import { observe } from './guards.js';
 import { addGetters, addMethods } from './ops/define.js';
@@ -98,6 +98,7 @@ addMethods({
     return this;
   },
   onGrad(hook: GradientHook) {
+    expectFunction('onGrad', 'the hook', hook);
     let hooks: GradientHook[];
     if (this.node) {
       this.node.hooks ??= [];
