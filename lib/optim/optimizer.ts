@@ -178,19 +178,26 @@ export abstract class Optimizer<Options extends { lr: number }> {
 
   /** Makes every cohort either wholly active or not at all. */
   private sortIntoCohorts(group: Group<Options>, device: Device, active: Set<Tensor>): void {
+    observe(group, 'cohorts');
     const unseen = new Set(active);
-    for (const cohort of [...group.cohorts]) {
+    const sorted: Cohort[] = [];
+    for (const cohort of group.cohorts) {
       const moving = [...cohort.members].filter((p) => active.has(p));
       for (const p of moving) unseen.delete(p);
-      if (moving.length === 0 || moving.length === cohort.members.size) continue;
-      for (const p of moving) cohort.members.delete(p);
-      const copy = persistent(cohort.hyper.clone());
-      group.cohorts.push({ hyper: copy, members: new Set(moving) });
+      if (moving.length === 0 || moving.length === cohort.members.size) {
+        sorted.push(cohort);
+        continue;
+      }
+      const staying = [...cohort.members].filter((p) => !active.has(p));
+      sorted.push({ hyper: cohort.hyper, members: new Set(staying) });
+      sorted.push({ hyper: persistent(cohort.hyper.clone()), members: new Set(moving) });
     }
     if (unseen.size > 0) {
       const values = tensor(this.hyperOf(group.options), { dtype: 'float64', device });
-      group.cohorts.push({ hyper: persistent(values), members: unseen });
+      sorted.push({ hyper: persistent(values), members: unseen });
     }
+    // A new array only where something changed: captured steps depend on which one it is.
+    if (sorted.some((cohort, i) => cohort !== group.cohorts[i])) group.cohorts = sorted;
   }
 
   private stateOf(parameter: Tensor, options: Options): Tensor[] {
@@ -238,39 +245,55 @@ export abstract class Optimizer<Options extends { lr: number }> {
         throw new Error(`${this.name}: the state has no place for ${describe(name)}`);
       }
     }
-    for (const group of this.groups) {
-      group.cohorts = [];
-      const byStep = new Map<string, Cohort>();
-      for (const parameter of group.parameters) {
-        const at = `state.${this.all.indexOf(parameter)}`;
-        const saved = state.get(`${at}.hyper`);
-        if (!saved) continue;
-        const values = saved.to('cpu').data() as Float64Array;
-        if (values.length !== hyper.size) {
-          throw new Error(`${this.name}: ${at}.hyper must have ${hyper.size} numbers`);
-        }
-        const key = `${parameter.device.name} ${values.join()}`;
-        let cohort = byStep.get(key);
-        if (!cohort) {
-          const copy = tensor([...values], {
-            dtype: 'float64',
-            device: parameter.device,
-          });
-          cohort = { hyper: persistent(copy), members: new Set() };
-          byStep.set(key, cohort);
-          group.cohorts.push(cohort);
-          group.options.lr = values[hyper.learningRate] as number;
-        }
-        cohort.members.add(parameter);
-        const own = this.stateOf(parameter, group.options);
-        for (const [i, name] of this.stateNames(group.options).entries()) {
-          const source = state.get(`${at}.${name}`);
-          if (!source) throw new Error(`${this.name}: the state lacks ${at}.${name}`);
-          (own[i] as Tensor).copyFrom(source.to(parameter.device));
-        }
-      }
-    }
+    for (const group of this.groups) this.loadGroup(group, state);
   }
+
+  private loadGroup(group: Group<Options>, state: OptimizerState): void {
+    const byStep = new Map<string, { values: Float64Array; members: Set<Tensor> }>();
+    for (const parameter of group.parameters) {
+      const at = `state.${this.all.indexOf(parameter)}`;
+      const saved = state.get(`${at}.hyper`);
+      if (!saved) {
+        for (const own of this.states.get(parameter) ?? []) native.fillInto(own.h, 0);
+        continue;
+      }
+      const values = saved.data() as Float64Array;
+      if (!(values instanceof Float64Array) || values.length !== hyper.size) {
+        throw new Error(`${this.name}: ${at}.hyper must be float64[${hyper.size}], got ${saved}`);
+      }
+      const own = this.stateOf(parameter, group.options);
+      for (const [i, name] of this.stateNames(group.options).entries()) {
+        const source = state.get(`${at}.${name}`);
+        if (!source) throw new Error(`${this.name}: the state lacks ${at}.${name}`);
+        (own[i] as Tensor).copyFrom(source.to(parameter.device));
+      }
+      const key = `${parameter.device.name} ${values.join()}`;
+      const cohort = byStep.get(key);
+      if (cohort) cohort.members.add(parameter);
+      else byStep.set(key, { values, members: new Set([parameter]) });
+      group.options.lr = values[hyper.learningRate] as number;
+    }
+    const loaded = [...byStep.values()];
+    const places = loaded.map(({ members }) =>
+      group.cohorts.find((c) => equal(c.members, members)),
+    );
+    if (loaded.length === group.cohorts.length && !places.includes(undefined)) {
+      // In place, so that captured steps find the values.
+      for (const [i, { values }] of loaded.entries()) {
+        native.writeBytes((places[i] as Cohort).hyper.h, values);
+      }
+      return;
+    }
+    group.cohorts = loaded.map(({ values, members }) => {
+      const [first] = members as Set<Tensor>;
+      const made = tensor(values, { dtype: 'float64', device: (first as Tensor).device });
+      return { hyper: persistent(made), members };
+    });
+  }
+}
+
+function equal(a: ReadonlySet<Tensor>, b: ReadonlySet<Tensor>): boolean {
+  return a.size === b.size && [...a].every((item) => b.has(item));
 }
 
 function persistent(made: Tensor): Tensor {
