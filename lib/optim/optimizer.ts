@@ -3,7 +3,7 @@
  * launch over all tensors. Learning rate and step count are read by the kernels from device memory
  * (float64, as core/backend.h lays out), so a captured step sees every change.
  */
-import { describe, expectRange } from '../check.js';
+import { describe, expectOptions, expectRange, expectTensor, expectTensorMap } from '../check.js';
 import { noGrad } from '../context.js';
 import type { Device } from '../device.js';
 import type { Gradients } from '../gradient.js';
@@ -59,11 +59,17 @@ export abstract class Optimizer<Options extends { lr: number }> {
     parameters: Parameters<Options>,
     options: Options,
   ) {
+    if (!isIterable(parameters)) {
+      throw new TypeError(
+        `${name}: parameters must be tensors or groups of them, got ${describe(parameters)}`,
+      );
+    }
     const items = [...(parameters as Iterable<Tensor | ParameterGroup<Options>>)];
     const grouped = items.length > 0 && items.every((item) => !(item instanceof Tensor));
     const groups = (grouped ? items : [{ parameters: items }]) as ParameterGroup<Options>[];
-    this.groups = groups.map(({ parameters: own, ...rest }) => {
-      if (own === undefined || own === null || typeof own[Symbol.iterator] !== 'function') {
+    this.groups = groups.map((group) => {
+      const { parameters: own, ...rest } = expectOptions(name, group);
+      if (!isIterable(own)) {
         throw new TypeError(`${name}: a group needs parameters, got ${describe(own)}`);
       }
       const merged = { ...options, ...rest } as Options;
@@ -144,6 +150,7 @@ export abstract class Optimizer<Options extends { lr: number }> {
         `${this.name}: apply needs ${wanted.length} gradients, got ${describe(list)}`,
       );
     }
+    for (const gradient of list) expectTensor(this.name, gradient, 'each gradient');
     const byParameter = new Map(wanted.map((parameter, i) => [parameter, list[i] as Tensor]));
     this.run((parameter) => byParameter.get(parameter) ?? null);
   }
@@ -239,6 +246,7 @@ export abstract class Optimizer<Options extends { lr: number }> {
 
   /** Takes over what {@link stateDict} gave; the optimizer must be made alike. */
   loadStateDict(state: OptimizerState): void {
+    expectTensorMap(this.name, state);
     for (const name of state.keys()) {
       const number = /^state\.(\d+)\./.exec(name)?.[1];
       if (number === undefined || !this.all[Number(number)]) {
@@ -294,6 +302,10 @@ export abstract class Optimizer<Options extends { lr: number }> {
 
 function equal(a: ReadonlySet<Tensor>, b: ReadonlySet<Tensor>): boolean {
   return a.size === b.size && [...a].every((item) => b.has(item));
+}
+
+function isIterable(value: unknown): value is Iterable<unknown> {
+  return typeof (value as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] === 'function';
 }
 
 function persistent(made: Tensor): Tensor {
