@@ -35,6 +35,22 @@ export function expectTensor(op: string, value: unknown, name = 'its argument'):
   throw new TypeError(`${op}: ${name} must be a tensor, got ${describe(value)}`);
 }
 
+/** Tensors by name. */
+export function expectTensorMap(op: string, value: unknown): void {
+  if (!(value instanceof Map)) {
+    throw new TypeError(
+      `${op}: the state must be a Map of tensors by name, got ${describe(value)}`,
+    );
+  }
+  for (const [name, tensor] of value) {
+    if (typeof name !== 'string' || !(tensor instanceof Tensor)) {
+      throw new TypeError(
+        `${op}: the state must be a Map of tensors by name, got ${describe(tensor)} at ${describe(name)}`,
+      );
+    }
+  }
+}
+
 export function expectNumber(op: string, name: string, value: unknown): number {
   if (typeof value === 'number') return value;
   throw new TypeError(`${op}: ${name} must be a number, got ${describe(value)}`);

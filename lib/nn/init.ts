@@ -3,7 +3,14 @@
  * same network on every device.
  * Sources: Glorot and Bengio 2010 (Xavier); He, Zhang, Ren and Sun 2015 (Kaiming).
  */
-import { expectNumber, expectRange } from '../check.js';
+import {
+  describe,
+  expectNumber,
+  expectOneOf,
+  expectOptions,
+  expectRange,
+  expectTensor,
+} from '../check.js';
 import { noGrad } from '../context.js';
 import { cpu } from '../device.js';
 import { copyInto, to } from '../ops/copy.js';
@@ -12,7 +19,12 @@ import * as random from '../ops/random.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 
-function fillWith(target: Tensor, make: (options: random.RandomOptions) => Tensor): Tensor {
+function fillWith(
+  op: string,
+  target: Tensor,
+  make: (options: random.RandomOptions) => Tensor,
+): Tensor {
+  expectTensor(op, target, 'what to fill');
   noGrad(() =>
     scope(() => {
       copyInto(target, to(make({ device: cpu, dtype: 'float32' }), target.device));
@@ -23,14 +35,14 @@ function fillWith(target: Tensor, make: (options: random.RandomOptions) => Tenso
 
 /** Fills with uniform numbers in [low, high). */
 export function uniform(target: Tensor, low = 0, high = 1, generator?: random.Generator): Tensor {
-  return fillWith(target, (options) =>
+  return fillWith('uniform', target, (options) =>
     random.uniform(target.shape, low, high, { ...options, ...(generator && { generator }) }),
   );
 }
 
 /** Fills with normal numbers. */
 export function normal(target: Tensor, mean = 0, std = 1, generator?: random.Generator): Tensor {
-  return fillWith(target, (options) =>
+  return fillWith('normal', target, (options) =>
     random.normal(target.shape, mean, std, { ...options, ...(generator && { generator }) }),
   );
 }
@@ -38,7 +50,7 @@ export function normal(target: Tensor, mean = 0, std = 1, generator?: random.Gen
 /** Fills with one number. */
 export function constant(target: Tensor, value: number): Tensor {
   const number = expectNumber('constant', 'the value', value);
-  return fillWith(target, (options) => full(target.shape, number, options));
+  return fillWith('constant', target, (options) => full(target.shape, number, options));
 }
 
 export function zeros(target: Tensor): Tensor {
@@ -51,6 +63,7 @@ export function ones(target: Tensor): Tensor {
 
 /** Inputs and outputs per unit of a weight [out, in, ...receptive field]. */
 export function fans(weight: Tensor): { fanIn: number; fanOut: number } {
+  expectTensor('init', weight, 'the weight');
   if (weight.rank < 2) {
     throw new RangeError(`init: fans need a weight of rank 2 or more, got [${weight.shape}]`);
   }
@@ -76,7 +89,7 @@ export function gain(nonlinearity: Nonlinearity, param = 0.01): number {
     case 'sigmoid':
       return 1;
     default:
-      throw new TypeError(`gain: unknown nonlinearity ${String(nonlinearity)}`);
+      throw new TypeError(`gain: unknown nonlinearity ${describe(nonlinearity)}`);
   }
 }
 
@@ -105,8 +118,9 @@ export interface KaimingOptions {
 }
 
 function kaimingStd(weight: Tensor, options: KaimingOptions): number {
-  const { mode = 'fanIn', nonlinearity = 'leakyRelu', a = 0 } = options;
-  return gain(nonlinearity, a) / Math.sqrt(fans(weight)[mode]);
+  const { mode = 'fanIn', nonlinearity = 'leakyRelu', a = 0 } = expectOptions('kaiming', options);
+  expectOneOf('kaiming', 'mode', mode, ['fanIn', 'fanOut']);
+  return gain(nonlinearity, expectNumber('kaiming', 'a', a)) / Math.sqrt(fans(weight)[mode]);
 }
 
 /** Uniform in ±gain·√(3 / fan). */

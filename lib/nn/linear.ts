@@ -1,5 +1,5 @@
 /** The fully connected layer. */
-import { expectInteger } from '../check.js';
+import { expectInteger, expectOptions } from '../check.js';
 import type { TensorOptions } from '../ops/fill.js';
 import { zeros } from '../ops/fill.js';
 import { linear } from '../ops/gemm.js';
@@ -30,7 +30,7 @@ export class Linear extends Module {
     super();
     expectInteger('Linear', 'inFeatures', inFeatures, 1);
     expectInteger('Linear', 'outFeatures', outFeatures, 1);
-    const { bias = true, ...place } = options;
+    const { bias = true, ...place } = expectOptions('Linear', options);
     this.weight = parameter(zeros([outFeatures, inFeatures], place));
     kaimingUniform(this.weight, { a: Math.sqrt(5) });
     this.bias = null;

@@ -1,5 +1,5 @@
 /** Losses as modules, with PyTorch's defaults. */
-import { expectOneOf, expectTensor } from '../check.js';
+import { expectOneOf, expectOptions, expectTensor } from '../check.js';
 import { sub } from '../ops/binary.js';
 import { mean, sum } from '../ops/reduce.js';
 import { type CrossEntropyOptions, crossEntropy, type Reduction } from '../ops/softmax.js';
@@ -13,7 +13,8 @@ const reductions = ['mean', 'sum', 'none'] as const;
 export class CrossEntropyLoss extends Module {
   constructor(readonly options: CrossEntropyOptions = {}) {
     super();
-    expectOneOf('CrossEntropyLoss', 'reduction', options.reduction ?? 'mean', reductions);
+    const { reduction = 'mean' } = expectOptions('CrossEntropyLoss', options);
+    expectOneOf('CrossEntropyLoss', 'reduction', reduction, reductions);
   }
   forward(logits: Tensor, target: Tensor): Tensor {
     return crossEntropy(logits, target, this.options);
@@ -29,6 +30,7 @@ export function mseLoss(prediction: Tensor, target: Tensor, reduction: Reduction
       `mseLoss: shapes must be equal, got [${prediction.shape}] and [${target.shape}]`,
     );
   }
+  expectOneOf('mseLoss', 'reduction', reduction, reductions);
   const errors = square(sub(prediction, target));
   if (reduction === 'none') return errors;
   return reduction === 'sum' ? sum(errors) : mean(errors);
@@ -39,7 +41,8 @@ export class MSELoss extends Module {
   readonly reduction: Reduction;
   constructor(options: { reduction?: Reduction } = {}) {
     super();
-    this.reduction = expectOneOf('MSELoss', 'reduction', options.reduction ?? 'mean', reductions);
+    const { reduction = 'mean' } = expectOptions('MSELoss', options);
+    this.reduction = expectOneOf('MSELoss', 'reduction', reduction, reductions);
   }
   forward(prediction: Tensor, target: Tensor): Tensor {
     return mseLoss(prediction, target, this.reduction);

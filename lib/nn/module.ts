@@ -2,7 +2,7 @@
  * Module: a network or a part of one. Parameters, buffers and sub-modules are found among its
  * properties, in the order in which they were assigned.
  */
-import { describe } from '../check.js';
+import { describe, expectOptions, expectTensor, expectTensorMap } from '../check.js';
 import { type DeviceLike, device } from '../device.js';
 import { makeParameter } from '../gradient.js';
 import { observe } from '../guards.js';
@@ -16,6 +16,7 @@ export function parameter(tensor: Tensor): Tensor {
 
 /** A tensor that belongs to a module but is not trained: it is saved with the module. */
 export function buffer(tensor: Tensor): Tensor {
+  expectTensor('buffer', tensor);
   tensor.keep();
   tensor.persistent = true;
   return tensor;
@@ -147,10 +148,12 @@ export abstract class Module {
    * @param options.strict whether missing and unknown names are errors; true where left out
    */
   loadStateDict(state: StateDict, options: { strict?: boolean } = {}): void {
+    expectTensorMap('loadStateDict', state);
+    const { strict = true } = expectOptions('loadStateDict', options);
     const own = this.stateDict();
     const missing = [...own.keys()].filter((name) => !state.has(name));
     const unknown = [...state.keys()].filter((name) => !own.has(name));
-    if ((options.strict ?? true) && (missing.length > 0 || unknown.length > 0)) {
+    if (strict && (missing.length > 0 || unknown.length > 0)) {
       throw new Error(
         `loadStateDict: names must match, missing ${describe(missing)}, unknown ${describe(unknown)}`,
       );

@@ -5,7 +5,7 @@
  * Adam adds weightDecay·w to the gradient, AdamW takes lr·weightDecay·w from the weight first.
  * Sources: Kingma and Ba 2015; Loshchilov and Hutter 2019.
  */
-import { expectBoolean, expectRange } from '../check.js';
+import { expectBoolean, expectOptions, expectRange } from '../check.js';
 import { native } from '../native.js';
 import { Optimizer, type Parameters } from './optimizer.js';
 
@@ -82,13 +82,17 @@ class AdamFamily extends Optimizer<AdamOptions> {
 /** Adam; weight decay, if any, joins the gradient. */
 export class Adam extends AdamFamily {
   constructor(parameters: Parameters<AdamOptions>, options: Partial<AdamOptions> = {}) {
-    super('Adam', false, parameters, { ...defaults, ...options });
+    super('Adam', false, parameters, { ...defaults, ...expectOptions('Adam', options) });
   }
 }
 
 /** Adam with decoupled weight decay. */
 export class AdamW extends AdamFamily {
   constructor(parameters: Parameters<AdamOptions>, options: Partial<AdamOptions> = {}) {
-    super('AdamW', true, parameters, { ...defaults, weightDecay: 0.01, ...options });
+    super('AdamW', true, parameters, {
+      ...defaults,
+      weightDecay: 0.01,
+      ...expectOptions('AdamW', options),
+    });
   }
 }

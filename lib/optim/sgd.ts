@@ -4,7 +4,7 @@
  * w ← w − lr·v, or w − lr·(g + momentum·v) with Nesterov.
  * Source: Sutskever, Martens, Dahl and Hinton 2013, as torch.optim.SGD has it.
  */
-import { expectBoolean, expectRange } from '../check.js';
+import { expectBoolean, expectNumber, expectOptions, expectRange } from '../check.js';
 import { native } from '../native.js';
 import { Optimizer, type Parameters } from './optimizer.js';
 
@@ -31,12 +31,13 @@ const defaults: SGDOptions = {
 
 export class SGD extends Optimizer<SGDOptions> {
   constructor(parameters: Parameters<SGDOptions>, options: Partial<SGDOptions> = {}) {
-    super('SGD', parameters, { ...defaults, ...options });
+    super('SGD', parameters, { ...defaults, ...expectOptions('SGD', options) });
   }
 
   protected validate(options: SGDOptions): void {
     expectRange('SGD', 'lr', options.lr, 0);
     expectRange('SGD', 'momentum', options.momentum, 0);
+    expectNumber('SGD', 'dampening', options.dampening);
     expectRange('SGD', 'weightDecay', options.weightDecay, 0);
     expectBoolean('SGD', 'nesterov', options.nesterov);
     expectBoolean('SGD', 'maximize', options.maximize);

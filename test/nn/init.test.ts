@@ -1,0 +1,126 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { Generator, manualSeed, nn, scope, type Tensor, zeros } from '../../lib/index.js';
+import { expectSameBits } from '../support/compare.js';
+import { cpu, devices } from '../support/devices.js';
+import { readVectors } from '../support/vectors.js';
+
+const { init } = nn;
+
+interface Case {
+  shape: number[];
+  mode: 'fanIn' | 'fanOut';
+  nonlinearity: nn.init.Nonlinearity;
+  a: number;
+  bound: number;
+  std: number;
+}
+
+function statistics(x: Tensor): { mean: number; std: number; largest: number } {
+  const values = Array.from(x.detach().data() as Float32Array);
+  const mean = values.reduce((a, b) => a + b, 0) / values.length;
+  const variance = values.reduce((sum, v) => sum + (v - mean) ** 2, 0) / values.length;
+  return { mean, std: Math.sqrt(variance), largest: Math.max(...values.map(Math.abs)) };
+}
+
+beforeEach(() => manualSeed(5));
+
+describe('initialisers', () => {
+  it.each(readVectors<Case>('initialisers').cases)(
+    'Kaiming has the bounds of PyTorch: $shape, $mode, $nonlinearity, $a',
+    ({ shape, mode, nonlinearity, a, bound, std }) => {
+      scope(() => {
+        const weight = zeros(shape);
+        const n = weight.size;
+        const options = { mode, nonlinearity, a };
+        const uniform = statistics(init.kaimingUniform(weight, options));
+        expect(uniform.largest).toBeLessThanOrEqual(bound * (1 + 1e-6));
+        expect(uniform.largest).toBeGreaterThan(bound * (1 - 20 / n));
+        expect(Math.abs(uniform.mean)).toBeLessThan((5 * std) / Math.sqrt(n));
+        expect(Math.abs(uniform.std / std - 1)).toBeLessThan(5 / Math.sqrt(n));
+        const normal = statistics(init.kaimingNormal(weight, options));
+        expect(Math.abs(normal.mean)).toBeLessThan((5 * std) / Math.sqrt(n));
+        expect(Math.abs(normal.std / std - 1)).toBeLessThan(5 / Math.sqrt(n));
+      });
+    },
+  );
+
+  it('Xavier has the bound and deviation of its formula', () => {
+    scope(() => {
+      const weight = zeros([40, 60]);
+      const bound = 2 * Math.sqrt(6 / 100);
+      expect(statistics(init.xavierUniform(weight, 2)).largest).toBeLessThanOrEqual(bound);
+      expect(statistics(weight).largest).toBeGreaterThan(bound * 0.99);
+      expect(statistics(init.xavierNormal(weight)).std / Math.sqrt(2 / 100)).toBeCloseTo(1, 1);
+    });
+  });
+
+  it('uniform, normal and constants fill in place', () => {
+    scope(() => {
+      const x = zeros([2000]);
+      expect(init.uniform(x, 2, 4)).toBe(x);
+      const u = statistics(x);
+      expect(u.mean).toBeCloseTo(3, 1);
+      expect(u.largest).toBeLessThan(4);
+      init.normal(x, 1, 0.5);
+      expect(statistics(x).mean).toBeCloseTo(1, 1);
+      expect(statistics(x).std).toBeCloseTo(0.5, 1);
+      expect(init.constant(x, 7).mean().item()).toBe(7);
+      expect(init.ones(x).sum().item()).toBe(2000);
+      expect(init.zeros(x).sum().item()).toBe(0);
+    });
+  });
+
+  it('take a generator', () => {
+    scope(() => {
+      const [a, b] = [zeros([50]), zeros([50])];
+      init.uniform(a, 0, 1, new Generator(4));
+      init.uniform(b, 0, 1, new Generator(4));
+      expectSameBits(a, b, 'the same generator');
+    });
+  });
+
+  it('Linear starts uniform within 1/√in, weight and bias', () => {
+    const layer = new nn.Linear(100, 80);
+    const weight = statistics(layer.weight);
+    expect(weight.largest).toBeLessThanOrEqual(0.1);
+    expect(weight.largest).toBeGreaterThan(0.099);
+    expect(statistics(layer.bias as Tensor).largest).toBeLessThanOrEqual(0.1);
+    expect(statistics(layer.bias as Tensor).largest).toBeGreaterThan(0.09);
+  });
+
+  it('have gains', () => {
+    expect(init.gain('linear')).toBe(1);
+    expect(init.gain('tanh')).toBeCloseTo(5 / 3, 12);
+    expect(init.gain('relu')).toBeCloseTo(Math.SQRT2, 12);
+    expect(init.gain('leakyRelu', 0.2)).toBeCloseTo(Math.sqrt(2 / 1.04), 12);
+    expect(init.gain('selu')).toBe(0.75);
+  });
+
+  it('refuse what they cannot fill', () => {
+    expect(() => init.kaimingUniform(zeros([3]))).toThrow(
+      'init: fans need a weight of rank 2 or more, got [3]',
+    );
+    expect(() => init.gain('swish' as never)).toThrow(/^gain: /);
+    expect(() => init.uniform(3 as never)).toThrow(/^uniform: /);
+    expect(() => init.constant(zeros([2]), 'x' as never)).toThrow(/^constant: /);
+    expect(() => init.kaimingUniform(zeros([2, 2]), { mode: 'fan' as never })).toThrow(/^kaiming/);
+  });
+});
+
+describe.each(devices)('initialisers on $name', (device) => {
+  it('draw the bits of the CPU', () => {
+    scope(() => {
+      for (const fill of [init.kaimingUniform, init.kaimingNormal, init.xavierNormal]) {
+        manualSeed(8);
+        const here = fill(zeros([9, 7], { device }));
+        manualSeed(8);
+        const there = fill(zeros([9, 7], { device: cpu }));
+        expectSameBits(here, there, fill.name);
+      }
+      manualSeed(8);
+      const here = new nn.Linear(5, 4, { device });
+      manualSeed(8);
+      expectSameBits(here.weight.detach(), new nn.Linear(5, 4).weight.detach(), 'Linear');
+    });
+  });
+});

@@ -1,0 +1,317 @@
+import { describe, expect, it } from 'vitest';
+import {
+  type Device,
+  manualSeed,
+  nn,
+  ones,
+  optim,
+  randn,
+  scope,
+  type Tensor,
+  tensor,
+  valueAndGrad,
+} from '../../lib/index.js';
+import { expectSameBits } from '../support/compare.js';
+import { cpu, devices } from '../support/devices.js';
+
+function network(device: Device): nn.Sequential {
+  return new nn.Sequential(new nn.Linear(6, 8), new nn.Tanh(), new nn.Linear(8, 3)).to(device);
+}
+
+type Make = (parameters: Iterable<Tensor>) => optim.SGD | optim.Adam;
+const makers: [string, Make][] = [
+  ['SGD', (p) => new optim.SGD(p, { lr: 0.05 })],
+  ['SGD with momentum', (p) => new optim.SGD(p, { lr: 0.05, momentum: 0.9, nesterov: true })],
+  ['Adam', (p) => new optim.Adam(p, { lr: 0.01 })],
+  ['AdamW', (p) => new optim.AdamW(p, { lr: 0.01 })],
+];
+
+function train(model: nn.Sequential, optimizer: ReturnType<Make>, from: number, to: number): void {
+  const device = ([...model.parameters()][0] as Tensor).device;
+  for (let step = from; step < to; ++step) {
+    scope(() => {
+      manualSeed(step);
+      const x = randn([4, 6], { device: cpu }).to(device);
+      optimizer.zeroGrad();
+      model.forward(x).square().mean().backward();
+      optimizer.step();
+    });
+  }
+}
+
+describe.each(devices)('optimizers on $name', (device) => {
+  it.each(makers)('%s lowers a loss', (_, make) => {
+    scope(() => {
+      manualSeed(0);
+      const model = network(device);
+      const x = randn([16, 6], { device });
+      const y = randn([16, 3], { device });
+      const optimizer = make(model.parameters());
+      const losses: number[] = [];
+      for (let step = 0; step < 30; ++step) {
+        optimizer.zeroGrad();
+        const loss = nn.mseLoss(model.forward(x), y);
+        loss.backward();
+        optimizer.step();
+        losses.push(Number(loss.item()));
+      }
+      expect(losses.at(-1)).toBeLessThan((losses[0] as number) * 0.95);
+    });
+  });
+
+  it.each(makers)('%s goes on from a saved state to the same bits', (_, make) => {
+    manualSeed(1);
+    const straight = network(device);
+    const straightOptimizer = make(straight.parameters());
+    manualSeed(1);
+    const before = network(device);
+    const beforeOptimizer = make(before.parameters());
+    train(straight, straightOptimizer, 0, 8);
+    train(before, beforeOptimizer, 0, 4);
+    const model = new Map([...before.stateDict()].map(([name, t]) => [name, t.clone()]));
+    const state = new Map([...beforeOptimizer.stateDict()].map(([name, t]) => [name, t.clone()]));
+    manualSeed(99);
+    const after = network(device);
+    const afterOptimizer = make(after.parameters());
+    after.loadStateDict(model);
+    afterOptimizer.loadStateDict(state);
+    train(after, afterOptimizer, 4, 8);
+    const expected = straight.stateDict();
+    for (const [name, t] of after.stateDict()) {
+      expectSameBits(t.detach(), (expected.get(name) as Tensor).detach(), name);
+    }
+    const expectedState = straightOptimizer.stateDict();
+    expect([...afterOptimizer.stateDict().keys()].sort()).toEqual([...expectedState.keys()].sort());
+    for (const [name, t] of afterOptimizer.stateDict()) {
+      expectSameBits(t, expectedState.get(name) as Tensor, name);
+    }
+  });
+
+  it('takes a learning rate that changes, for all groups or one', () => {
+    scope(() => {
+      const [a, b] = [1, 2].map(() => nn.parameter(tensor([0], { device }))) as [Tensor, Tensor];
+      const optimizer = new optim.SGD([{ parameters: [a] }, { parameters: [b], lr: 10 }], {
+        lr: 1,
+      });
+      const step = (): void => {
+        optimizer.zeroGrad();
+        a.add(b).backward();
+        optimizer.step();
+      };
+      step();
+      expect([a.item(), b.item()]).toEqual([-1, -10]);
+      optimizer.setLearningRate(1, 100);
+      expect(optimizer.lr).toBe(1);
+      step();
+      expect([a.item(), b.item()]).toEqual([-2, -110]);
+      optimizer.lr = 3;
+      step();
+      expect([a.item(), b.item()]).toEqual([-5, -113]);
+    });
+  });
+
+  it('gives each group its own options', () => {
+    scope(() => {
+      const [a, b] = [1, 2].map(() => nn.parameter(tensor([1], { device }))) as [Tensor, Tensor];
+      const optimizer = new optim.SGD(
+        [
+          { parameters: [a], weightDecay: 0.5 },
+          { parameters: [b], momentum: 0.5 },
+        ],
+        { lr: 1 },
+      );
+      for (let i = 0; i < 2; ++i) {
+        optimizer.zeroGrad();
+        a.add(b).backward();
+        optimizer.step();
+      }
+      expect([a.item(), b.item()]).toEqual([1 - 1.5 - (1 - 0.25), 1 - 1 - 1.5]);
+    });
+  });
+
+  it('leaves parameters without a gradient as they are, and counts their steps apart', () => {
+    scope(() => {
+      const alone = nn.parameter(tensor([1], { device }));
+      const late = nn.parameter(tensor([1], { device }));
+      const reference = nn.parameter(tensor([1], { device }));
+      const both = new optim.Adam([alone, late], { lr: 0.1 });
+      const one = new optim.Adam([reference], { lr: 0.1 });
+      for (const withLate of [false, true, false, true, true]) {
+        both.zeroGrad();
+        one.zeroGrad();
+        (withLate ? alone.mul(2).add(late.mul(3)) : alone.mul(2)).backward();
+        const before = late.item();
+        both.step();
+        if (withLate) {
+          reference.mul(3).backward();
+          one.step();
+          expect(late.item()).toBe(reference.item());
+        } else {
+          expect(late.item()).toBe(before);
+        }
+      }
+    });
+  });
+
+  it('saves and loads cohorts that have had different numbers of steps', () => {
+    scope(() => {
+      const make = (): [Tensor, Tensor, optim.Adam] => {
+        const a = nn.parameter(tensor([1], { device }));
+        const b = nn.parameter(tensor([1], { device }));
+        return [a, b, new optim.Adam([a, b], { lr: 0.1 })];
+      };
+      const step = ([a, b, optimizer]: [Tensor, Tensor, optim.Adam], both: boolean): void => {
+        optimizer.zeroGrad();
+        (both ? a.mul(2).add(b) : a.mul(2)).backward();
+        optimizer.step();
+      };
+      const first = make();
+      for (const both of [false, true, true]) step(first, both);
+      const second = make();
+      second[0].copyFrom(first[0]);
+      second[1].copyFrom(first[1]);
+      second[2].loadStateDict(first[2].stateDict());
+      for (const both of [true, false, true]) {
+        step(first, both);
+        step(second, both);
+        expectSameBits(second[0].detach(), first[0].detach(), 'a');
+        expectSameBits(second[1].detach(), first[1].detach(), 'b');
+      }
+    });
+  });
+
+  it('does not move frozen parameters', () => {
+    scope(() => {
+      const p = nn.parameter(tensor([1], { device }));
+      const optimizer = new optim.SGD([p], { lr: 1 });
+      p.mul(2).backward();
+      p.requireGrad(false);
+      optimizer.step();
+      expect(p.item()).toBe(1);
+    });
+  });
+
+  it('applies gradients that valueAndGrad returned, in a parameter order or by name', () => {
+    scope(() => {
+      manualSeed(3);
+      const model = network(device);
+      const twin = network(device);
+      twin.loadStateDict(model.stateDict());
+      const x = randn([4, 6], { device });
+      const one = new optim.Adam(model.parameters());
+      const other = new optim.Adam(twin.parameters());
+      const step = valueAndGrad(model, (input: Tensor) => model.forward(input).square().mean());
+      for (let i = 0; i < 3; ++i) {
+        const { value, gradients } = step(x);
+        one.apply(gradients);
+        other.zeroGrad();
+        const loss = twin.forward(x).square().mean();
+        expect(loss.item()).toBe(value.item());
+        loss.backward();
+        other.step();
+      }
+      const expected = twin.stateDict();
+      for (const [name, t] of model.stateDict()) {
+        expectSameBits(t.detach(), (expected.get(name) as Tensor).detach(), name);
+      }
+    });
+  });
+
+  it('keeps the device and dtype of its state', () => {
+    scope(() => {
+      const p = nn.parameter(tensor([1], { device, dtype: 'float64' }));
+      const optimizer = new optim.Adam([p]);
+      p.mul(2).backward();
+      optimizer.step();
+      const state = optimizer.stateDict();
+      expect([...state.keys()].sort()).toEqual([
+        'state.0.first',
+        'state.0.hyper',
+        'state.0.second',
+      ]);
+      expect(state.get('state.0.first')?.dtype).toBe('float64');
+      expect(state.get('state.0.first')?.device).toBe(device);
+    });
+  });
+});
+
+describe('optimizers', () => {
+  const parameter = (): Tensor => nn.parameter(tensor([1, 2]));
+  const refuses = (call: () => unknown, message: string | RegExp): void =>
+    expect(() => scope(call)).toThrow(message);
+
+  it('refuse parameters that are none', () => {
+    refuses(() => new optim.SGD([]), 'SGD: needs at least one parameter');
+    refuses(
+      () => new optim.Adam([ones([2])]),
+      'Adam: parameters must be leaf tensors that require gradients, got a tensor float32[2]',
+    );
+    refuses(
+      () => new optim.SGD([{ lr: 1 }] as never),
+      'SGD: a group needs parameters, got undefined',
+    );
+    refuses(() => new optim.SGD(5 as never), /^SGD: /);
+    refuses(() => {
+      const p = parameter();
+      return new optim.SGD([p, p]);
+    }, 'SGD: a parameter is given more than once');
+  });
+
+  it('refuse options out of range', () => {
+    refuses(
+      () => new optim.SGD([parameter()], { lr: -1 }),
+      'SGD: lr must be in [0,Infinity], got -1',
+    );
+    refuses(
+      () => new optim.SGD([parameter()], { momentum: Number.NaN }),
+      'SGD: momentum must be in',
+    );
+    refuses(
+      () => new optim.SGD([parameter()], { dampening: 'x' as never }),
+      /^SGD: dampening must be/,
+    );
+    refuses(
+      () => new optim.SGD([parameter()], { nesterov: true }),
+      'SGD: nesterov needs momentum and no dampening, got 0 and 0',
+    );
+    refuses(
+      () => new optim.Adam([parameter()], { betas: [0.9, 1] }),
+      'Adam: each beta must be in [0,1), got 1',
+    );
+    refuses(
+      () => new optim.Adam([parameter()], { betas: 3 as never }),
+      'Adam: betas must be two numbers',
+    );
+    refuses(
+      () => new optim.AdamW([parameter()], { eps: -1 }),
+      'AdamW: eps must be in [0,Infinity], got -1',
+    );
+    refuses(() => {
+      new optim.SGD([parameter()]).lr = -2;
+    }, 'SGD: lr must be in [0,Infinity], got -2');
+    refuses(() => new optim.SGD([parameter()]).setLearningRate(1, 1), 'SGD: no group 1');
+  });
+
+  it('refuse gradients and states that do not fit', () => {
+    refuses(() => new optim.SGD([parameter()]).apply([]), 'SGD: apply needs 1 gradients, got []');
+    refuses(
+      () => new optim.SGD([parameter()]).apply([ones([3])]),
+      /^sgd: gradient must be float32\[2\]/i,
+    );
+    refuses(() => new optim.SGD([parameter()]).apply([3 as never]), /^SGD: /);
+    refuses(
+      () => new optim.SGD([parameter()]).loadStateDict(new Map([['state.4.hyper', ones([6])]])),
+      'SGD: the state has no place for "state.4.hyper"',
+    );
+    refuses(
+      () => new optim.SGD([parameter()]).loadStateDict(new Map([['state.0.hyper', ones([2])]])),
+      /^SGD: state.0.hyper must be float64\[6\]/,
+    );
+    refuses(() => new optim.SGD([parameter()]).loadStateDict({} as never), /^SGD: /);
+    refuses(() => {
+      const optimizer = new optim.Adam([parameter()]);
+      const hyper = tensor([0.1, 0.9, 0.99, 0, 0, 1], { dtype: 'float64' });
+      optimizer.loadStateDict(new Map([['state.0.hyper', hyper]]));
+    }, 'Adam: the state lacks state.0.first');
+  });
+});
