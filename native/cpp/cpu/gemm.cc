@@ -12,6 +12,7 @@
 #include "core/error.h"
 #include "cpu/gemm_kernel.h"
 #include "cpu/gemm_pack.h"
+#include "cpu/gemm_vector.h"
 #include "cpu/launch.h"
 
 namespace nodegrad::cpu::NODEGRAD_ISA {
@@ -21,6 +22,7 @@ constexpr int64_t kDepth = 256;          // of a slice of k: a panel of B fills 
 constexpr int64_t kBlock = 128;          // rows and columns of C in a block, more or less
 constexpr int64_t kChunkWork = 1 << 21;  // multiplications worth a chunk of their own
 constexpr int64_t kManyChunks = 16;
+constexpr int64_t kLongStride = 2048;                // bytes
 constexpr int64_t kSharedBytes = int64_t{64} << 20;  // the most that is packed once for all
 
 NODEGRAD_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -65,24 +67,39 @@ NODEGRAD_INLINE int64_t panel_width(int64_t columns) {
   return round_up(smaller(columns, kColumns<T>), kLanes<T>);
 }
 
-// Packed A: slice by slice, tile by tile. Packed B: slice by slice, panel by panel.
+// Packed A: slice by slice, tile by tile. Packed B: slice by slice, panel by panel. An operand that
+// is only copied is read in runs of a few k across all tiles, as it lies in memory.
+constexpr int64_t kCopyRun = 8;
+
 template <class T, class S>
-void pack_rows(const Product& p, const S* a, int64_t row, int64_t rows, int64_t k0, int64_t depth,
+void pack_rows(const Product& p, const S* a, int64_t first, int64_t rows, int64_t k0, int64_t depth,
                T* packed, T* buffer) {
   const Tiles tiles = tiles_of(rows);
-  for (int64_t t = 0; t < tiles.count; ++t) {
-    const int64_t height = tiles.height + (t < tiles.taller);
-    pack_panel(a + row * p.a_row + k0 * p.a_col, p.a_row, p.a_col, height, depth,
-               packed + t * kPackedRows<T> * depth, kPackedRows<T>, buffer);
-    row += height;
+  const int64_t run = p.a_row == 1 ? kCopyRun : depth;
+  for (int64_t k = 0; k < depth; k += run) {
+    int64_t row = first;
+    for (int64_t t = 0; t < tiles.count; ++t) {
+      const int64_t height = tiles.height + (t < tiles.taller);
+      pack_panel(a + row * p.a_row + (k0 + k) * p.a_col, p.a_row, p.a_col, height,
+                 smaller(run, depth - k), packed + (t * depth + k) * kPackedRows<T>, kPackedRows<T>,
+                 buffer);
+      row += height;
+    }
   }
 }
 
 template <class T, class S>
-void pack_columns(const Product& p, const S* b, int64_t column, int64_t columns, int64_t k0,
+void pack_columns(const Product& p, const S* b, int64_t first, int64_t columns, int64_t k0,
                   int64_t depth, T* packed, T* buffer) {
-  pack_panel(b + k0 * p.b_row + column * p.b_col, p.b_col, p.b_row, columns, depth, packed,
-             panel_width<T>(columns), buffer);
+  const int64_t run = p.b_col == 1 ? kCopyRun : depth;
+  for (int64_t k = 0; k < depth; k += run) {
+    for (int64_t j = 0; j < columns; j += kColumns<T>) {
+      const int64_t width = panel_width<T>(columns - j);
+      pack_panel(b + (k0 + k) * p.b_row + (first + j) * p.b_col, p.b_col, p.b_row,
+                 smaller(kColumns<T>, columns - j), smaller(run, depth - k),
+                 packed + j * depth + k * width, width, buffer);
+    }
+  }
 }
 
 template <class T>
@@ -116,11 +133,9 @@ void pack_kernel(const void* args, int64_t chunk) {
               shared_rows<T>(p, block, slice), buffer);
     return;
   }
-  const int64_t end = smaller((block + 1) * p.block_columns, p.n);
-  for (int64_t column = block * p.block_columns; column < end; column += kColumns<T>) {
-    pack_columns(p, static_cast<const S*>(p.b), column, smaller(kColumns<T>, end - column), k0,
-                 depth, shared_columns<T>(p, column, slice, depth), buffer);
-  }
+  const int64_t column = block * p.block_columns;
+  pack_columns(p, static_cast<const S*>(p.b), column, smaller(p.block_columns, p.n - column), k0,
+               depth, shared_columns<T>(p, column, slice, depth), buffer);
 }
 
 // A chunk's block of C and the memory it works in.
@@ -139,19 +154,21 @@ void multiply_panel(const T* a, int64_t a_row_step, int64_t a_stride, bool by_ro
                     int64_t tile_step, const T* b, int64_t b_stride, int64_t depth, int64_t rows,
                     int64_t columns, T* target, int64_t stride, const Finish<T>& finish) {
   const int vectors = static_cast<int>(divide_up(columns, kLanes<T>));
-  const bool direct = columns % kLanes<T> == 0 && !finish.add && !finish.bias && !finish.relu;
+  const bool whole = columns % kLanes<T> == 0;
   const Tiles tiles = tiles_of(rows);
   alignas(64) T tile[kRows * kColumns<T>];
   for (int64_t t = 0; t < tiles.count; ++t) {
     const int height = static_cast<int>(tiles.height + (t < tiles.taller));
     const MicroKernel<T> kernel = kKernels<T>.get(by_rows, vectors, height);
-    if (direct) {
-      kernel(depth, a, a_stride, b, b_stride, target, stride);
-    } else {
-      kernel(depth, a, a_stride, b, b_stride, tile, kColumns<T>);
-      for (int i = 0; i < height; ++i) {
-        finish_row(tile + i * kColumns<T>, target + i * stride, columns, finish);
+    if (whole) {
+      kernel(depth, a, a_stride, b, b_stride, target, stride, finish.add);
+      if (finish.bias || finish.relu) {
+        const Finish<T> rest = {finish.bias, false, finish.relu};
+        finish_tile(target, stride, target, stride, height, columns, rest);
       }
+    } else {
+      kernel(depth, a, a_stride, b, b_stride, tile, kColumns<T>, false);
+      finish_tile(tile, kColumns<T>, target, stride, height, columns, finish);
     }
     a += tile_step ? tile_step : height * a_row_step;
     target += height * stride;
@@ -206,7 +223,8 @@ void finish_rows(const T* sums, int64_t stride, S* c, int64_t c_row, const S* bi
                  int64_t columns, bool add, bool relu) {
   for (int64_t i = 0; i < rows; ++i) {
     if constexpr (sizeof(S) == sizeof(T)) {
-      finish_row(sums + i * stride, c + i * c_row, columns, Finish<T>{bias, add, relu});
+      finish_tile(sums + i * stride, stride, c + i * c_row, c_row, 1, columns,
+                  Finish<T>{bias, add, relu});
     } else {
       for (int64_t j = 0; j < columns; ++j) {
         T x = sums[i * stride + j];
@@ -359,6 +377,9 @@ void choose_blocks(Product& p) {
 template <class T, class S>
 void multiply(Stream& stream, const GemmArgs& g) {
   constexpr bool kNative = sizeof(T) == sizeof(S);
+  if constexpr (kNative) {
+    if (g.m == 1 || g.n == 1) return multiply_vector<T>(stream, g);
+  }
   Product p = {};
   p.swapped = kNative && prefers_swap<T>(g);
   p.a = p.swapped ? g.b : g.a;
@@ -380,8 +401,8 @@ void multiply(Stream& stream, const GemmArgs& g) {
   p.add = g.accumulate;
   p.relu = g.activation == Activation::relu;
   p.pack_b = !kNative || p.b_col != 1 || p.m > 3 * kBlock;
-  p.pack_a = !kNative || (p.n > kBlock && (p.a_col == 1 ? p.a_row * sizeof(T) % 4096 == 0
-                                                        : p.a_col * sizeof(T) >= 2048));
+  // Rows of A are read as they lie; of a transposed A every k would be another page.
+  p.pack_a = !kNative || (p.a_col != 1 && p.n > kBlock && p.a_col * sizeof(T) >= kLongStride);
   choose_blocks<T>(p);
   p.slices = larger(1, divide_up(p.k, kDepth));
   p.slice = larger(1, round_up(divide_up(p.k, p.slices), 8));

@@ -4,8 +4,8 @@
 // A comes by rows (a[i·stride + k], a row-major matrix as it lies) or by columns (a[k·stride + i],
 // a transposed matrix as it lies, or a packed one). Rows of b are contiguous and padded to whole
 // vectors. Tiles of fewer rows or columns have kernels of their own, so that no tile needs padding
-// in A; only whole vectors are written, so a tile at C's edge goes through a buffer and finish_row.
-// 14 x 32 floats in 28 of 32 registers with AVX-512, 6 x 16 in 12 of 16 with AVX2.
+// in A; only whole vectors are written, so a tile at C's edge goes through a buffer and
+// finish_tile. 14 x 32 floats in 28 of 32 registers with AVX-512, 6 x 16 in 12 of 16 with AVX2.
 #pragma once
 
 #if defined(__AVX2__)
@@ -118,20 +118,28 @@ NODEGRAD_INLINE void multiply_add(Vector<T>& acc, Vector<T> x, Vector<T> y) {
 #endif
 }
 
-// tile[i, j] = Σ_k a[i, k] · b[k, j], for Rows rows and Vectors whole vectors of columns.
+// c[i, j] = [c[i, j] +] Σ_k a[i, k] · b[k, j], for Rows rows and Vectors whole vectors of columns.
 template <class T>
 using MicroKernel = void (*)(int64_t k, const T* a, int64_t a_stride, const T* b, int64_t b_stride,
-                             T* tile, int64_t tile_stride);
+                             T* c, int64_t c_stride, bool add);
 
 template <class T, int Rows, int Vectors, bool ByRows>
-void micro_kernel(int64_t k, const T* a, int64_t a_stride, const T* b, int64_t b_stride, T* tile,
-                  int64_t tile_stride) {
+void micro_kernel(int64_t k, const T* a, int64_t a_stride, const T* b, int64_t b_stride, T* c,
+                  int64_t c_stride, bool add) {
   constexpr int kL = kLanes<T>;
   Vector<T> sums[Rows][Vectors];
+  if (add) {
 #pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i) {
+    for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) sums[i][v] = Vector<T>{};
+      for (int v = 0; v < Vectors; ++v) sums[i][v] = load(c + i * c_stride + v * kL);
+    }
+  } else {
+#pragma GCC unroll 16
+    for (int i = 0; i < Rows; ++i) {
+#pragma GCC unroll 2
+      for (int v = 0; v < Vectors; ++v) sums[i][v] = Vector<T>{};
+    }
   }
   // Every third row has a pointer, the two after it are one and two strides away: as many
   // addresses as there are registers for.
@@ -160,7 +168,7 @@ void micro_kernel(int64_t k, const T* a, int64_t a_stride, const T* b, int64_t b
 #pragma GCC unroll 16
   for (int i = 0; i < Rows; ++i) {
 #pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) store(tile + i * tile_stride + v * kL, sums[i][v]);
+    for (int v = 0; v < Vectors; ++v) store(c + i * c_stride + v * kL, sums[i][v]);
   }
 }
 
@@ -193,7 +201,8 @@ struct Finish {
 };
 
 template <class T>
-NODEGRAD_INLINE Vector<T> finish(Vector<T> x, Vector<T> c, Vector<T> bias, const Finish<T>& f) {
+NODEGRAD_INLINE Vector<T> finish_vector(Vector<T> x, Vector<T> c, Vector<T> bias,
+                                        const Finish<T>& f) {
   if (f.add) x += c;
   if (f.bias) x += bias;
   if (f.relu) x = x < Vector<T>{} ? Vector<T>{} : x;  // NaN stays
@@ -201,18 +210,27 @@ NODEGRAD_INLINE Vector<T> finish(Vector<T> x, Vector<T> c, Vector<T> bias, const
 }
 
 template <class T>
-void finish_row(const T* sums, T* c, int64_t columns, const Finish<T>& f) {
+void finish_tile(const T* sums, int64_t stride, T* c, int64_t c_stride, int64_t rows,
+                 int64_t columns, const Finish<T> f) {
   constexpr int kL = kLanes<T>;
   const Vector<T> zero = {};
   int64_t j = 0;
   for (; j + kL <= columns; j += kL) {
     const Vector<T> bias = f.bias ? load(f.bias + j) : zero;
-    store(c + j, finish<T>(load(sums + j), f.add ? load(c + j) : zero, bias, f));
+    for (int64_t i = 0; i < rows; ++i) {
+      T* const to = c + i * c_stride + j;
+      const Vector<T> before = f.add ? load(to) : zero;
+      store(to, finish_vector<T>(load(sums + i * stride + j), before, bias, f));
+    }
   }
   if (const int left = static_cast<int>(columns - j)) {
     const Vector<T> bias = f.bias ? load_part(f.bias + j, left) : zero;
-    const Vector<T> before = f.add ? load_part(c + j, left) : zero;
-    store_part(c + j, finish<T>(load_part(sums + j, left), before, bias, f), left);
+    for (int64_t i = 0; i < rows; ++i) {
+      T* const to = c + i * c_stride + j;
+      const Vector<T> before = f.add ? load_part(to, left) : zero;
+      const Vector<T> x = load_part(sums + i * stride + j, left);
+      store_part(to, finish_vector<T>(x, before, bias, f), left);
+    }
   }
 }
 
