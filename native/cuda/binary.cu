@@ -20,25 +20,25 @@ constexpr bool kOnly_any = false;
 template <BinaryOp op>
 struct Formula;
 
-#define NODEGRAD_FORMULA(id, kind, value)                       \
-  template <>                                                   \
-  struct Formula<BinaryOp::id> {                                \
-    static constexpr bool kFloating = kOnly_##kind;             \
-    template <class T>                                          \
-    static __device__ __forceinline__ T forward(T a, T b) {     \
-      return value;                                             \
-    }                                                           \
+#define NODEGRAD_FORMULA(id, kind, value)                   \
+  template <>                                               \
+  struct Formula<BinaryOp::id> {                            \
+    static constexpr bool kFloating = kOnly_##kind;         \
+    template <class T>                                      \
+    static __device__ __forceinline__ T forward(T a, T b) { \
+      return value;                                         \
+    }                                                       \
   };
 NODEGRAD_BINARY_OPS(NODEGRAD_FORMULA)
 #undef NODEGRAD_FORMULA
 
-#define NODEGRAD_FORMULA(id, value)                             \
-  template <>                                                   \
-  struct Formula<BinaryOp::id> {                                \
-    template <class T>                                          \
-    static __device__ __forceinline__ bool test(T a, T b) {     \
-      return value;                                             \
-    }                                                           \
+#define NODEGRAD_FORMULA(id, value)                         \
+  template <>                                               \
+  struct Formula<BinaryOp::id> {                            \
+    template <class T>                                      \
+    static __device__ __forceinline__ bool test(T a, T b) { \
+      return value;                                         \
+    }                                                       \
   };
 NODEGRAD_BINARY_PREDICATES(NODEGRAD_FORMULA)
 #undef NODEGRAD_FORMULA
@@ -82,7 +82,8 @@ struct AnyForward {
     break;
       NODEGRAD_BINARY_OPS(NODEGRAD_CASE)
 #undef NODEGRAD_CASE
-      default: break;
+      default:
+        break;
     }
   }
 };
@@ -97,15 +98,16 @@ struct Predicate {
   template <int V>
   __device__ __forceinline__ void apply(const Arith<T> (&x)[2][V], Bool8 (&y)[V]) const {
     switch (op) {
-#define NODEGRAD_CASE(id, ...)                                                                \
-  case BinaryOp::id:                                                                          \
-    _Pragma("unroll") for (int j = 0; j < V; ++j) {                                           \
-      y[j] = Bool8{static_cast<uint8_t>(Formula<BinaryOp::id>::test(x[0][j], x[1][j]))};      \
-    }                                                                                         \
+#define NODEGRAD_CASE(id, ...)                                                           \
+  case BinaryOp::id:                                                                     \
+    _Pragma("unroll") for (int j = 0; j < V; ++j) {                                      \
+      y[j] = Bool8{static_cast<uint8_t>(Formula<BinaryOp::id>::test(x[0][j], x[1][j]))}; \
+    }                                                                                    \
     break;
       NODEGRAD_BINARY_PREDICATES(NODEGRAD_CASE)
 #undef NODEGRAD_CASE
-      default: break;
+      default:
+        break;
     }
   }
 };
@@ -189,8 +191,7 @@ void scalar(Stream& stream, BinaryOp op, const View& a, Scalar s, bool reversed,
 void where(Stream& stream, const View& condition, const View& a, const View& b, const View& out) {
   const int64_t n = element_count(out);
   if (n == 0) return;
-  const Dims<3> dims =
-      make_dims<3>(out.rank, out.shape, {condition.strides, a.strides, b.strides});
+  const Dims<3> dims = make_dims<3>(out.rank, out.shape, {condition.strides, a.strides, b.strides});
   const bool linear = dims.linear(0) && dims.linear(1) && dims.linear(2);
   constexpr int per_block = kPointwiseBlock * kWherePerThread;
   const dim3 grid(static_cast<unsigned>((n + per_block - 1) / per_block));

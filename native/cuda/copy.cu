@@ -18,16 +18,18 @@ constexpr int kBlock = 256;
 constexpr int kMoveVectors = 2;
 constexpr int kConvertWidth = 8;
 
+// Whole blocks move vectors where `vector` allows; the last one, or all, single elements.
 template <class U>
 __global__ void __launch_bounds__(kBlock)
     move_kernel(const __grid_constant__ Dims<2> dims, const U* src, U* dst, const bool vector,
                 int64_t n) {
-  constexpr int V = kPerVector<U>;
-  const int64_t base = static_cast<int64_t>(blockIdx.x) * (kBlock * V * kMoveVectors);
-  if (!vector) {
+  constexpr int V = kPerVector<U>, kPerBlock = kBlock * V * kMoveVectors;
+  const int64_t base = static_cast<int64_t>(blockIdx.x) * kPerBlock;
+  const int thread = static_cast<int>(threadIdx.x);
+  if (!vector || base + kPerBlock > n) {
 #pragma unroll 4
     for (int j = 0; j < V * kMoveVectors; ++j) {
-      const int64_t i = base + j * kBlock + static_cast<int>(threadIdx.x);
+      const int64_t i = base + j * kBlock + thread;
       if (i >= n) break;
       const Offsets<2> offsets = offsets_of(dims, i);
       dst[offsets.at[1]] = src[offsets.at[0]];
@@ -38,20 +40,12 @@ __global__ void __launch_bounds__(kBlock)
   int64_t to[kMoveVectors];
 #pragma unroll
   for (int u = 0; u < kMoveVectors; ++u) {
-    const int64_t first = base + (u * kBlock + static_cast<int>(threadIdx.x)) * V;
-    const Offsets<2> offsets = offsets_of(dims, first);
+    const Offsets<2> offsets = offsets_of(dims, base + (u * kBlock + thread) * V);
     to[u] = offsets.at[1];
-    if (first + V <= n) {
-      packed[u] = load_vector<V>(src + offsets.at[0]);
-    } else {
-      for (int j = 0; j < V && first + j < n; ++j) dst[to[u] + j] = src[offsets.at[0] + j];
-    }
+    packed[u] = load_vector<V>(src + offsets.at[0]);
   }
 #pragma unroll
-  for (int u = 0; u < kMoveVectors; ++u) {
-    const int64_t first = base + (u * kBlock + static_cast<int>(threadIdx.x)) * V;
-    if (first + V <= n) store_vector(dst + to[u], packed[u]);
-  }
+  for (int u = 0; u < kMoveVectors; ++u) store_global(dst + to[u], packed[u]);
 }
 
 // src[batch][q][p] with p contiguous to dst[batch][p][q] with q contiguous.
@@ -124,7 +118,7 @@ __device__ __forceinline__ void store_eight(void* dst, int64_t at, const A (&x)[
     Vector<T, V> packed;
 #pragma unroll
     for (int j = 0; j < V; ++j) packed[j] = from_arith<T>(x[part + j]);
-    store_vector(static_cast<T*>(dst) + at + part, packed);
+    store_global(static_cast<T*>(dst) + at + part, packed);
   }
 }
 
@@ -135,16 +129,23 @@ __device__ __forceinline__ void with_source(DType dtype, const F& f) {
     f(double{});
   } else if constexpr (same_type<A, float>) {
     switch (dtype) {
-      case DType::bfloat16: return f(BFloat16{});
-      case DType::float16: return f(Float16{});
-      default: return f(float{});
+      case DType::bfloat16:
+        return f(BFloat16{});
+      case DType::float16:
+        return f(Float16{});
+      default:
+        return f(float{});
     }
   } else {
     switch (dtype) {
-      case DType::int32: return f(int32_t{});
-      case DType::int64: return f(int64_t{});
-      case DType::uint8: return f(uint8_t{});
-      default: return f(Bool8{});
+      case DType::int32:
+        return f(int32_t{});
+      case DType::int64:
+        return f(int64_t{});
+      case DType::uint8:
+        return f(uint8_t{});
+      default:
+        return f(Bool8{});
     }
   }
 }
@@ -153,10 +154,11 @@ template <class A>
 __global__ void __launch_bounds__(kBlock)
     convert_kernel(const __grid_constant__ Dims<2> dims, const void* src, const DType src_dtype,
                    void* dst, const DType dst_dtype, const bool vector, int64_t n) {
-  const int64_t base = static_cast<int64_t>(blockIdx.x) * (kBlock * kConvertWidth);
-  const int64_t first = base + static_cast<int>(threadIdx.x) * kConvertWidth;
-  if (vector && first + kConvertWidth <= n) {
-    const Offsets<2> at = offsets_of(dims, first);
+  constexpr int kPerBlock = kBlock * kConvertWidth;
+  const int64_t base = static_cast<int64_t>(blockIdx.x) * kPerBlock;
+  const int thread = static_cast<int>(threadIdx.x);
+  if (vector && base + kPerBlock <= n) {
+    const Offsets<2> at = offsets_of(dims, base + thread * kConvertWidth);
     A x[kConvertWidth];
     with_source<A>(src_dtype, [&](auto zero) { load_eight<decltype(zero)>(src, at.at[0], x); });
     with_stored_type(dst_dtype, [&](auto zero) { store_eight<decltype(zero)>(dst, at.at[1], x); });
@@ -164,7 +166,7 @@ __global__ void __launch_bounds__(kBlock)
   }
 #pragma unroll 1
   for (int j = 0; j < kConvertWidth; ++j) {
-    const int64_t i = vector ? first + j : base + j * kBlock + static_cast<int>(threadIdx.x);
+    const int64_t i = base + j * kBlock + thread;
     if (i >= n) break;
     const Offsets<2> at = offsets_of(dims, i);
     A x;

@@ -11,8 +11,8 @@
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
-#define NODEGRAD_MATH_1(name, float_form, double_form)                                        \
-  __device__ __forceinline__ float name(float x) { return ::float_form(x); }                  \
+#define NODEGRAD_MATH_1(name, float_form, double_form)                       \
+  __device__ __forceinline__ float name(float x) { return ::float_form(x); } \
   __device__ __forceinline__ double name(double x) { return ::double_form(x); }
 
 NODEGRAD_MATH_1(m_exp, expf, exp)

@@ -24,7 +24,7 @@ __global__ void __launch_bounds__(kBlock)
   for (int u = 0; u < kVectors; ++u) {
     const int64_t first = base + (u * kBlock + static_cast<int>(threadIdx.x)) * V;
     if (vector && first + V <= n) {
-      store_vector(out + first, packed);
+      store_global(out + first, packed);
     } else {
 #pragma unroll
       for (int j = 0; j < V; ++j) {

@@ -34,9 +34,9 @@ __global__ void __launch_bounds__(kBlock)
   out[unit] = row >= 0 && row < rows ? x[row * x_stride + column] : outside;
 }
 
-constexpr int kScan = 2;           // indices per thread and step
+constexpr int kScan = 2;  // indices per thread and step
 constexpr int kListCapacity = 2 * kBlock * kScan;
-constexpr int kMaxRows = 32;       // per block: one bit each in a thread's mask
+constexpr int kMaxRows = 32;  // per block: one bit each in a thread's mask
 constexpr int kSumBytes = 32768, kTileBytes = 8192;
 
 template <class A>
@@ -109,8 +109,7 @@ __global__ void __launch_bounds__(kBlock)
   const int64_t row0 = static_cast<int64_t>(blockIdx.x / shape.column_blocks) * shape.block_rows;
   const int thread = static_cast<int>(threadIdx.x);
   const int slot = thread % columns, entry = thread / columns, entries = kBlock / columns;
-  const int64_t column =
-      static_cast<int64_t>(blockIdx.x % shape.column_blocks) * columns + slot;
+  const int64_t column = static_cast<int64_t>(blockIdx.x % shape.column_blocks) * columns + slot;
   const bool inside = column < shape.width;
   const T* const from = src + (inside ? offsets_of(shape.src_columns, column).at[0] : 0);
   T* const to = out + row0 * shape.width + column;
@@ -173,8 +172,8 @@ void launch_select(Stream& stream, const View& x, const View& index, const View&
   const int64_t units = element_count(out) * static_cast<int64_t>(item_size(out.dtype)) /
                         static_cast<int64_t>(sizeof(U));
   const int64_t width = units / index.shape[0];
-  const int64_t stride = x.strides[0] * static_cast<int64_t>(item_size(x.dtype)) /
-                         static_cast<int64_t>(sizeof(U));
+  const int64_t stride =
+      x.strides[0] * static_cast<int64_t>(item_size(x.dtype)) / static_cast<int64_t>(sizeof(U));
   U outside;
   std::memcpy(&outside, outside_bytes, sizeof outside);
   launch(stream, "indexSelect", select_kernel<U>, grid_of("indexSelect", divide_up(units, kBlock)),
@@ -189,11 +188,20 @@ void select(Stream& stream, const View& x, const View& index, const View& out) {
   const size_t item = item_size(x.dtype);
   uint64_t quiet_nan = 0;
   switch (x.dtype) {
-    case DType::float32: quiet_nan = 0x7fc00000u; break;
-    case DType::float64: quiet_nan = 0x7ff8000000000000u; break;
-    case DType::bfloat16: quiet_nan = 0x7fc0u; break;
-    case DType::float16: quiet_nan = 0x7e00u; break;
-    default: break;
+    case DType::float32:
+      quiet_nan = 0x7fc00000u;
+      break;
+    case DType::float64:
+      quiet_nan = 0x7ff8000000000000u;
+      break;
+    case DType::bfloat16:
+      quiet_nan = 0x7fc0u;
+      break;
+    case DType::float16:
+      quiet_nan = 0x7e00u;
+      break;
+    default:
+      break;
   }
   unsigned char outside[16];
   for (size_t at = 0; at < sizeof outside; at += item) std::memcpy(outside + at, &quiet_nan, item);
@@ -204,9 +212,8 @@ void select(Stream& stream, const View& x, const View& index, const View& out) {
     launch_select<Vector<uint64_t, 2>>(stream, x, index, out, outside);
     return;
   }
-  with_size_of(x.dtype, [&](auto zero) {
-    launch_select<decltype(zero)>(stream, x, index, out, outside);
-  });
+  with_size_of(x.dtype,
+               [&](auto zero) { launch_select<decltype(zero)>(stream, x, index, out, outside); });
 }
 
 // Blocks of more columns read rows in longer runs; fewer give more blocks where rows are few.

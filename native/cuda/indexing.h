@@ -18,9 +18,10 @@ struct Divider {
   int32_t shift;
 };
 
+// A size of 0, which nothing is ever divided by, counts as 1.
 inline Divider make_divider(int64_t d) {
   Divider r;
-  r.divisor = static_cast<uint64_t>(d);
+  r.divisor = d > 0 ? static_cast<uint64_t>(d) : 1;
   r.shift = 0;
   while ((uint64_t{1} << r.shift) < r.divisor) ++r.shift;
   const unsigned __int128 one = 1;
@@ -90,7 +91,7 @@ Dims<N> make_dims(int rank, const int64_t* shape, const int64_t* const (&strides
       continue;
     }
     inner_size = shape[d];
-    dims.size[dims.rank] = make_divider(inner_size > 0 ? inner_size : 1);
+    dims.size[dims.rank] = make_divider(inner_size);
     for (int k = 0; k < N; ++k) dims.stride[k][dims.rank] = strides[k][d];
     ++dims.rank;
   }

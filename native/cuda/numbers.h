@@ -106,6 +106,32 @@ __host__ __device__ __forceinline__ A scalar_as(Scalar s) {
 template <class T>
 inline constexpr int kPerVector = 16 / static_cast<int>(sizeof(T));
 
+// store_vector to global memory as one instruction, whatever the compiler makes of the branches
+// around it: it tends to merge and split stores that also stand in a scalar path.
+template <class T, int N>
+__device__ __forceinline__ void store_global(T* p, const Vector<T, N>& v) {
+#ifdef NODEGRAD_EMULATED
+  store_vector(p, v);
+#else
+  if constexpr (sizeof(v) < 8) {
+    store_vector(p, v);
+  } else {
+    constexpr int words = sizeof(v) / 4;
+    uint32_t word[words];
+    __builtin_memcpy(word, &v, sizeof(v));
+    const size_t address = __cvta_generic_to_global(p);
+    if constexpr (words == 4) {
+      asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(address), "r"(word[0]),
+                   "r"(word[1]), "r"(word[2]), "r"(word[3])
+                   : "memory");
+    } else {
+      asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(address), "r"(word[0]), "r"(word[1])
+                   : "memory");
+    }
+  }
+#endif
+}
+
 inline bool is_aligned(const void* p, size_t bytes) {
   return reinterpret_cast<uintptr_t>(p) % bytes == 0;
 }
@@ -114,14 +140,22 @@ inline bool is_aligned(const void* p, size_t bytes) {
 template <class F>
 inline void with_type(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::float32: return f(float{});
-    case DType::float64: return f(double{});
-    case DType::bfloat16: return f(BFloat16{});
-    case DType::float16: return f(Float16{});
-    case DType::int32: return f(int32_t{});
-    case DType::int64: return f(int64_t{});
-    case DType::uint8: return f(uint8_t{});
-    case DType::boolean: return f(Bool8{});
+    case DType::float32:
+      return f(float{});
+    case DType::float64:
+      return f(double{});
+    case DType::bfloat16:
+      return f(BFloat16{});
+    case DType::float16:
+      return f(Float16{});
+    case DType::int32:
+      return f(int32_t{});
+    case DType::int64:
+      return f(int64_t{});
+    case DType::uint8:
+      return f(uint8_t{});
+    case DType::boolean:
+      return f(Bool8{});
   }
 }
 
@@ -129,14 +163,22 @@ inline void with_type(DType dtype, F&& f) {
 template <class F>
 __device__ __forceinline__ void with_stored_type(DType dtype, const F& f) {
   switch (dtype) {
-    case DType::float32: return f(float{});
-    case DType::float64: return f(double{});
-    case DType::bfloat16: return f(BFloat16{});
-    case DType::float16: return f(Float16{});
-    case DType::int32: return f(int32_t{});
-    case DType::int64: return f(int64_t{});
-    case DType::uint8: return f(uint8_t{});
-    case DType::boolean: return f(Bool8{});
+    case DType::float32:
+      return f(float{});
+    case DType::float64:
+      return f(double{});
+    case DType::bfloat16:
+      return f(BFloat16{});
+    case DType::float16:
+      return f(Float16{});
+    case DType::int32:
+      return f(int32_t{});
+    case DType::int64:
+      return f(int64_t{});
+    case DType::uint8:
+      return f(uint8_t{});
+    case DType::boolean:
+      return f(Bool8{});
   }
 }
 
@@ -144,11 +186,16 @@ __device__ __forceinline__ void with_stored_type(DType dtype, const F& f) {
 template <class F>
 inline bool with_float_type(DType dtype, F&& f) {
   switch (dtype) {
-    case DType::float32: return f(float{}), true;
-    case DType::float64: return f(double{}), true;
-    case DType::bfloat16: return f(BFloat16{}), true;
-    case DType::float16: return f(Float16{}), true;
-    default: return false;
+    case DType::float32:
+      return f(float{}), true;
+    case DType::float64:
+      return f(double{}), true;
+    case DType::bfloat16:
+      return f(BFloat16{}), true;
+    case DType::float16:
+      return f(Float16{}), true;
+    default:
+      return false;
   }
 }
 
@@ -156,10 +203,14 @@ inline bool with_float_type(DType dtype, F&& f) {
 template <class F>
 inline void with_size_of(DType dtype, F&& f) {
   switch (item_size(dtype)) {
-    case 1: return f(uint8_t{});
-    case 2: return f(uint16_t{});
-    case 4: return f(uint32_t{});
-    default: return f(uint64_t{});
+    case 1:
+      return f(uint8_t{});
+    case 2:
+      return f(uint16_t{});
+    case 4:
+      return f(uint32_t{});
+    default:
+      return f(uint64_t{});
   }
 }
 

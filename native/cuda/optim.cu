@@ -28,7 +28,7 @@ struct Table {
 static_assert(sizeof(Table) + 32 <= 4096, "kernel parameters hold 4 KB");
 
 template <class T>
-inline constexpr int kChunk = kBlock * kVectorsPerThread * kPerVector<T>;
+inline constexpr int kChunk = kBlock* kVectorsPerThread* kPerVector<T>;
 
 // What a rule keeps per element beside the parameter and its gradient.
 template <class T>
@@ -131,9 +131,9 @@ __device__ __forceinline__ void update_part(const Rule& rule, const typename Rul
     m[j] = x.first;
     v[j] = x.second;
   }
-  store_vector(param, p);
-  if (first) store_vector(first, m);
-  if (second) store_vector(second, v);
+  store_global(param, p);
+  if (first) store_global(first, m);
+  if (second) store_global(second, v);
 }
 
 template <class T, class Rule>

@@ -3,9 +3,9 @@
 // functors of many ops small), and
 //   template <int V> void apply(const Arith<In> (&x)[kInputs][V], Out (&y)[V]) const.
 // linear_kernel serves inputs laid out like the output, or one value (in memory or given by the
-// host); strided_kernel the rest: where rows are a multiple of the vector, a vector per thread
-// with one index decomposition, else element by element. The output is contiguous.
-// Cost: (Σ inputs' sizes + output's size) bytes per element, floor N·bytes / bandwidth.
+// host); strided_kernel the rest, and single elements: where rows are a multiple of the vector, a
+// vector per thread with one index decomposition, else element by element. The output is
+// contiguous. Cost: (Σ inputs' sizes + output's size) bytes per element, floor N·bytes / bandwidth.
 #pragma once
 
 #include "indexing.h"
@@ -25,139 +25,135 @@ struct Inputs {
   bool vector;         // a thread's elements are neighbours, moved as vectors
 };
 
-// Element j of group u of this thread: V neighbours, or lane-interleaved single elements.
+// Element j of group u of this thread, within the block: V neighbours, or interleaved over lanes.
 template <int V>
-__device__ __forceinline__ int64_t pointwise_index(int64_t block_base, int u, int j, bool vector) {
-  return vector ? block_base + (u * kPointwiseBlock + static_cast<int>(threadIdx.x)) * V + j
-                : block_base + (u * V + j) * kPointwiseBlock + static_cast<int>(threadIdx.x);
-}
-
-template <int V, class Out>
-__device__ __forceinline__ void store_group(Out* out, const Out (&y)[V], int64_t n,
-                                            int64_t block_base, int u, bool vector) {
-  const int64_t first = pointwise_index<V>(block_base, u, 0, vector);
-  if (vector && first + V <= n) {
-    Vector<Out, V> packed;
-#pragma unroll
-    for (int j = 0; j < V; ++j) packed[j] = y[j];
-    store_vector(out + first, packed);
-    return;
-  }
-#pragma unroll
-  for (int j = 0; j < V; ++j) {
-    const int64_t i = pointwise_index<V>(block_base, u, j, vector);
-    if (i < n) out[i] = y[j];
-  }
+__device__ __forceinline__ int pointwise_index(int u, int j, bool vector) {
+  const int thread = static_cast<int>(threadIdx.x);
+  return vector ? (u * kPointwiseBlock + thread) * V + j : (u * V + j) * kPointwiseBlock + thread;
 }
 
 template <class F>
 struct PointwiseShape {
-  static constexpr int kSize =
-      sizeof(typename F::In) > sizeof(typename F::Out) ? sizeof(typename F::In)
-                                                       : sizeof(typename F::Out);
+  static constexpr int kSize = sizeof(typename F::In) > sizeof(typename F::Out)
+                                   ? sizeof(typename F::In)
+                                   : sizeof(typename F::Out);
   static constexpr int kVector = F::kSingle ? 1 : 16 / kSize;
-  static constexpr int kUnroll = F::kSingle || kVector >= 8 ? 1 : 2;
+  static constexpr int kUnroll = kVector >= 8 ? 1 : 2;
 };
 
+// Applies f to a group as it was loaded: conversion comes last, so that 16-bit values wait packed.
+template <class F, int V>
+__device__ __forceinline__ void apply_group(const F& f, const Inputs<F::kInputs>& inputs,
+                                            const Vector<typename F::In, V> (&x)[F::kInputs],
+                                            typename F::Out (&y)[V]) {
+  using A = Arith<typename F::In>;
+  A value[F::kInputs][V];
+#pragma unroll
+  for (int k = 0; k < F::kInputs; ++k) {
+    const bool constant = k == inputs.constant_input;
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      value[k][j] = constant ? scalar_as<A>(inputs.constant) : to_arith(x[k][j]);
+    }
+  }
+  f.template apply<V>(value, y);
+}
+
+// Whole blocks move vectors where they may; the last one, and all where they may not, elements.
 template <class F>
 __global__ void __launch_bounds__(kPointwiseBlock)
-    linear_kernel(const F f, const Inputs<F::kInputs> inputs, void* out, int64_t n) {
+    linear_kernel(const F f, const Inputs<F::kInputs> inputs, typename F::Out* out, int64_t n) {
   using In = typename F::In;
-  using Out = typename F::Out;
-  using A = Arith<In>;
   constexpr int V = PointwiseShape<F>::kVector, U = PointwiseShape<F>::kUnroll, N = F::kInputs;
-  const int64_t base = static_cast<int64_t>(blockIdx.x) * (kPointwiseBlock * V * U);
-  const bool vector = V == 1 || inputs.vector;
-  A x[U][N][V];
+  constexpr int kPerBlock = kPointwiseBlock * V * U;
+  const int64_t base = static_cast<int64_t>(blockIdx.x) * kPerBlock;
+  const bool vector = inputs.vector && base + kPerBlock <= n;
+  Vector<In, V> x[U][N] = {};
 #pragma unroll
-  for (int u = 0; u < U; ++u) {
-    const int64_t first = pointwise_index<V>(base, u, 0, vector);
+  for (int k = 0; k < N; ++k) {
+    if (k == inputs.constant_input) continue;
+    const bool splat = inputs.stride[k] == 0;
+    const In* const data = static_cast<const In*>(inputs.data[k]) + (splat ? 0 : base);
+    if (vector && !splat) {
 #pragma unroll
-    for (int k = 0; k < N; ++k) {
-      const In* data = static_cast<const In*>(inputs.data[k]);
-      if (inputs.stride[k] == 0) {
-        const A value = k == inputs.constant_input ? scalar_as<A>(inputs.constant)
-                                                   : to_arith(data[0]);
+      for (int u = 0; u < U; ++u) {
+        x[u][k] = load_vector<V>(data + pointwise_index<V>(u, 0, true));
+      }
+      continue;
+    }
 #pragma unroll
-        for (int j = 0; j < V; ++j) x[u][k][j] = value;
-      } else if (vector && first + V <= n) {
-        const Vector<In, V> loaded = load_vector<V>(data + first);
+    for (int u = 0; u < U; ++u) {
 #pragma unroll
-        for (int j = 0; j < V; ++j) x[u][k][j] = to_arith(loaded[j]);
-      } else {
-#pragma unroll
-        for (int j = 0; j < V; ++j) {
-          const int64_t i = pointwise_index<V>(base, u, j, vector);
-          x[u][k][j] = i < n ? to_arith(data[i]) : A(0);
-        }
+      for (int j = 0; j < V; ++j) {
+        const int i = pointwise_index<V>(u, j, false);
+        if (base + i < n) x[u][k][j] = data[splat ? 0 : i];
       }
     }
   }
 #pragma unroll
   for (int u = 0; u < U; ++u) {
-    Out y[V] = {};
-    f.template apply<V>(x[u], y);
-    store_group<V>(static_cast<Out*>(out), y, n, base, u, vector);
+    Vector<typename F::Out, V> y = {};
+    apply_group(f, inputs, x[u], y.data);
+    if (vector) {
+      store_global(out + base + pointwise_index<V>(u, 0, true), y);
+      continue;
+    }
+#pragma unroll
+    for (int j = 0; j < V; ++j) {
+      const int i = pointwise_index<V>(u, j, false);
+      if (base + i < n) out[base + i] = y[j];
+    }
   }
 }
 
 template <class F>
 __global__ void __launch_bounds__(kPointwiseBlock)
     strided_kernel(const F f, const Inputs<F::kInputs> inputs,
-                   const __grid_constant__ Dims<F::kInputs> dims, void* out, int64_t n) {
+                   const __grid_constant__ Dims<F::kInputs> dims, typename F::Out* out, int64_t n) {
   using In = typename F::In;
-  using Out = typename F::Out;
-  using A = Arith<In>;
   constexpr int V = PointwiseShape<F>::kVector, N = F::kInputs;
-  const int64_t base = static_cast<int64_t>(blockIdx.x) * (kPointwiseBlock * V);
-  const bool vector = V == 1 || inputs.vector;
-  A x[N][V];
-#pragma unroll
-  for (int k = 0; k < N; ++k) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) x[k][j] = A(0);
-  }
-  const int64_t first = pointwise_index<V>(base, 0, 0, vector);
+  constexpr int kPerBlock = kPointwiseBlock * V;
+  const int64_t base = static_cast<int64_t>(blockIdx.x) * kPerBlock;
+  const bool vector = V > 1 && inputs.vector && base + kPerBlock <= n;
+  Vector<In, V> x[N] = {};
   if (vector) {
-    if (first < n) {
-      const Offsets<N> offsets = offsets_of(dims, first);
+    const Offsets<N> offsets = offsets_of(dims, base + pointwise_index<V>(0, 0, true));
 #pragma unroll
-      for (int k = 0; k < N; ++k) {
-        const In* data = static_cast<const In*>(inputs.data[k]) + offsets.at[k];
-        const int64_t stride = dims.stride[k][0];
-        if (k == inputs.constant_input) continue;
-        if (stride == 1) {
-          const Vector<In, V> loaded = load_vector<V>(data);
+    for (int k = 0; k < N; ++k) {
+      if (k == inputs.constant_input) continue;
+      const In* const data = static_cast<const In*>(inputs.data[k]) + offsets.at[k];
+      const int64_t stride = dims.stride[k][0];
+      if (stride == 1) {
+        x[k] = load_vector<V>(data);
+      } else {
 #pragma unroll
-          for (int j = 0; j < V; ++j) x[k][j] = to_arith(loaded[j]);
-        } else {
-#pragma unroll
-          for (int j = 0; j < V; ++j) x[k][j] = to_arith(data[j * stride]);
-        }
+        for (int j = 0; j < V; ++j) x[k][j] = data[j * stride];
       }
     }
   } else {
 #pragma unroll
     for (int j = 0; j < V; ++j) {
-      const int64_t i = pointwise_index<V>(base, 0, j, false);
+      const int64_t i = base + pointwise_index<V>(0, j, false);
       if (i >= n) continue;
       const Offsets<N> offsets = offsets_of(dims, i);
 #pragma unroll
       for (int k = 0; k < N; ++k) {
         if (k == inputs.constant_input) continue;
-        x[k][j] = to_arith(static_cast<const In*>(inputs.data[k])[offsets.at[k]]);
+        x[k][j] = static_cast<const In*>(inputs.data[k])[offsets.at[k]];
       }
     }
   }
-#pragma unroll
-  for (int k = 0; k < N; ++k) {
-    if (k != inputs.constant_input) continue;
-#pragma unroll
-    for (int j = 0; j < V; ++j) x[k][j] = scalar_as<A>(inputs.constant);
+  Vector<typename F::Out, V> y = {};
+  apply_group(f, inputs, x, y.data);
+  if (vector) {
+    store_global(out + base + pointwise_index<V>(0, 0, true), y);
+    return;
   }
-  Out y[V] = {};
-  f.template apply<V>(x, y);
-  store_group<V>(static_cast<Out*>(out), y, n, base, 0, vector);
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    const int64_t i = base + pointwise_index<V>(0, j, false);
+    if (i < n) out[i] = y[j];
+  }
 }
 
 // What the host decides once per call. `views[k]` is null for the constant input.
@@ -198,7 +194,6 @@ bool moves_vectors(const PointwisePlan<N>& plan, const View* const (&views)[N], 
                    int vector) {
   const Dims<N>& dims = plan.dims;
   if (!is_aligned(out.data, item_size(out.dtype) * vector)) return false;
-  if (!plan.linear && dims.inner() % vector != 0) return false;
   for (int k = 0; k < N; ++k) {
     if (!views[k] || dims.rank == 0 || dims.stride[k][0] != 1) continue;
     if (!is_aligned(views[k]->data, item_size(views[k]->dtype) * vector)) return false;
@@ -218,18 +213,22 @@ void launch_pointwise(Stream& stream, const char* name, const F& f, const G& g,
   const auto blocks = [&](int64_t per_block) {
     return dim3(static_cast<unsigned>((plan.n + per_block - 1) / per_block));
   };
-  if (plan.linear) {
-    using Shape = PointwiseShape<F>;
-    plan.inputs.vector = moves_vectors(plan, views, out, Shape::kVector);
-    launch(stream, name, linear_kernel<F>,
-           blocks(kPointwiseBlock * Shape::kVector * Shape::kUnroll), dim3(kPointwiseBlock), 0, f,
-           plan.inputs, out.data, plan.n);
-  } else {
-    using Shape = PointwiseShape<G>;
-    plan.inputs.vector = moves_vectors(plan, views, out, Shape::kVector);
-    launch(stream, name, strided_kernel<G>, blocks(kPointwiseBlock * Shape::kVector),
-           dim3(kPointwiseBlock), 0, g, plan.inputs, plan.dims, out.data, plan.n);
+  typename F::Out* const data = static_cast<typename F::Out*>(out.data);
+  if constexpr (!F::kSingle) {
+    if (plan.linear) {
+      using Shape = PointwiseShape<F>;
+      plan.inputs.vector = moves_vectors(plan, views, out, Shape::kVector);
+      launch(stream, name, linear_kernel<F>,
+             blocks(kPointwiseBlock * Shape::kVector * Shape::kUnroll), dim3(kPointwiseBlock), 0, f,
+             plan.inputs, data, plan.n);
+      return;
+    }
   }
+  using Shape = PointwiseShape<G>;
+  plan.inputs.vector =
+      moves_vectors(plan, views, out, Shape::kVector) && plan.dims.inner() % Shape::kVector == 0;
+  launch(stream, name, strided_kernel<G>, blocks(kPointwiseBlock * Shape::kVector),
+         dim3(kPointwiseBlock), 0, g, plan.inputs, plan.dims, data, plan.n);
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

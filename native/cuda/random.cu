@@ -63,7 +63,7 @@ __device__ __forceinline__ void store_four(void* out, int64_t i, int64_t n, bool
       Vector<T, V> packed;
 #pragma unroll
       for (int j = 0; j < V; ++j) packed[j] = from_arith<T>(y[part + j]);
-      store_vector(to + part, packed);
+      store_global(to + part, packed);
     }
     return;
   }
@@ -87,8 +87,8 @@ __global__ void __launch_bounds__(kBlock)
 }
 
 __global__ void __launch_bounds__(1) advance_kernel(int64_t* state, int64_t counters) {
-  state[1] = static_cast<int64_t>(static_cast<uint64_t>(state[1]) +
-                                  static_cast<uint64_t>(counters));
+  state[1] =
+      static_cast<int64_t>(static_cast<uint64_t>(state[1]) + static_cast<uint64_t>(counters));
 }
 
 template <class Draw>

@@ -20,9 +20,9 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
 constexpr int64_t kBlocksWanted = 1024;
-constexpr int64_t kRowSplit = 8192;    // elements that are worth a block of their own
-constexpr int64_t kColumnSplit = 8;    // elements that are worth a thread of a column
-constexpr int64_t kLongRow = 1024;     // beyond, a block rather than a warp walks a row
+constexpr int64_t kRowSplit = 8192;  // elements that are worth a block of their own
+constexpr int64_t kColumnSplit = 8;  // elements that are worth a thread of a column
+constexpr int64_t kLongRow = 1024;   // beyond, a block rather than a warp walks a row
 
 // All integer dtypes share one instance: elements are widened to int64 on loading.
 struct AnyInteger {};
@@ -45,16 +45,24 @@ struct Element<AnyInteger> {
   static constexpr int kVector = 1;
   static __device__ __forceinline__ A read(const void* x, int64_t i, DType dtype) {
     switch (dtype) {
-      case DType::int32: return static_cast<const int32_t*>(x)[i];
-      case DType::int64: return static_cast<const int64_t*>(x)[i];
-      default: return static_cast<const uint8_t*>(x)[i];
+      case DType::int32:
+        return static_cast<const int32_t*>(x)[i];
+      case DType::int64:
+        return static_cast<const int64_t*>(x)[i];
+      default:
+        return static_cast<const uint8_t*>(x)[i];
     }
   }
   static __device__ __forceinline__ void write(void* out, int64_t i, DType dtype, A value) {
     switch (dtype) {
-      case DType::int32: static_cast<int32_t*>(out)[i] = static_cast<int32_t>(value); break;
-      case DType::int64: static_cast<int64_t*>(out)[i] = value; break;
-      default: static_cast<uint8_t*>(out)[i] = static_cast<uint8_t>(value);
+      case DType::int32:
+        static_cast<int32_t*>(out)[i] = static_cast<int32_t>(value);
+        break;
+      case DType::int64:
+        static_cast<int64_t*>(out)[i] = value;
+        break;
+      default:
+        static_cast<uint8_t*>(out)[i] = static_cast<uint8_t>(value);
     }
   }
 };
@@ -141,10 +149,10 @@ struct Position {
 struct ReduceShape {
   Dims<1> kept_dims, reduced_dims;
   int64_t kept, reduced;
-  int64_t chunk;     // reduced elements per split
+  int64_t chunk;  // reduced elements per split
   Divider split_divider;
-  int32_t splits;    // 1: results are written at once
-  int32_t lanes;     // rows: of a group; columns: across columns
+  int32_t splits;     // 1: results are written at once
+  int32_t lanes;      // rows: of a group; columns: across columns
   bool narrow_items;  // fewer than 2^31 outputs times splits
   bool contiguous;    // an output's elements are neighbours
   bool flag;
@@ -298,8 +306,8 @@ void run(Stream& stream, const char* name, ReduceShape& shape, bool columns, con
     split_reduction(shape, blocks, kReduceBlock / shape.lanes * kColumnSplit);
   } else {
     const int vector = shape.contiguous ? Element<T>::kVector : 1;
-    shape.lanes = shape.reduced > kLongRow ? kReduceBlock
-                                           : group_lanes(divide_up(shape.reduced, vector));
+    shape.lanes =
+        shape.reduced > kLongRow ? kReduceBlock : group_lanes(divide_up(shape.reduced, vector));
     split_reduction(shape, divide_up(shape.kept, kReduceBlock / shape.lanes), kRowSplit);
     blocks = divide_up(shape.kept * shape.splits, kReduceBlock / shape.lanes);
   }
@@ -363,21 +371,24 @@ void reduce_with(Stream& stream, const char* name, const View& x, const View& ou
   ReduceShape shape = make_shape(x, out, flag);
   if (shape.kept == 0) return;
   const bool columns = !shape.contiguous && shape.kept_dims.rank > 0 &&
-                       shape.kept_dims.stride[0][0] == 1 &&
-                       shape.reduced_dims.stride[0][0] != 1;
-  const bool served = with_float_type(x.dtype, [&](auto zero) {
-    run<decltype(zero), Rule>(stream, name, shape, columns, x, out);
-  });
+                       shape.kept_dims.stride[0][0] == 1 && shape.reduced_dims.stride[0][0] != 1;
+  const bool served = with_float_type(
+      x.dtype, [&](auto zero) { run<decltype(zero), Rule>(stream, name, shape, columns, x, out); });
   if (!served) run<AnyInteger, Rule>(stream, name, shape, columns, x, out);
 }
 
 void reduce(Stream& stream, ReduceOp op, const View& x, const View& out) {
   switch (op) {
-    case ReduceOp::sum: return reduce_with<Sum>(stream, "sum", x, out, false);
-    case ReduceOp::mean: return reduce_with<Sum>(stream, "mean", x, out, true);
-    case ReduceOp::max: return reduce_with<Extreme>(stream, "max", x, out, false);
-    case ReduceOp::min: return reduce_with<Extreme>(stream, "min", x, out, true);
-    case ReduceOp::prod: return reduce_with<Product>(stream, "prod", x, out, false);
+    case ReduceOp::sum:
+      return reduce_with<Sum>(stream, "sum", x, out, false);
+    case ReduceOp::mean:
+      return reduce_with<Sum>(stream, "mean", x, out, true);
+    case ReduceOp::max:
+      return reduce_with<Extreme>(stream, "max", x, out, false);
+    case ReduceOp::min:
+      return reduce_with<Extreme>(stream, "min", x, out, true);
+    case ReduceOp::prod:
+      return reduce_with<Product>(stream, "prod", x, out, false);
   }
 }
 

@@ -39,7 +39,7 @@ __device__ __forceinline__ S shuffle_record(const S& value, int mask) {
 }
 
 // Every lane gets the group's total; combine(into, from) must be commutative. All threads of the
-// block call it.
+// block call it; before `slots` serve again there must be a barrier.
 template <class S, class Combine>
 __device__ __forceinline__ S reduce_group(S value, int lanes, GroupSlots<S>& slots,
                                           const Combine& combine) {
@@ -53,7 +53,6 @@ __device__ __forceinline__ S reduce_group(S value, int lanes, GroupSlots<S>& slo
     value = slots.slot[0];
 #pragma unroll
     for (int w = 1; w < kReduceWarps; ++w) combine(value, slots.slot[w]);
-    __syncthreads();
   }
   return value;
 }
@@ -84,7 +83,7 @@ __device__ __forceinline__ void visit_row(int64_t n, int64_t head, int lane, int
   if (head > n) head = n;
   for (int64_t i = lane; i < head; i += lanes) f(Width<1>{}, i);
   const int64_t body = head + (n - head) / V * V;
-#pragma unroll 2
+#pragma unroll(V >= 4 ? 2 : 1)
   for (int64_t i = head + lane * V; i < body; i += lanes * V) f(Width<V>{}, i);
   for (int64_t i = body + lane; i < n; i += lanes) f(Width<1>{}, i);
 }
@@ -102,7 +101,7 @@ __device__ __forceinline__ void store_arith(T* p, const Arith<T> (&x)[N]) {
   Vector<T, N> packed;
 #pragma unroll
   for (int j = 0; j < N; ++j) packed[j] = from_arith<T>(x[j]);
-  store_vector(p, packed);
+  store_global(p, packed);
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

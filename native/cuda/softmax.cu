@@ -213,8 +213,8 @@ Rows rows_of(const char* name, const View& x, size_t item) {
   Rows r;
   r.rows = x.shape[0];
   r.classes = x.shape[1];
-  const int64_t vectors = (r.classes + 16 / static_cast<int64_t>(item) - 1) /
-                          (16 / static_cast<int64_t>(item));
+  const int64_t vectors =
+      (r.classes + 16 / static_cast<int64_t>(item) - 1) / (16 / static_cast<int64_t>(item));
   r.lanes = r.classes > kLongRow ? kReduceBlock : group_lanes(vectors);
   const int64_t per_block = kReduceBlock / r.lanes;
   const int64_t blocks = (r.rows + per_block - 1) / per_block;
@@ -269,9 +269,8 @@ void cross_entropy(Stream& stream, const View& x, const View& target, int64_t ig
   });
 }
 
-void cross_entropy_backward(Stream& stream, const View& x, const View& target,
-                            int64_t ignore_index, const View& lse, const View& dloss,
-                            const View& dx) {
+void cross_entropy_backward(Stream& stream, const View& x, const View& target, int64_t ignore_index,
+                            const View& lse, const View& dloss, const View& dx) {
   for_rows("crossEntropy", x, [&](auto zero, const Rows& r) {
     using T = decltype(zero);
     const Targets targets{static_cast<const int64_t*>(target.data), target.strides[0],

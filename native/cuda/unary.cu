@@ -19,29 +19,29 @@ constexpr bool kOnly_any = false;
 template <UnaryOp op>
 struct Formula;
 
-#define NODEGRAD_FORMULA(id, kind, saved, value, slope)                                   \
-  template <>                                                                               \
-  struct Formula<UnaryOp::id> {                                                           \
-    static constexpr bool kFloating = kOnly_##kind;                                         \
-    template <class T>                                                                      \
-    static __device__ __forceinline__ T forward(T x) {                                      \
-      return value;                                                                         \
-    }                                                                                       \
-    template <class T>                                                                      \
-    static __device__ __forceinline__ T derivative([[maybe_unused]] T s) {                  \
-      return slope;                                                                         \
-    }                                                                                       \
+#define NODEGRAD_FORMULA(id, kind, saved, value, slope)                    \
+  template <>                                                              \
+  struct Formula<UnaryOp::id> {                                            \
+    static constexpr bool kFloating = kOnly_##kind;                        \
+    template <class T>                                                     \
+    static __device__ __forceinline__ T forward(T x) {                     \
+      return value;                                                        \
+    }                                                                      \
+    template <class T>                                                     \
+    static __device__ __forceinline__ T derivative([[maybe_unused]] T s) { \
+      return slope;                                                        \
+    }                                                                      \
   };
 NODEGRAD_UNARY_OPS(NODEGRAD_FORMULA)
 #undef NODEGRAD_FORMULA
 
-#define NODEGRAD_FORMULA(id, value)                         \
-  template <>                                               \
-  struct Formula<UnaryOp::id> {                             \
-    template <class T>                                      \
-    static __device__ __forceinline__ bool test(T x) {      \
-      return value;                                         \
-    }                                                       \
+#define NODEGRAD_FORMULA(id, value)                    \
+  template <>                                          \
+  struct Formula<UnaryOp::id> {                        \
+    template <class T>                                 \
+    static __device__ __forceinline__ bool test(T x) { \
+      return value;                                    \
+    }                                                  \
   };
 NODEGRAD_UNARY_PREDICATES(NODEGRAD_FORMULA)
 #undef NODEGRAD_FORMULA
@@ -94,7 +94,8 @@ struct AnyForward {
     break;
       NODEGRAD_UNARY_OPS(NODEGRAD_CASE)
 #undef NODEGRAD_CASE
-      default: break;
+      default:
+        break;
     }
   }
 };
@@ -109,15 +110,16 @@ struct Predicate {
   template <int V>
   __device__ __forceinline__ void apply(const Arith<T> (&in)[1][V], Bool8 (&y)[V]) const {
     switch (op) {
-#define NODEGRAD_CASE(id, ...)                                                      \
-  case UnaryOp::id:                                                                 \
-    _Pragma("unroll") for (int j = 0; j < V; ++j) {                                 \
-      y[j] = Bool8{static_cast<uint8_t>(Formula<UnaryOp::id>::test(in[0][j]))};     \
-    }                                                                               \
+#define NODEGRAD_CASE(id, ...)                                                  \
+  case UnaryOp::id:                                                             \
+    _Pragma("unroll") for (int j = 0; j < V; ++j) {                             \
+      y[j] = Bool8{static_cast<uint8_t>(Formula<UnaryOp::id>::test(in[0][j]))}; \
+    }                                                                           \
     break;
       NODEGRAD_UNARY_PREDICATES(NODEGRAD_CASE)
 #undef NODEGRAD_CASE
-      default: break;
+      default:
+        break;
     }
   }
 };
@@ -150,7 +152,8 @@ struct AnyBackward {
     break;
       NODEGRAD_UNARY_OPS(NODEGRAD_CASE)
 #undef NODEGRAD_CASE
-      default: break;
+      default:
+        break;
     }
   }
 };
@@ -179,13 +182,13 @@ void forward(Stream& stream, UnaryOp op, const View& x, const View& out) {
     using T = decltype(zero);
     const AnyForward<T> any{op};
     switch (op) {
-#define NODEGRAD_CASE(id, ...)                                                             \
-  case UnaryOp::id:                                                                        \
-    if constexpr (same_type<Arith<T>, float>) {                                              \
+#define NODEGRAD_CASE(id, ...)                                                              \
+  case UnaryOp::id:                                                                         \
+    if constexpr (same_type<Arith<T>, float>) {                                             \
       launch_pointwise(stream, info.name, Forward<UnaryOp::id, T>{}, any, inputs, {}, out); \
-    } else {                                                                                 \
-      launch_pointwise(stream, info.name, any, any, inputs, {}, out);                        \
-    }                                                                                        \
+    } else {                                                                                \
+      launch_pointwise(stream, info.name, any, any, inputs, {}, out);                       \
+    }                                                                                       \
     break;
       NODEGRAD_UNARY_OPS(NODEGRAD_CASE)
 #undef NODEGRAD_CASE
@@ -204,17 +207,18 @@ void backward(Stream& stream, UnaryOp op, const View& saved, const View& dout, c
     using T = decltype(zero);
     const AnyBackward<T> any{op};
     switch (op) {
-#define NODEGRAD_CASE(id, ...)                                                             \
-  case UnaryOp::id:                                                                        \
-    if constexpr (same_type<Arith<T>, float>) {                                              \
+#define NODEGRAD_CASE(id, ...)                                                              \
+  case UnaryOp::id:                                                                         \
+    if constexpr (same_type<Arith<T>, float>) {                                             \
       launch_pointwise(stream, info.name, Backward<UnaryOp::id, T>{}, any, inputs, {}, dx); \
-    } else {                                                                                 \
-      launch_pointwise(stream, info.name, any, any, inputs, {}, dx);                         \
-    }                                                                                        \
+    } else {                                                                                \
+      launch_pointwise(stream, info.name, any, any, inputs, {}, dx);                        \
+    }                                                                                       \
     break;
       NODEGRAD_UNARY_OPS(NODEGRAD_CASE)
 #undef NODEGRAD_CASE
-      default: fail("%s: has no derivative", info.name);
+      default:
+        fail("%s: has no derivative", info.name);
     }
   });
   if (!served) {
