@@ -14,7 +14,7 @@ import { defaultGenerator } from '../ops/random.js';
 import { LoopScope, Scope, visitTensors } from '../scope.js';
 import { Tensor } from '../tensor.js';
 import type { Dataset } from './dataset.js';
-import { permutation } from './shuffle.js';
+import { counted, permutation } from './shuffle.js';
 
 type Tensors = readonly Tensor[];
 
@@ -155,9 +155,7 @@ export class DataLoader<In extends Tensors, Out extends Tensors | [] = In>
     if (this.at.batch > 0 && !this.resumed) this.at = { epoch: this.at.epoch + 1, batch: 0 };
     this.resumed = false;
     const { length } = this.dataset;
-    const order = this.shuffle
-      ? permutation(length, this.seed, this.at.epoch)
-      : Uint32Array.from({ length }, (_, i) => i);
+    const order = this.shuffle ? permutation(length, this.seed, this.at.epoch) : counted(length);
     return { ...this.at, order };
   }
 

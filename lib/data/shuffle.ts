@@ -7,58 +7,85 @@
 
 /** The high 32 bits of the product of two 32-bit words. */
 function highProduct(a: number, b: number): number {
-  const [ah, al, bh, bl] = [a >>> 16, a & 0xffff, b >>> 16, b & 0xffff];
-  const low = al * bl;
-  const mid = ah * bl;
-  const mid2 = al * bh;
-  const carry = (low >>> 16) + (mid & 0xffff) + (mid2 & 0xffff);
-  return (ah * bh + (mid >>> 16) + (mid2 >>> 16) + (carry >>> 16)) >>> 0;
+  const ah = a >>> 16;
+  const al = a & 0xffff;
+  const bh = b >>> 16;
+  const bl = b & 0xffff;
+  const first = Math.imul(ah, bl);
+  const second = Math.imul(al, bh);
+  const carry = (Math.imul(al, bl) >>> 16) + (first & 0xffff) + (second & 0xffff);
+  return (Math.imul(ah, bh) + (first >>> 16) + (second >>> 16) + (carry >>> 16)) >>> 0;
 }
 
-/** Four random words for a counter of four words under a key of two. */
+/** Writes the four random words for a counter of four words under a key of two. */
 export function philox(
-  key: readonly [number, number],
+  k0: number,
+  k1: number,
   counter: readonly [number, number, number, number],
-): [number, number, number, number] {
-  let [k0, k1] = key;
+  out: Uint32Array,
+): void {
   let [c0, c1, c2, c3] = counter;
+  let key0 = k0;
+  let key1 = k1;
   for (let round = 0; round < 10; ++round) {
-    const n0 = highProduct(0xcd9e8d57, c2) ^ c1 ^ k0;
-    const n2 = highProduct(0xd2511f53, c0) ^ c3 ^ k1;
+    const n0 = highProduct(0xcd9e8d57, c2) ^ c1 ^ key0;
+    const n2 = highProduct(0xd2511f53, c0) ^ c3 ^ key1;
     c1 = Math.imul(0xcd9e8d57, c2);
     c3 = Math.imul(0xd2511f53, c0);
     c0 = n0;
     c2 = n2;
-    k0 = (k0 + 0x9e3779b9) | 0;
-    k1 = (k1 + 0xbb67ae85) | 0;
+    key0 = (key0 + 0x9e3779b9) | 0;
+    key1 = (key1 + 0xbb67ae85) | 0;
   }
-  return [c0 >>> 0, c1 >>> 0, c2 >>> 0, c3 >>> 0];
+  out[0] = c0;
+  out[1] = c1;
+  out[2] = c2;
+  out[3] = c3;
 }
 
 /** A source of random words. */
-function words(seed: bigint, epoch: number): () => number {
-  const key = [Number(seed & 0xffffffffn), Number((seed >> 32n) & 0xffffffffn)] as const;
-  let block = 0;
-  let ready: readonly number[] = [];
-  let used = 4;
-  return () => {
-    if (used === 4) {
-      ready = philox(key, [block++, 0, epoch, 1]);
-      used = 0;
+class Words {
+  private readonly ready = new Uint32Array(4);
+  private readonly k0: number;
+  private readonly k1: number;
+  private block = 0;
+  private used = 4;
+
+  constructor(
+    seed: bigint,
+    private readonly epoch: number,
+  ) {
+    this.k0 = Number(seed & 0xffffffffn) | 0;
+    this.k1 = Number(seed >> 32n) | 0;
+  }
+
+  next(): number {
+    if (this.used === 4) {
+      philox(this.k0, this.k1, [this.block++, 0, this.epoch, 1], this.ready);
+      this.used = 0;
     }
-    return ready[used++] as number;
-  };
+    return this.ready[this.used++] as number;
+  }
+}
+
+/** 0 … size-1. */
+export function counted(size: number): Uint32Array {
+  const order = new Uint32Array(size);
+  for (let i = 0; i < size; ++i) order[i] = i;
+  return order;
 }
 
 /** 0 … size-1 in the random order of an epoch; size below 2³². */
 export function permutation(size: number, seed: bigint, epoch: number): Uint32Array {
-  const order = Uint32Array.from({ length: size }, (_, i) => i);
-  const next = words(seed, epoch);
+  const order = counted(size);
+  const words = new Words(seed, epoch);
   for (let last = size - 1; last > 0; --last) {
     const range = last + 1;
-    let word = next();
-    const unfair = (2 ** 32 - range) % range;
-    while (Math.imul(word, range) >>> 0 < unfair) word = next();
+    let word = words.next();
+    if (Math.imul(word, range) >>> 0 < range) {
+      const unfair = (2 ** 32 - range) % range;
+      while (Math.imul(word, range) >>> 0 < unfair) word = words.next();
+    }
     const chosen = highProduct(word, range);
     const value = order[chosen] as number;
     order[chosen] = order[last] as number;

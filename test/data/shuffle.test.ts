@@ -1,7 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { permutation, philox } from '../../lib/data/shuffle.js';
+import { permutation, philox as philoxInto } from '../../lib/data/shuffle.js';
 import { philox as referencePhilox } from '../support/philox.js';
 import { Random } from '../support/random.js';
+
+type Words = [number, number, number, number];
+
+function philox([k0, k1]: readonly [number, number], counter: Words): number[] {
+  const out = new Uint32Array(4);
+  philoxInto(k0, k1, counter, out);
+  return [...out];
+}
 
 /** The same by BigInt arithmetic, word for word from the papers. */
 function referencePermutation(size: number, seed: bigint, epoch: number): number[] {
