@@ -20,18 +20,16 @@ namespace nodegrad::emulation {
 
 uintptr_t arena_base = 0;
 size_t arena_span = 0;
+uint16_t* arena_valid_bytes = nullptr;
 
 namespace {
 
 constexpr size_t kSpan = size_t(16) << 30;
 constexpr size_t kLargestTotal = kSpan / 4 * 3;  // the rest is guard zones and fragments
-constexpr size_t kGranule = 256;                 // what `valid_bytes` has an entry for
 constexpr size_t kGuard = 512;
 constexpr size_t kPoisonLimit = size_t(64) << 20;  // bytes of an allocation that are poisoned
 constexpr unsigned char kPoison = 0xff;            // a NaN in every floating type, -1 in integers
 constexpr unsigned char kGuardByte = 0xa5;
-
-uint16_t* valid_bytes = nullptr;  // of each granule, from its start
 
 struct Arena {
   std::mutex mutex;
@@ -68,7 +66,7 @@ bool open(Arena& a) {
   void* base = reserve(kSpan);
   void* valid = reserve(kSpan / kGranule * sizeof(uint16_t));
   if (!base || !valid) return false;
-  valid_bytes = static_cast<uint16_t*>(valid);
+  arena_valid_bytes = static_cast<uint16_t*>(valid);
   a.next = static_cast<char*>(base);
   a.free[a.next] = kSpan;
   arena_base = reinterpret_cast<uintptr_t>(base);
@@ -81,7 +79,7 @@ void mark(char* start, size_t bytes, bool valid) {
   const size_t granules = padded(bytes) / kGranule;
   for (size_t i = 0; i < granules; ++i) {
     const size_t left = bytes - i * kGranule;
-    valid_bytes[first + i] = valid ? static_cast<uint16_t>(std::min(left, kGranule)) : 0;
+    arena_valid_bytes[first + i] = valid ? static_cast<uint16_t>(std::min(left, kGranule)) : 0;
   }
 }
 
@@ -164,14 +162,6 @@ bool arena_release(void* memory) {
   }
   a.free[zone] = room;
   return true;
-}
-
-bool arena_permits(const void* p, size_t bytes) {
-  const size_t offset = reinterpret_cast<uintptr_t>(p) - arena_base;
-  const size_t end = offset % kGranule + bytes;
-  const uint16_t* valid = valid_bytes + offset / kGranule;
-  if (end <= kGranule) return end <= valid[0];
-  return valid[0] == kGranule && end - kGranule <= valid[1];
 }
 
 bool arena_contains(const void* p, size_t bytes) {

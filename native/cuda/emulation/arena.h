@@ -22,7 +22,15 @@ inline bool in_arena(const void* p) {
 // Whether all of [p, p + bytes) lies in one allocation.
 bool arena_contains(const void* p, size_t bytes);
 // The same, quickly, for the running thread's accesses of at most 16 bytes.
-bool arena_permits(const void* p, size_t bytes);
+constexpr size_t kGranule = 256;
+extern uint16_t* arena_valid_bytes;  // of each granule of the range, from the granule's start
+inline bool arena_permits(const void* p, size_t bytes) {
+  const size_t offset = reinterpret_cast<uintptr_t>(p) - arena_base;
+  const size_t end = offset % kGranule + bytes;
+  const uint16_t* valid = arena_valid_bytes + offset / kGranule;
+  if (end <= kGranule) return end <= valid[0];
+  return valid[0] == kGranule && end - kGranule <= valid[1];
+}
 // Where an address outside lies, for people.
 struct PlaceText {
   char chars[128];

@@ -16,7 +16,6 @@
 #define __align__(n) __attribute__((aligned(n)))
 
 #include "emulation/vector_types.h"
-// After the vector types.
 #include "emulation/intrinsics.h"
 #include "emulation/runtime_api.h"
 #include "emulation/warp.h"

@@ -112,6 +112,8 @@ void begin_block(Executor& e, size_t slot, uint64_t number) {
   for (unsigned i = 0; i < count; ++i) {
     Thread& thread = block.threads[i];
     thread.fiber = &e.pool.at(slot * count + i);
+    thread.stack_low = reinterpret_cast<uintptr_t>(thread.fiber->low);
+    thread.stack_bytes = thread.fiber->bytes;
     thread.block = &block;
     thread.index = {i % launch.block.x, i / launch.block.x % launch.block.y,
                     i / launch.block.x / launch.block.y};

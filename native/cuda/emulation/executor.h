@@ -53,6 +53,8 @@ enum class Wait : uint8_t { none, block, warp, named, exited };
 
 struct Thread {
   Fiber* fiber;
+  uintptr_t stack_low;
+  size_t stack_bytes;
   Block* block;
   api::uint3 index;
   unsigned linear;

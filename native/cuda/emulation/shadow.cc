@@ -63,61 +63,92 @@ bool happened_before(const Block& block, unsigned thread, unsigned other, uint32
   return s.partial && time < s.known[thread * block.threads.size() + other];
 }
 
-void check_shared(Block& block, Thread& thread, size_t offset, size_t bytes, Access access,
-                  const void* pc) {
-  if (offset > block.shared_bytes || block.shared_bytes - offset < bytes) {
-    fail_thread("%s %zu bytes at offset %zd of the block's %zu bytes of shared memory [%s]",
-                verb(access), bytes, static_cast<ptrdiff_t>(offset), block.shared_bytes,
+// Two readers are kept: the first since the block last met, and the last one.
+void note_reader(SharedCell& cell, unsigned me, uint32_t floor) {
+  const bool first = cell.readers[0] == me || cell.read_times[0] < floor;
+  cell.readers[!first] = static_cast<uint16_t>(me);
+  cell.read_times[!first] = now;
+}
+
+// One byte, every case; the loops below have already let the usual ones pass.
+__attribute__((noinline)) void check_shared_byte(Block& block, unsigned me, size_t i, Access access,
+                                                 const void* pc) {
+  SharedShadow& shadow = block.shadow;
+  SharedCell& cell = shadow.cells[i];
+  const bool written = cell.write_time >= shadow.start;
+  if (written && cell.in_flight) {
+    fail_thread(
+        "%s shared memory at offset %zu, which an asynchronous copy of %s is still to fill [%s]",
+        verb(access), i, thread_name(block, cell.writer).chars, code_at(pc).chars);
+  }
+  if (!written && access != Access::write) {
+    fail_thread("reads shared memory at offset %zu, which no thread has written [%s]", i,
                 code_at(pc).chars);
   }
-  SharedShadow& shadow = block.shadow;
-  const unsigned me = thread.linear;
-  for (size_t i = offset; i < offset + bytes; ++i) {
-    SharedCell& cell = shadow.cells[i];
-    if (cell.in_flight && cell.write_time >= shadow.start) {
+  const bool both_atomic = access == Access::atomic && cell.atomic;
+  if (written && !both_atomic && !happened_before(block, me, cell.writer, cell.write_time)) {
+    fail_thread("%s shared memory at offset %zu, which %s wrote with no barrier in between [%s]",
+                verb(access), i, thread_name(block, cell.writer).chars, code_at(pc).chars);
+  }
+  if (access == Access::read) {
+    note_reader(cell, me, shadow.floor);
+    return;
+  }
+  for (int r = 0; r < 2; ++r) {
+    if (cell.read_times[r] >= shadow.start &&
+        !happened_before(block, me, cell.readers[r], cell.read_times[r])) {
       fail_thread(
-          "%s shared memory at offset %zu, which an asynchronous copy of %s is still to "
-          "fill [%s]",
-          verb(access), i, thread_name(block, cell.writer).chars, code_at(pc).chars);
+          "writes shared memory at offset %zu, which %s read with no barrier in between [%s]", i,
+          thread_name(block, cell.readers[r]).chars, code_at(pc).chars);
     }
-    const bool written = cell.write_time >= shadow.start;
-    if (!written && access != Access::write) {
-      fail_thread("reads shared memory at offset %zu, which no thread has written [%s]", i,
-                  code_at(pc).chars);
+  }
+  cell.writer = static_cast<uint16_t>(me);
+  cell.write_time = now;
+  cell.atomic = access == Access::atomic;
+  cell.in_flight = false;
+}
+
+[[noreturn]] void fail_outside_shared(const Block& block, size_t offset, size_t bytes,
+                                      Access access, const void* pc) {
+  fail_thread("%s %zu bytes at offset %zd of the block's %zu bytes of shared memory [%s]",
+              verb(access), bytes, static_cast<ptrdiff_t>(offset), block.shared_bytes,
+              code_at(pc).chars);
+}
+
+// Apart from check_access, which must stay small: most accesses are to the thread's own stack.
+__attribute__((noinline)) void check_shared(Block& block, unsigned me, size_t offset, size_t bytes,
+                                            Access access, const void* pc) {
+  if (offset > block.shared_bytes || block.shared_bytes - offset < bytes) {
+    fail_outside_shared(block, offset, bytes, access, pc);
+  }
+  const uint32_t start = block.shadow.start, floor = block.shadow.floor, time = now;
+  SharedCell* cells = block.shadow.cells.data();
+  for (size_t i = offset; i < offset + bytes; ++i) {
+    SharedCell& cell = cells[i];
+    const bool settled = cell.write_time < floor && !cell.in_flight;
+    if (access == Access::read && settled && cell.write_time >= start) {
+      note_reader(cell, me, floor);
+    } else if (access == Access::write && settled && cell.read_times[0] < floor &&
+               cell.read_times[1] < floor) {
+      cell.writer = static_cast<uint16_t>(me);
+      cell.write_time = time;
+      cell.atomic = false;
+    } else {
+      check_shared_byte(block, me, i, access, pc);
     }
-    const bool both_atomic = access == Access::atomic && cell.atomic;
-    if (written && !both_atomic && !happened_before(block, me, cell.writer, cell.write_time)) {
-      fail_thread("%s shared memory at offset %zu, which %s wrote with no barrier in between [%s]",
-                  verb(access), i, thread_name(block, cell.writer).chars, code_at(pc).chars);
-    }
-    if (access == Access::read) {
-      // Two readers are kept: the oldest that is not yet ordered, and the last one.
-      const bool first =
-          cell.readers[0] == me || happened_before(block, me, cell.readers[0], cell.read_times[0]);
-      cell.readers[!first] = static_cast<uint16_t>(me);
-      cell.read_times[!first] = now;
-      continue;
-    }
-    for (int r = 0; r < 2; ++r) {
-      if (cell.read_times[r] >= shadow.start &&
-          !happened_before(block, me, cell.readers[r], cell.read_times[r])) {
-        fail_thread(
-            "writes shared memory at offset %zu, which %s read with no barrier in between "
-            "[%s]",
-            i, thread_name(block, cell.readers[r]).chars, code_at(pc).chars);
-      }
-    }
-    cell.writer = static_cast<uint16_t>(me);
-    cell.write_time = now;
-    cell.atomic = access == Access::atomic;
-    cell.in_flight = false;
   }
 }
 
-void check_global(Block& block, const void* p, size_t bytes, Access access, const void* pc) {
+[[noreturn]] void fail_global(const void* p, size_t bytes, Access access, const char* why,
+                              const void* pc) {
+  fail_thread("%s %zu bytes of global memory %s%s [%s]", verb(access), bytes,
+              arena_describe(p).chars, why, code_at(pc).chars);
+}
+
+__attribute__((noinline)) void check_global(Block& block, const void* p, size_t bytes,
+                                            Access access, const void* pc) {
   if (bytes <= 16 ? !arena_permits(p, bytes) : !arena_contains(p, bytes)) {
-    fail_thread("%s %zu bytes of global memory %s [%s]", verb(access), bytes,
-                arena_describe(p).chars, code_at(pc).chars);
+    fail_global(p, bytes, access, "", pc);
   }
   if (!global_cells) return;
   SharedShadow& shadow = block.shadow;
@@ -126,22 +157,24 @@ void check_global(Block& block, const void* p, size_t bytes, Access access, cons
     return;
   }
   GlobalCell* cells = global_cells + (reinterpret_cast<uintptr_t>(p) - arena_base);
-  const uint32_t me = shadow.serial;
-  for (size_t i = 0; i < bytes; ++i) {
-    GlobalCell& cell = cells[i];
-    const uint32_t reader = cell.reader & ~kSeveral;
-    const bool others_wrote = cell.writer >= launch_serial && cell.writer != me;
-    const bool others_read = reader >= launch_serial && cell.reader != me;
-    if (!shadow.acquired && (others_wrote || (access == Access::write && others_read))) {
-      fail_thread("%s global memory %s, which another block of the launch %s [%s]", verb(access),
-                  arena_describe(p).chars, others_wrote ? "writes" : "reads", code_at(pc).chars);
+  const uint32_t me = shadow.serial, first = launch_serial;
+  const bool acquired = shadow.acquired;
+  for (GlobalCell* cell = cells; cell != cells + bytes; ++cell) {
+    const uint32_t reader = cell->reader & ~kSeveral;
+    const bool others_wrote = cell->writer >= first && cell->writer != me;
+    const bool others_read = reader >= first && cell->reader != me;
+    if (!acquired && (others_wrote || (access == Access::write && others_read))) {
+      fail_global(p, bytes, access,
+                  others_wrote ? ", which another block of the launch writes"
+                               : ", which another block of the launch reads",
+                  pc);
     }
     if (access == Access::write) {
-      cell.writer = me;
-    } else if (reader < launch_serial) {
-      cell.reader = me;
+      cell->writer = me;
+    } else if (reader < first) {
+      cell->reader = me;
     } else if (reader != me) {
-      cell.reader |= kSeveral;
+      cell->reader |= kSeveral;
     }
   }
 }
@@ -169,30 +202,36 @@ bool in_loaded_object(uintptr_t at) {
   return std::any_of(ranges.begin(), ranges.end(), inside);
 }
 
+__attribute__((noinline)) void check_other(const void* p, size_t bytes, Access access,
+                                           const void* pc) {
+  const uintptr_t at = reinterpret_cast<uintptr_t>(p);
+  const KernelCall& call = *current_launch().call;
+  const bool parameter = at - reinterpret_cast<uintptr_t>(&call) < call.bytes;
+  if (access == Access::read && (parameter || in_loaded_object(at))) return;
+  if (is_pinned(p, bytes)) return;
+  fail_thread("%s %zu bytes at %p, which is no address of the device [%s]", verb(access), bytes, p,
+              code_at(pc).chars);
+}
+
 }  // namespace
 
 void check_access(const void* p, size_t bytes, Access access, const void* pc) {
-  Thread* thread = current_thread;
+  const Thread* thread = current_thread;
   if (!enabled) return;
   if (!thread) {
     if (in_arena(p)) host_access.store(true, std::memory_order_relaxed);
     return;
   }
-  Block& block = *thread->block;
   const uintptr_t at = reinterpret_cast<uintptr_t>(p);
+  if (at - thread->stack_low < thread->stack_bytes) return;
+  Block& block = *thread->block;
   const size_t offset = at - reinterpret_cast<uintptr_t>(block.shared);
   if (offset + kRedZone < kSharedOptin + 2 * kRedZone) {
-    check_shared(block, *thread, offset, bytes, access, pc);
+    check_shared(block, thread->linear, offset, bytes, access, pc);
   } else if (in_arena(p)) {
     check_global(block, p, bytes, access, pc);
-  } else if (at - reinterpret_cast<uintptr_t>(thread->fiber->low) >= thread->fiber->bytes) {
-    const KernelCall& call = *current_launch().call;
-    const bool parameter = at - reinterpret_cast<uintptr_t>(&call) < call.bytes;
-    if ((access == Access::read && (parameter || in_loaded_object(at))) || is_pinned(p, bytes)) {
-      return;
-    }
-    fail_thread("%s %zu bytes at %p, which is no address of the device [%s]", verb(access), bytes,
-                p, code_at(pc).chars);
+  } else {
+    check_other(p, bytes, access, pc);
   }
 }
 
