@@ -167,9 +167,8 @@ struct Accumulator {
 };
 
 template <template <class> class Op, class T>
-constexpr Accumulator kAccumulator = {
-    Accumulate<Op<T>, T>::block, Accumulate<Op<T>, T>::columns, Accumulate<Op<T>, T>::merge,
-    Accumulate<Op<T>, T>::reset};
+constexpr Accumulator kAccumulator = {Accumulate<Op<T>, T>::block, Accumulate<Op<T>, T>::columns,
+                                      Accumulate<Op<T>, T>::merge, Accumulate<Op<T>, T>::reset};
 
 }  // namespace
 }  // namespace nodegrad::cpu::NODEGRAD_ISA

@@ -41,10 +41,10 @@ struct Entry {
 #define NODEGRAD_INTEGERS_any(F) \
   Loops<F, int32_t>::binary, Loops<F, int64_t>::binary, Loops<F, uint8_t>::binary
 #define NODEGRAD_INTEGERS_floating(F) nullptr, nullptr, nullptr
-#define NODEGRAD_BINARY_ENTRY(name, kind, forward)                      \
-  {#name,                                                               \
-   false,                                                               \
-   {Loops<name##_op, float>::binary, Loops<name##_op, double>::binary,  \
+#define NODEGRAD_BINARY_ENTRY(name, kind, forward)                     \
+  {#name,                                                              \
+   false,                                                              \
+   {Loops<name##_op, float>::binary, Loops<name##_op, double>::binary, \
     NODEGRAD_INTEGERS_##kind(name##_op)}},
 #define NODEGRAD_PREDICATE_ENTRY(name, forward)                                               \
   {#name,                                                                                     \
@@ -90,7 +90,8 @@ void set_constant(Map& m, int input, DType dtype, Scalar s) {
       return set_value(m, s.integer);
     case kUInt8:
       m.value_dtype = DType::uint8;
-      return set_value(m, static_cast<uint8_t>(dtype == DType::boolean ? s.integer != 0 : s.integer));
+      return set_value(m,
+                       static_cast<uint8_t>(dtype == DType::boolean ? s.integer != 0 : s.integer));
   }
 }
 

@@ -30,8 +30,8 @@ NODEGRAD_CONVERT float to_float(Float16 x) {
   const uint32_t shifted = (x.bits & 0x7fffu) << 13;
   const float subnormal = __builtin_bit_cast(float, shifted + rebias + 0x800000u) - 0x1p-14f;
   const uint32_t special = shifted >= 0x0f800000u ? rebias : 0u;
-  const uint32_t magnitude = shifted < 0x800000u ? __builtin_bit_cast(uint32_t, subnormal)
-                                                 : shifted + rebias + special;
+  const uint32_t magnitude =
+      shifted < 0x800000u ? __builtin_bit_cast(uint32_t, subnormal) : shifted + rebias + special;
   return __builtin_bit_cast(float, magnitude | (x.bits & 0x8000u) << 16);
 }
 
@@ -52,7 +52,8 @@ NODEGRAD_CONVERT Float16 to_float16(float x) {
   const uint32_t subnormal = __builtin_bit_cast(uint32_t, shifted) - 0x3f000000u;
   const uint32_t special = a > 0x7f800000u ? 0x7e00u : 0x7c00u;
   const uint32_t finite = a < 0x38800000u ? subnormal : normal;
-  return Float16{static_cast<uint16_t>((a >= 0x47800000u ? special : finite) | (bits >> 16 & 0x8000u))};
+  return Float16{
+      static_cast<uint16_t>((a >= 0x47800000u ? special : finite) | (bits >> 16 & 0x8000u))};
 }
 
 namespace {
@@ -132,9 +133,7 @@ struct Conversion {
 };
 template <class From>
 struct Conversion<Bool, From> {
-  static Bool convert(From x) {
-    return Bool{static_cast<uint8_t>(Stored<From>::load(x) != 0)};
-  }
+  static Bool convert(From x) { return Bool{static_cast<uint8_t>(Stored<From>::load(x) != 0)}; }
 };
 
 }  // namespace
@@ -189,14 +188,22 @@ static void store_row(const void* src, void* dst, int64_t n) {
 
 static inline __attribute__((unused)) LoadRow row_loader(DType dtype) {
   switch (dtype) {
-    case DType::float32: return load_row<float, float>;
-    case DType::float64: return load_row<double, double>;
-    case DType::bfloat16: return load_row<BFloat16, float>;
-    case DType::float16: return load_row<Float16, float>;
-    case DType::int32: return load_row<int32_t, int32_t>;
-    case DType::int64: return load_row<int64_t, int64_t>;
-    case DType::uint8: return load_row<uint8_t, uint8_t>;
-    case DType::boolean: return load_row<Bool, uint8_t>;
+    case DType::float32:
+      return load_row<float, float>;
+    case DType::float64:
+      return load_row<double, double>;
+    case DType::bfloat16:
+      return load_row<BFloat16, float>;
+    case DType::float16:
+      return load_row<Float16, float>;
+    case DType::int32:
+      return load_row<int32_t, int32_t>;
+    case DType::int64:
+      return load_row<int64_t, int64_t>;
+    case DType::uint8:
+      return load_row<uint8_t, uint8_t>;
+    case DType::boolean:
+      return load_row<Bool, uint8_t>;
   }
   return nullptr;
 }
@@ -204,10 +211,14 @@ static inline __attribute__((unused)) LoadRow row_loader(DType dtype) {
 // Only for dtypes whose storage differs from their arithmetic type, and bool; else null.
 static inline __attribute__((unused)) StoreRow row_storer(DType dtype) {
   switch (dtype) {
-    case DType::bfloat16: return store_row<float, BFloat16>;
-    case DType::float16: return store_row<float, Float16>;
-    case DType::boolean: return store_row<uint8_t, Bool>;
-    default: return nullptr;
+    case DType::bfloat16:
+      return store_row<float, BFloat16>;
+    case DType::float16:
+      return store_row<float, Float16>;
+    case DType::boolean:
+      return store_row<uint8_t, Bool>;
+    default:
+      return nullptr;
   }
 }
 

@@ -25,13 +25,14 @@ void convert(const void* src, void* dst, int64_t n) {
   for (int64_t i = 0; i < n; ++i) to[i] = Conversion<D, S>::convert(from[i]);
 }
 
-#define NODEGRAD_CONVERT_FROM(S)                                                            \
-  {convert<S, float>,   convert<S, double>,  convert<S, BFloat16>, convert<S, Float16>,     \
-   convert<S, int32_t>, convert<S, int64_t>, convert<S, uint8_t>,  convert<S, Bool>}
+#define NODEGRAD_CONVERT_FROM(S)                                                        \
+  {                                                                                     \
+    convert<S, float>, convert<S, double>, convert<S, BFloat16>, convert<S, Float16>,   \
+        convert<S, int32_t>, convert<S, int64_t>, convert<S, uint8_t>, convert<S, Bool> \
+  }
 constexpr Convert kConvert[kDTypes][kDTypes] = {
-    NODEGRAD_CONVERT_FROM(float),   NODEGRAD_CONVERT_FROM(double),
-    NODEGRAD_CONVERT_FROM(BFloat16), NODEGRAD_CONVERT_FROM(Float16),
-    NODEGRAD_CONVERT_FROM(int32_t), NODEGRAD_CONVERT_FROM(int64_t),
+    NODEGRAD_CONVERT_FROM(float),   NODEGRAD_CONVERT_FROM(double),  NODEGRAD_CONVERT_FROM(BFloat16),
+    NODEGRAD_CONVERT_FROM(Float16), NODEGRAD_CONVERT_FROM(int32_t), NODEGRAD_CONVERT_FROM(int64_t),
     NODEGRAD_CONVERT_FROM(uint8_t), NODEGRAD_CONVERT_FROM(Bool)};
 
 // Elements moved as they are, by size; memcpy, since they may be of any type.
@@ -53,10 +54,14 @@ void move_row(const void* src, int64_t src_stride, void* dst, int64_t dst_stride
 
 MoveRow row_mover(size_t bytes) {
   switch (bytes) {
-    case 1: return move_row<uint8_t>;
-    case 2: return move_row<uint16_t>;
-    case 4: return move_row<uint32_t>;
-    default: return move_row<uint64_t>;
+    case 1:
+      return move_row<uint8_t>;
+    case 2:
+      return move_row<uint16_t>;
+    case 4:
+      return move_row<uint32_t>;
+    default:
+      return move_row<uint64_t>;
   }
 }
 
@@ -125,8 +130,8 @@ void converting_kernel(const void* raw, int64_t chunk) {
     a.convert(gathered, converted, block);
     for (int64_t n = 0; n < block;) {
       const int64_t run = min_of(space.shape[0] - write.index[0], block - n);
-      a.move_dst(converted + n * a.dst_bytes, 1,
-                 advance_by(a.dst, write.offset[1] * a.dst_bytes), space.strides[0][1], run);
+      a.move_dst(converted + n * a.dst_bytes, 1, advance_by(a.dst, write.offset[1] * a.dst_bytes),
+                 space.strides[0][1], run);
       advance(space, run, write);
       n += run;
     }
@@ -137,8 +142,8 @@ void converting_kernel(const void* raw, int64_t chunk) {
 struct TransposeArgs {
   const void* src;
   void* dst;
-  int64_t rows, columns;        // src has stride 1 along rows' index, dst along columns'
-  int64_t src_step, dst_step;   // src's stride along columns' index, dst's along rows'
+  int64_t rows, columns;       // src has stride 1 along rows' index, dst along columns'
+  int64_t src_step, dst_step;  // src's stride along columns' index, dst's along rows'
   int64_t row_tiles, column_tiles, tiles;
   Space<2> outer;
 };
@@ -167,14 +172,10 @@ void load_whole_tile(const void* src, int64_t step, Tile<uint32_t>& tile) {
       for (int64_t k = 0; k < 4; ++k) {
         __builtin_memcpy(&x[k], advance_by(src, ((c + k) * step + r) * 4), 16);
       }
-      const Four low02 = __builtin_shuffle(x[0], x[2], Four{0, 4, 1, 5});
-      const Four low13 = __builtin_shuffle(x[1], x[3], Four{0, 4, 1, 5});
-      const Four high02 = __builtin_shuffle(x[0], x[2], Four{2, 6, 3, 7});
-      const Four high13 = __builtin_shuffle(x[1], x[3], Four{2, 6, 3, 7});
-      const Four y[4] = {__builtin_shuffle(low02, low13, Four{0, 4, 1, 5}),
-                         __builtin_shuffle(low02, low13, Four{2, 6, 3, 7}),
-                         __builtin_shuffle(high02, high13, Four{0, 4, 1, 5}),
-                         __builtin_shuffle(high02, high13, Four{2, 6, 3, 7})};
+      const Four y[4] = {{x[0][0], x[1][0], x[2][0], x[3][0]},
+                         {x[0][1], x[1][1], x[2][1], x[3][1]},
+                         {x[0][2], x[1][2], x[2][2], x[3][2]},
+                         {x[0][3], x[1][3], x[2][3], x[3][3]}};
       for (int64_t k = 0; k < 4; ++k) __builtin_memcpy(&tile[r + k][c], &y[k], 16);
     }
   }
@@ -217,10 +218,14 @@ void transpose_kernel(const void* raw, int64_t chunk) {
 
 Kernel transposer(size_t bytes) {
   switch (bytes) {
-    case 1: return transpose_kernel<uint8_t>;
-    case 2: return transpose_kernel<uint16_t>;
-    case 4: return transpose_kernel<uint32_t>;
-    default: return transpose_kernel<uint64_t>;
+    case 1:
+      return transpose_kernel<uint8_t>;
+    case 2:
+      return transpose_kernel<uint16_t>;
+    case 4:
+      return transpose_kernel<uint32_t>;
+    default:
+      return transpose_kernel<uint64_t>;
   }
 }
 

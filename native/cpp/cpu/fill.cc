@@ -93,10 +93,9 @@ void range_kernel(const void* raw, int64_t chunk) {
   }
 }
 
-constexpr Kernel kRange[kDTypes] = {range_kernel<float>,   range_kernel<double>,
-                                    range_kernel<BFloat16>, range_kernel<Float16>,
-                                    range_kernel<int32_t>, range_kernel<int64_t>,
-                                    range_kernel<uint8_t>, range_kernel<Bool>};
+constexpr Kernel kRange[kDTypes] = {
+    range_kernel<float>,   range_kernel<double>,  range_kernel<BFloat16>, range_kernel<Float16>,
+    range_kernel<int32_t>, range_kernel<int64_t>, range_kernel<uint8_t>,  range_kernel<Bool>};
 
 void arange(Stream& stream, const View& out, Scalar start, Scalar step) {
   RangeArgs args;

@@ -23,11 +23,11 @@ struct SelectArgs {
   const void* x;
   const int64_t* index;
   void* out;
-  int64_t rows;                        // of x
-  int64_t count, rows_per_chunk;       // of out
+  int64_t rows;                               // of x
+  int64_t count, rows_per_chunk;              // of out
   int64_t row_bytes, row_step, index_stride;  // bytes, bytes, elements
-  uint64_t missing;                    // bits of an element outside: NaN or 0
-  int64_t bytes;                       // an element's
+  uint64_t missing;                           // bits of an element outside: NaN or 0
+  int64_t bytes;                              // an element's
 };
 
 void select_kernel(const void* raw, int64_t chunk) {
@@ -58,11 +58,16 @@ void select_kernel(const void* raw, int64_t chunk) {
 
 uint64_t nan_bits(DType dtype) {
   switch (dtype) {
-    case DType::float32: return 0x7fc00000u;
-    case DType::float64: return 0x7ff8000000000000u;
-    case DType::bfloat16: return 0x7fc0u;
-    case DType::float16: return 0x7e00u;
-    default: return 0;
+    case DType::float32:
+      return 0x7fc00000u;
+    case DType::float64:
+      return 0x7ff8000000000000u;
+    case DType::bfloat16:
+      return 0x7fc0u;
+    case DType::float16:
+      return 0x7e00u;
+    default:
+      return 0;
   }
 }
 

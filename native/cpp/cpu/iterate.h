@@ -122,10 +122,10 @@ constexpr int kMaxInputs = 3;
 struct Map {
   const char* name;
   Compute compute;
-  bool stores_bool;  // compute writes bytes of 0 and 1 itself
-  int constant;      // the input that is `value` throughout, or -1
+  bool stores_bool;   // compute writes bytes of 0 and 1 itself
+  int constant;       // the input that is `value` throughout, or -1
   DType value_dtype;  // as it computes
-  unsigned char value[8];
+  alignas(8) unsigned char value[8];
 };
 
 struct DenseMap {
@@ -146,13 +146,20 @@ static __attribute__((unused)) void dense_map_kernel(const void* raw, int64_t ch
   m.compute(in, advance_by(m.out, begin * m.out_bytes), end - begin);
 }
 
+enum class Source : uint8_t {
+  dense,     // contiguous and stored as it computes: read where it lies
+  repeated,  // a number, or a short row repeated: one buffer serves a whole chunk
+  gathered,  // loaded row by row
+};
+
 struct MapInput {
-  const void* data;
+  const void* data;  // null: StridedMap::value
   LoadRow load;
   int64_t stored_bytes;
   int64_t computed_bytes;
-  bool in_place;  // a row of stride 1 may be read where it lies
-  bool dense;     // so may the whole tensor
+  int64_t period;  // of repeated inputs
+  Source source;
+  bool in_place;  // long rows of stride 1 may be read where they lie
 };
 
 struct StridedMap {
@@ -161,52 +168,97 @@ struct StridedMap {
   int64_t out_bytes;
   StoreRow store;  // null: compute writes the output itself
   int32_t inputs;
-  int32_t constant;
-  unsigned char value[8];
+  bool gathers;
+  alignas(8) unsigned char value[8];
   MapInput in[kMaxInputs];
   Space<kMaxInputs> space;
 };
 
+// A block, and the rest of the period in which it may begin.
+using MapBuffer = unsigned char[(kBlock + kLongRow) * 8];
+
+NODEGRAD_ITERATE void load_repeated(const MapInput& input, const void* value, int64_t stride,
+                                    int64_t n, MapBuffer& buffer) {
+  if (!input.data) {
+    input.load(value, 0, buffer, n);
+    return;
+  }
+  for (int64_t i = 0; i < n + input.period; i += input.period) {
+    input.load(input.data, stride, buffer + i * input.computed_bytes,
+               min_of(input.period, n + input.period - i));
+  }
+}
+
 static __attribute__((unused)) void strided_map_kernel(const void* raw, int64_t chunk) {
   const StridedMap& m = *static_cast<const StridedMap*>(raw);
   const Space<kMaxInputs>& space = m.space;
-  alignas(64) unsigned char buffers[kMaxInputs][kBlock * 8];
+  alignas(64) MapBuffer buffers[kMaxInputs];
   alignas(64) unsigned char result[kBlock * 8];
   const void* in[kMaxInputs];
   int64_t at = chunk * kChunk;
   const int64_t end = min_of(space.size, at + kChunk);
-  if (m.constant >= 0) {
-    m.in[m.constant].load(m.value, 0, buffers[m.constant], min_of(kBlock, end - at));
-    in[m.constant] = buffers[m.constant];
+  for (int k = 0; k < m.inputs; ++k) {
+    if (m.in[k].source == Source::repeated) {
+      load_repeated(m.in[k], m.value, space.strides[0][k], min_of(kBlock, end - at), buffers[k]);
+    }
   }
   Cursor<kMaxInputs> cursor;
-  seek(space, at, cursor);
+  if (m.gathers) seek(space, at, cursor);
   const bool long_rows = space.shape[0] >= kLongRow;
   while (at < end) {
     const int64_t limit = min_of(kBlock, end - at);
-    int64_t n = 0;
-    do {
+    for (int k = 0; k < m.inputs; ++k) {
+      const MapInput& input = m.in[k];
+      const int64_t phase = input.period > 1 ? at % input.period : 0;
+      in[k] = input.source == Source::dense ? advance_by(input.data, at * input.stored_bytes)
+                                            : buffers[k] + phase * input.computed_bytes;
+    }
+    int64_t n = m.gathers ? 0 : limit;
+    while (n < limit) {
       const int64_t run = min_of(space.shape[0] - cursor.index[0], limit - n);
       for (int k = 0; k < m.inputs; ++k) {
         const MapInput& input = m.in[k];
-        if (k == m.constant || (input.dense && n > 0)) continue;
+        if (input.source != Source::gathered) continue;
         const int64_t stride = space.strides[0][k];
         const void* row = advance_by(input.data, cursor.offset[k] * input.stored_bytes);
-        if (input.dense || (long_rows && input.in_place && stride == 1)) {
+        if (long_rows && input.in_place && stride == 1) {
           in[k] = row;
         } else {
           input.load(row, stride, buffers[k] + n * input.computed_bytes, run);
-          in[k] = buffers[k];
         }
       }
       n += run;
       advance(space, run, cursor);
-    } while (n < limit && !long_rows);
+      if (long_rows) break;
+    }
     void* out = advance_by(m.out, at * m.out_bytes);
     m.compute(in, m.store ? result : out, n);
     if (m.store) m.store(result, out, n);
     at += n;
   }
+}
+
+NODEGRAD_ITERATE MapInput map_input(const Map& m, const View* view, int k,
+                                    const Space<kMaxInputs>& space) {
+  const DType dtype = view ? view->dtype : m.value_dtype;
+  const int64_t length = space.shape[0];
+  MapInput input;
+  input.data = view ? view->data : nullptr;
+  input.load = row_loader(dtype);
+  input.stored_bytes = static_cast<int64_t>(item_size(dtype));
+  input.computed_bytes = static_cast<int64_t>(arithmetic_bytes(dtype));
+  input.in_place = reads_in_place(dtype);
+  input.period = 1;
+  input.source = Source::gathered;
+  if (!view) {
+    input.source = Source::repeated;
+  } else if (input.in_place && is_contiguous(*view)) {
+    input.source = Source::dense;
+  } else if (space.rank == 2 && space.strides[1][k] == 0 && length < kLongRow) {
+    input.source = Source::repeated;
+    input.period = length;
+  }
+  return input;
 }
 
 // Runs a compute function over views of out's shape (null for the constant); out is contiguous.
@@ -240,17 +292,11 @@ NODEGRAD_ITERATE void map(Stream& stream, const Map& m, const View* const (&in)[
   args.out_bytes = static_cast<int64_t>(item_size(out.dtype));
   args.store = store;
   args.inputs = inputs;
-  args.constant = m.constant;
+  args.gathers = false;
   __builtin_memcpy(args.value, m.value, sizeof args.value);
   for (int k = 0; k < inputs; ++k) {
-    const DType dtype = in[k] ? in[k]->dtype : m.value_dtype;
-    MapInput& input = args.in[k];
-    input.data = in[k] ? in[k]->data : nullptr;
-    input.load = row_loader(dtype);
-    input.stored_bytes = static_cast<int64_t>(item_size(dtype));
-    input.computed_bytes = static_cast<int64_t>(arithmetic_bytes(dtype));
-    input.in_place = reads_in_place(dtype);
-    input.dense = input.in_place && in[k] && is_contiguous(*in[k]);
+    args.in[k] = map_input(m, in[k], k, args.space);
+    args.gathers |= args.in[k].source == Source::gathered;
   }
   launch(stream, m.name, strided_map_kernel, &args, sizeof args, chunk_count(args.space.size));
 }

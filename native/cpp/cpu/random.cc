@@ -84,10 +84,9 @@ void store_values(const float* values, void* out, int64_t begin, int64_t n) {
 }
 
 using Store = void (*)(const float*, void*, int64_t, int64_t);
-constexpr Store kStores[kDTypes] = {store_values<float>,    store_values<double>,
-                                    store_values<BFloat16>, store_values<Float16>,
-                                    store_values<int32_t>,  store_values<int64_t>,
-                                    store_values<uint8_t>,  store_values<Bool>};
+constexpr Store kStores[kDTypes] = {
+    store_values<float>,   store_values<double>,  store_values<BFloat16>, store_values<Float16>,
+    store_values<int32_t>, store_values<int64_t>, store_values<uint8_t>,  store_values<Bool>};
 
 void draw(Stream& stream, const char* name, Kernel kernel, const View& out, const View& state,
           double first, double second) {

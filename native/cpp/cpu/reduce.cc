@@ -14,9 +14,9 @@ namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
 constexpr int64_t kTileColumns = 512;
-constexpr int64_t kMinColumns = 8;     // fewer kept neighbours are reduced one by one
-constexpr int64_t kShortRow = 16;      // reductions below this prefer columns
-constexpr int64_t kEnoughUnits = 8;    // with so many independent units none is cut in segments
+constexpr int64_t kMinColumns = 8;   // fewer kept neighbours are reduced one by one
+constexpr int64_t kShortRow = 16;    // reductions below this prefer columns
+constexpr int64_t kEnoughUnits = 8;  // with so many independent units none is cut in segments
 constexpr int64_t kMaxSegments = 256;
 
 // Wide accumulators to elements of out; means divide by `divisor` (0: no division).
@@ -35,9 +35,8 @@ void store_totals(const void* totals, int64_t n, double divisor, void* out, int6
 }
 
 constexpr StoreTotals kStoreTotals[kDTypes] = {
-    store_totals<double, float>,    store_totals<double, double>,
-    store_totals<double, BFloat16>, store_totals<double, Float16>,
-    store_totals<int64_t, int32_t>, store_totals<int64_t, int64_t>,
+    store_totals<double, float>,    store_totals<double, double>,   store_totals<double, BFloat16>,
+    store_totals<double, Float16>,  store_totals<int64_t, int32_t>, store_totals<int64_t, int64_t>,
     store_totals<int64_t, uint8_t>, store_totals<int64_t, Bool>};
 
 template <template <class> class Op>
@@ -209,17 +208,22 @@ void split_dimensions(const View& x, const View& out, Space<2>& kept, Space<1>& 
 bool prefers_columns(const Space<2>& kept, const Space<1>& reduced) {
   if (kept.shape[0] < kMinColumns) return false;
   const int64_t kept_stride = kept.strides[0][0], reduced_stride = reduced.strides[0][0];
-  const bool kept_inside = kept_stride != 0 && (kept_stride < reduced_stride || reduced_stride == 0);
+  const bool kept_inside =
+      kept_stride != 0 && (kept_stride < reduced_stride || reduced_stride == 0);
   return kept_inside || reduced.size < kShortRow;
 }
 
 const Accumulator& accumulator_of(ReduceOp op, DType dtype) {
   const Arithmetic type = arithmetic_of(dtype);
   switch (op) {
-    case ReduceOp::max: return kAccumulators<MaximumOf>[type];
-    case ReduceOp::min: return kAccumulators<MinimumOf>[type];
-    case ReduceOp::prod: return kAccumulators<ProductOf>[type];
-    default: return kAccumulators<SumOf>[type];
+    case ReduceOp::max:
+      return kAccumulators<MaximumOf>[type];
+    case ReduceOp::min:
+      return kAccumulators<MinimumOf>[type];
+    case ReduceOp::prod:
+      return kAccumulators<ProductOf>[type];
+    default:
+      return kAccumulators<SumOf>[type];
   }
 }
 
@@ -405,8 +409,8 @@ void arg_reduce(Stream& stream, ArgReduceOp op, const View& x, int axis, const V
   a.units = columns ? a.kept.size / a.kept.shape[0] * a.tiles : a.kept.size;
   a.units_per_chunk = max_of(1, kChunk / max_of(1, a.length * width));
   const Arithmetic type = arithmetic_of(x.dtype);
-  const ArgKernels& kernels = op == ArgReduceOp::argmax ? kArgKernels<Greater>[type]
-                                                        : kArgKernels<Less>[type];
+  const ArgKernels& kernels =
+      op == ArgReduceOp::argmax ? kArgKernels<Greater>[type] : kArgKernels<Less>[type];
   launch(stream, "arg_reduce", columns ? kernels.columns : kernels.rows, &a, sizeof a,
          chunk_count(a.units, a.units_per_chunk));
 }

@@ -26,7 +26,8 @@ struct Matrix {
 };
 
 Matrix matrix_of(const View& v) {
-  return {v.data, row_loader(v.dtype), row_storer(v.dtype), static_cast<int64_t>(item_size(v.dtype))};
+  return {v.data, row_loader(v.dtype), row_storer(v.dtype),
+          static_cast<int64_t>(item_size(v.dtype))};
 }
 
 template <class T>

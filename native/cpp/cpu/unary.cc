@@ -43,26 +43,27 @@ struct Entry {
   Compute backward[2];
 };
 
-#define NODEGRAD_INTEGERS_any(F) Loops<F, int32_t>::unary, Loops<F, int64_t>::unary, Loops<F, uint8_t>::unary
+#define NODEGRAD_INTEGERS_any(F) \
+  Loops<F, int32_t>::unary, Loops<F, int64_t>::unary, Loops<F, uint8_t>::unary
 #define NODEGRAD_INTEGERS_floating(F) nullptr, nullptr, nullptr
-#define NODEGRAD_UNARY_ENTRY(name, kind, saved, forward, backward)           \
-  {#name,                                                                    \
-   #name "_backward",                                                        \
-   false,                                                                    \
-   {Loops<name##_op, float>::unary, Loops<name##_op, double>::unary,         \
-    NODEGRAD_INTEGERS_##kind(name##_op)},                                    \
+#define NODEGRAD_UNARY_ENTRY(name, kind, saved, forward, backward)   \
+  {#name,                                                            \
+   #name "_backward",                                                \
+   false,                                                            \
+   {Loops<name##_op, float>::unary, Loops<name##_op, double>::unary, \
+    NODEGRAD_INTEGERS_##kind(name##_op)},                            \
    {Loops<name##_op, float>::chain, Loops<name##_op, double>::chain}},
-#define NODEGRAD_PREDICATE_ENTRY(name, forward)                                               \
-  {#name,                                                                                     \
-   #name "_backward",                                                                         \
-   true,                                                                                      \
-   {Loops<name##_op, float>::unary_predicate, Loops<name##_op, double>::unary_predicate,      \
-    Loops<name##_op, int32_t>::unary_predicate, Loops<name##_op, int64_t>::unary_predicate,   \
-    Loops<name##_op, uint8_t>::unary_predicate},                                              \
+#define NODEGRAD_PREDICATE_ENTRY(name, forward)                                             \
+  {#name,                                                                                   \
+   #name "_backward",                                                                       \
+   true,                                                                                    \
+   {Loops<name##_op, float>::unary_predicate, Loops<name##_op, double>::unary_predicate,    \
+    Loops<name##_op, int32_t>::unary_predicate, Loops<name##_op, int64_t>::unary_predicate, \
+    Loops<name##_op, uint8_t>::unary_predicate},                                            \
    {nullptr, nullptr}},
 
-constexpr Entry kEntries[] = {
-    NODEGRAD_UNARY_OPS(NODEGRAD_UNARY_ENTRY) NODEGRAD_UNARY_PREDICATES(NODEGRAD_PREDICATE_ENTRY)};
+constexpr Entry kEntries[] = {NODEGRAD_UNARY_OPS(NODEGRAD_UNARY_ENTRY)
+                                  NODEGRAD_UNARY_PREDICATES(NODEGRAD_PREDICATE_ENTRY)};
 
 void forward(Stream& stream, UnaryOp op, const View& x, const View& out) {
   const Entry& entry = kEntries[static_cast<int>(op)];
