@@ -23,7 +23,7 @@ constexpr int64_t kBlock = 128;          // rows and columns of C in a block, mo
 constexpr int64_t kChunkWork = 1 << 21;  // multiplications worth a chunk of their own
 constexpr int64_t kManyChunks = 16;
 constexpr int64_t kLongStride = 2048;                // bytes
-constexpr int64_t kSharedBytes = int64_t{64} << 20;  // the most that is packed once for all
+constexpr int64_t kSharedBytes = int64_t{32} << 20;  // the most that is packed at once
 
 NODEGRAD_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 NODEGRAD_INLINE int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
@@ -52,6 +52,9 @@ struct Product {
 
 template <class T>
 constexpr int64_t kPackedRows = (kRows + kLanes<T> - 1) / kLanes<T>* kLanes<T>;
+
+template <class T>  // of a tile of A or a panel of B
+constexpr int64_t kPackedLanes = kColumns<T> > kPackedRows<T> ? kColumns<T> : kPackedRows<T>;
 
 // Rows of a block are cut into tiles of nearly equal height.
 struct Tiles {
@@ -120,7 +123,7 @@ NODEGRAD_INLINE T* shared_columns(const Product& p, int64_t column, int64_t slic
 template <class T, class S>
 void pack_kernel(const void* args, int64_t chunk) {
   const Product& p = *static_cast<const Product*>(args);
-  T* buffer = static_cast<T*>(thread_scratch(sizeof(T) * kColumns<T> * p.slice));
+  T* buffer = static_cast<T*>(thread_scratch(sizeof(T) * kPackedLanes<T> * p.slice));
   if (!buffer) fail("matmul: out of memory for packing");
   const int64_t row_chunks = p.shared_a ? p.row_blocks * p.slices : 0;
   const int64_t index = chunk < row_chunks ? chunk : chunk - row_chunks;
@@ -248,7 +251,7 @@ Scratch<T> scratch_of(const Product& p) {
   Scratch<T> s;
   s.packed_a = p.pack_a && !p.shared_a ? packed_rows_size<T>(p) : 0;
   s.packed_b = p.shared_b ? 0 : kColumns<T> * p.slice;
-  s.buffer = kNative ? 0 : kColumns<T> * p.slice;
+  s.buffer = kNative ? 0 : kPackedLanes<T> * p.slice;
   s.sums = (kNative && !p.swapped) || p.parts ? 0 : p.block_rows * round_up(p.block_columns, 64);
   s.turned = p.swapped && !p.parts ? round_up(p.block_rows, 64) * p.block_columns : 0;
   s.total = s.packed_a + s.packed_b + s.buffer + s.sums + s.turned;
@@ -351,17 +354,20 @@ bool prefers_swap(const GemmArgs& g) {
 
 template <class T>
 void choose_blocks(Product& p) {
-  int64_t rows = smaller(p.m, p.m <= 3 * kBlock / 2 ? p.m : kBlock);
+  // Every block of rows would pack B again, where that is not done once for all.
+  const bool repeats = p.pack_b && (p.batch > 1 || p.m <= 2 * kBlock);
+  const int64_t whole = !repeats ? 3 * kBlock / 2 : p.batch > 1 ? 4 * kBlock : 2 * kBlock;
+  int64_t rows = p.m <= whole ? p.m : kBlock;
   int64_t columns = smaller(p.n, larger(kBlock, smaller(4 * kBlock, kBlock * kBlock / rows)));
-  if (p.m > rows)
+  if (p.m > rows) {
     rows = smaller(p.m, larger(kBlock, smaller(4 * kBlock, kBlock * kBlock / columns)));
-  const int64_t least_rows = 2 * kRows;
-  const int64_t narrowest = kColumns<T>;
+  }
+  const int64_t least_rows = 2 * kRows, least_columns = kColumns<T>;
   const auto chunks = [&] { return p.batch * divide_up(p.m, rows) * divide_up(p.n, columns); };
   while (chunks() < kManyChunks && rows * columns * p.k > kChunkWork) {
-    if (columns > narrowest && (columns >= rows || p.pack_b)) {
-      columns = larger(narrowest, columns / 2);
-    } else if (rows > least_rows && !(p.pack_b && p.m <= 3 * kBlock / 2)) {
+    if (columns > least_columns && (columns >= rows || p.pack_b)) {
+      columns = larger(least_columns, columns / 2);
+    } else if (rows > least_rows && !repeats) {
       rows = larger(least_rows, rows / 2);
     } else {
       break;
@@ -375,11 +381,8 @@ void choose_blocks(Product& p) {
 }
 
 template <class T, class S>
-void multiply(Stream& stream, const GemmArgs& g) {
+void multiply_range(Stream& stream, const GemmArgs& g) {
   constexpr bool kNative = sizeof(T) == sizeof(S);
-  if constexpr (kNative) {
-    if (g.m == 1 || g.n == 1) return multiply_vector<T>(stream, g);
-  }
   Product p = {};
   p.swapped = kNative && prefers_swap<T>(g);
   p.a = p.swapped ? g.b : g.a;
@@ -440,6 +443,30 @@ void multiply(Stream& stream, const GemmArgs& g) {
   }
   if (share_b) release_scratch(stream, p.shared_b);
   if (share_a) release_scratch(stream, p.shared_a);
+}
+
+template <class T, class S>
+void multiply(Stream& stream, const GemmArgs& g) {
+  constexpr bool kNative = sizeof(T) == sizeof(S);
+  if constexpr (kNative) {
+    if (g.m == 1 || g.n == 1) return multiply_vector<T>(stream, g);
+  }
+  if (g.batch == 1 && g.m > 2 * kBlock && g.n > kBlock &&
+      g.k * g.n > kSharedBytes / static_cast<int64_t>(sizeof(T))) {
+    // One range of columns after the other, so that a range of B can be packed once for all.
+    const int64_t fitting = kSharedBytes / static_cast<int64_t>(sizeof(T)) / g.k;
+    const int64_t step = larger(1, fitting / kBlock) * kBlock;
+    for (int64_t column = 0; column < g.n; column += step) {
+      GemmArgs range = g;
+      range.n = smaller(step, g.n - column);
+      range.b = static_cast<const S*>(g.b) + column * g.b_col;
+      range.c = static_cast<S*>(g.c) + column;
+      if (g.bias) range.bias = static_cast<const S*>(g.bias) + column;
+      multiply_range<T, S>(stream, range);
+    }
+    return;
+  }
+  multiply_range<T, S>(stream, g);
 }
 
 void gemm(Stream& stream, const GemmArgs& args) {
