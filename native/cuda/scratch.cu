@@ -25,6 +25,7 @@ static ScratchBlock take(std::vector<ScratchBlock>& blocks, size_t at) {
 ScratchPool::~ScratchPool() {
   const RelaxedCapture relaxed;
   for (const ScratchBlock& block : free_) cudaFree(block.data);
+  for (const auto& [data, used] : used_) cudaFree(data);  // of ops that threw half-way
 }
 
 ScratchBlock ScratchPool::allocate(size_t bytes) {

@@ -63,12 +63,16 @@ void run_pipeline() {
 }
 
 CASE(async_pipeline) { run_pipeline<Fault::none>(); }
-CASE(async_without_wait) { expect_error(run_pipeline<Fault::no_wait>, "asynchronous copy of"); }
-CASE(async_waits_for_too_few) {
+CHECKED_CASE(async_without_wait) {
+  expect_error(run_pipeline<Fault::no_wait>, "asynchronous copy of");
+}
+CHECKED_CASE(async_waits_for_too_few) {
   expect_error(run_pipeline<Fault::wait_for_too_few>, "asynchronous copy of");
 }
-CASE(async_without_barrier) { expect_error(run_pipeline<Fault::no_barrier>, "pipeline: thread"); }
-CASE(async_overwrites_too_early) {
+CHECKED_CASE(async_without_barrier) {
+  expect_error(run_pipeline<Fault::no_barrier>, "pipeline: thread");
+}
+CHECKED_CASE(async_overwrites_too_early) {
   expect_error(run_pipeline<Fault::overwrites_too_early>, "pipeline: thread");
 }
 // Without the checks the bytes themselves are late: the sum is wrong.

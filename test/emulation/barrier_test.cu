@@ -51,8 +51,8 @@ void run_rotate() {
 }
 
 CASE(barrier_is_there) { run_rotate<Fault::none>(); }
-CASE(missing_barrier) { expect_error(run_rotate<Fault::missing>, "rotate: thread"); }
-CASE(missing_barrier_says_why) {
+CHECKED_CASE(missing_barrier) { expect_error(run_rotate<Fault::missing>, "rotate: thread"); }
+CHECKED_CASE(missing_barrier_says_why) {
   std::string what;
   try {
     run_rotate<Fault::missing>();
@@ -72,7 +72,7 @@ CASE(barriers_at_two_places) {
   expect_error(run_rotate<Fault::other_place>, "while other threads of the block wait at");
 }
 CASE(exit_before_a_barrier) { expect_error(run_rotate<Fault::exit_before>, "1 have exited"); }
-CASE(uninitialised_shared_read) {
+CHECKED_CASE(uninitialised_shared_read) {
   expect_error(run_rotate<Fault::uninitialised>, "offset 20, which no thread has written");
 }
 
@@ -106,7 +106,7 @@ void run_tree() {
 }
 
 CASE(tree_with_barriers) { run_tree<true>(); }
-CASE(tree_without_inner_barrier) { expect_error(run_tree<false>, "no barrier in between"); }
+CHECKED_CASE(tree_without_inner_barrier) { expect_error(run_tree<false>, "no barrier in between"); }
 
 // A warp's own exchange through shared memory needs __syncwarp.
 template <bool kSync>
@@ -132,7 +132,9 @@ void run_warp_exchange() {
 }
 
 CASE(warp_barrier) { run_warp_exchange<true>(); }
-CASE(missing_warp_barrier) { expect_error(run_warp_exchange<false>, "warp_exchange: thread"); }
+CHECKED_CASE(missing_warp_barrier) {
+  expect_error(run_warp_exchange<false>, "warp_exchange: thread");
+}
 
 // Two producer warps fill a buffer for two consumer warps: barrier 1 says full, 2 says empty.
 enum class Handshake { right, no_full, no_empty, wrong_count };
@@ -167,8 +169,12 @@ void run_handshake() {
 }
 
 CASE(named_barriers) { run_handshake<Handshake::right>(); }
-CASE(named_barrier_missing_full) { expect_error(run_handshake<Handshake::no_full>, "handshake"); }
-CASE(named_barrier_missing_empty) { expect_error(run_handshake<Handshake::no_empty>, "handshake"); }
+CHECKED_CASE(named_barrier_missing_full) {
+  expect_error(run_handshake<Handshake::no_full>, "handshake");
+}
+CHECKED_CASE(named_barrier_missing_empty) {
+  expect_error(run_handshake<Handshake::no_empty>, "handshake");
+}
 CASE(named_barrier_wrong_count) {
   expect_error(run_handshake<Handshake::wrong_count>, "named barrier 1");
 }

@@ -25,6 +25,17 @@ struct Register {
   static const harness::Register register_##name(#name, name); \
   static void name()
 
+// A case whose fault only the checks of every access show, so that its file must be compiled with
+// -fsanitize=thread: skipped in other builds.
+#ifdef __SANITIZE_THREAD__
+#define CHECKED_CASE(name) CASE(name)
+#else
+#define CHECKED_CASE(name)                                        \
+  [[maybe_unused]] static void name();                            \
+  static const harness::Register register_##name(#name, nullptr); \
+  static void name()
+#endif
+
 [[noreturn]] void fail_case(const std::string& text);
 #define EXPECT(condition)                                                         \
   do {                                                                            \

@@ -49,13 +49,13 @@ void run_copy(size_t source, size_t target, int64_t told) {
 }
 
 CASE(shared_write_inside) { run_shared_write(0); }
-CASE(shared_write_past_the_end) {
+CHECKED_CASE(shared_write_past_the_end) {
   expect_error([] { run_shared_write(1); }, "writes 4 bytes at offset 256 of the block's 256");
 }
-CASE(shared_write_before_the_start) {
+CHECKED_CASE(shared_write_before_the_start) {
   expect_error([] { run_shared_write(-2); }, "of the block's 256 bytes of shared memory");
 }
-CASE(shared_write_seen_without_checks) {
+CHECKED_CASE(shared_write_seen_without_checks) {
   const WithoutChecks unchecked;
   expect_error([] { run_shared_write(1); }, "beside the block's shared memory was written");
 }
@@ -71,18 +71,18 @@ CASE(shared_memory_too_small) {
 }
 
 CASE(global_access_inside) { run_copy(130, 130, 130); }
-CASE(global_write_past_the_end) {
+CHECKED_CASE(global_write_past_the_end) {
   expect_error([] { run_copy(192, 130, 131); }, "writes 4 bytes of global memory 520 bytes into");
 }
-CASE(global_read_past_the_end) {
+CHECKED_CASE(global_read_past_the_end) {
   expect_error([] { run_copy(130, 192, 131); }, "reads 4 bytes of global memory 520 bytes into");
 }
-CASE(global_write_seen_without_checks) {
+CHECKED_CASE(global_write_seen_without_checks) {
   const WithoutChecks unchecked;
   expect_error([] { run_copy(192, 130, 131); }, "past the end of an allocation of 520 bytes");
 }
 
-CASE(null_address) {
+CHECKED_CASE(null_address) {
   expect_error(
       [] {
         auto stream = harness::make_stream();
@@ -93,7 +93,7 @@ CASE(null_address) {
       "which is no address of the device");
 }
 
-CASE(host_address) {
+CHECKED_CASE(host_address) {
   expect_error(
       [] {
         auto stream = harness::make_stream();
@@ -105,7 +105,7 @@ CASE(host_address) {
       "which is no address of the device");
 }
 
-CASE(freed_address) {
+CHECKED_CASE(freed_address) {
   expect_error(
       [] {
         auto stream = harness::make_stream();
@@ -134,7 +134,7 @@ __global__ void neighbour_kernel(const int* x, int* y, int shift) {
   y[blockIdx.x] = x[(blockIdx.x + static_cast<unsigned>(shift)) % gridDim.x] + 1;
 }
 
-CASE(race_between_blocks) {
+CHECKED_CASE(race_between_blocks) {
   auto stream = harness::make_stream();
   Buffer<int> x(8), y(8);
   x.write(*stream, std::vector<int>(8, 4));
@@ -175,8 +175,48 @@ CASE(endless_wait) {
   expect_error([&] { stream->synchronize(); }, "waits without end");
 }
 
+// The same through loads that nothing but `volatile` marks.
+__global__ void spin_volatile_kernel(unsigned* flag) {
+  while (*const_cast<volatile unsigned*>(flag) == 0) {
+  }
+}
+// And a wait that ends: warp 1 opens the gate for warp 0.
+__global__ void gate_kernel(unsigned* flag, int* y) {
+  if (threadIdx.x < 32) {
+    while (atomicCAS(flag, 1u, 1u) == 0) {
+    }
+    y[threadIdx.x] = 7;
+  } else {
+    atomicExch(flag, 1u);
+  }
+}
+
+CHECKED_CASE(endless_volatile_wait) {
+  auto stream = harness::make_stream();
+  Buffer<unsigned> flag(1);
+  flag.write(*stream, {0});
+  launch(*stream, "spin_volatile", spin_volatile_kernel, 1, 32, 0, flag.data());
+  expect_error([&] { stream->synchronize(); }, "waits without end");
+}
+
+CASE(waiting_for_a_flag) {
+  auto stream = harness::make_stream();
+  Buffer<unsigned> flag(1);
+  Buffer<int> y(32);
+  flag.write(*stream, {0});
+  launch(*stream, "gate", gate_kernel, 1, 64, 0, flag.data(), y.data());
+  for (int value : y.read(*stream)) EXPECT(value == 7);
+}
+
 __constant__ const int kTable[4] = {5, 6, 7, 8};
 __global__ void table_kernel(int* y) { y[threadIdx.x] = kTable[threadIdx.x % 4]; }
+
+CHECKED_CASE(host_code_touches_device_memory) {
+  auto stream = harness::make_stream();
+  Buffer<int> y(4);
+  y.data()[2] = 1;
+  expect_error([&] { stream->synchronize(); }, "host code of the backend touched device memory");
+}
 
 CASE(constants_are_readable) {
   auto stream = harness::make_stream();

@@ -77,7 +77,7 @@ CASE(notices) {
   EXPECT(called == 1);
   for (int i = 0; i < 5; ++i) {
     fill(*stream, y.data(), 64, i);
-    stream->notify([&called, i, before = y.data()] { called += *before == i ? 1 : 100; });
+    stream->notify([&called, i] { called += called >= 1 + i ? 1 : 100; });
   }
   EXPECT(within_a_second([&] { return called >= 6; }));
   EXPECT(called == 6);

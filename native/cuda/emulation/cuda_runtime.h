@@ -15,9 +15,9 @@
 #define __forceinline__ inline __attribute__((always_inline))
 #define __align__(n) __attribute__((aligned(n)))
 
-#include "emulation/vector_types.h"
 #include "emulation/intrinsics.h"
 #include "emulation/runtime_api.h"
+#include "emulation/vector_types.h"
 #include "emulation/warp.h"
 
 #define threadIdx (::nodegrad::emulation::thread_index())

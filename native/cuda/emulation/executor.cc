@@ -23,7 +23,7 @@ namespace {
 constexpr unsigned char kRedByte = 0xa5;
 constexpr unsigned char kSharedPoisons[] = {0xff, 0xfe, 0x7f, 0xcb};
 // Rounds of yields of all threads, without any rendezvous or exit, after which they are stuck.
-constexpr uint64_t kYieldRounds = 2000;
+constexpr uint64_t kYieldRounds = 10'000;
 
 // What the running launch needs. Reused from launch to launch, never destroyed.
 struct Executor {
@@ -121,6 +121,7 @@ void begin_block(Executor& e, size_t slot, uint64_t number) {
     thread.wait = Wait::none;
     thread.copies.clear();
     thread.copy_group = 0;
+    thread.polls = 0;
     start_fiber(*thread.fiber, run_thread, &thread);
     e.ready.push_back(&thread);
   }
@@ -200,6 +201,10 @@ void yield() {
   }
   e.ready.push_back(thread);
   suspend(*thread, Wait::none, {});
+}
+
+void poll() {
+  if (current_thread && ++current_thread->polls % 8 == 0) yield();
 }
 
 void fail_thread(const char* format, ...) {

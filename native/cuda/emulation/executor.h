@@ -62,6 +62,7 @@ struct Thread {
   Site site;
   std::vector<AsyncCopy> copies;
   int copy_group;
+  unsigned polls;
 };
 
 struct Warp {

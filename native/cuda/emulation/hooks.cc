@@ -4,7 +4,9 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "emulation/arena.h"
 #include "emulation/shadow.h"
+#include "emulation/warp.h"
 
 using nodegrad::emulation::Access;
 
@@ -17,6 +19,27 @@ using nodegrad::emulation::Access;
   NODEGRAD_HOOK void __tsan_write##bytes(void* p) { NODEGRAD_CHECK(p, bytes, write); }         \
   NODEGRAD_HOOK void __tsan_unaligned_read##bytes(void* p) { NODEGRAD_CHECK(p, bytes, read); } \
   NODEGRAD_HOOK void __tsan_unaligned_write##bytes(void* p) { NODEGRAD_CHECK(p, bytes, write); }
+
+// With --param tsan-distinguish-volatile=1: in global memory these talk to other blocks.
+static Access volatile_access(const void* p, Access plain) {
+  return nodegrad::emulation::in_arena(p) ? Access::atomic : plain;
+}
+#define NODEGRAD_VOLATILE_ACCESS(bytes)                                            \
+  NODEGRAD_HOOK void __tsan_volatile_read##bytes(void* p) {                        \
+    nodegrad::emulation::check_access(p, bytes, volatile_access(p, Access::read),  \
+                                      __builtin_return_address(0));                \
+    nodegrad::emulation::poll();                                                   \
+  }                                                                                \
+  NODEGRAD_HOOK void __tsan_volatile_write##bytes(void* p) {                       \
+    nodegrad::emulation::check_access(p, bytes, volatile_access(p, Access::write), \
+                                      __builtin_return_address(0));                \
+  }
+
+NODEGRAD_VOLATILE_ACCESS(1)
+NODEGRAD_VOLATILE_ACCESS(2)
+NODEGRAD_VOLATILE_ACCESS(4)
+NODEGRAD_VOLATILE_ACCESS(8)
+NODEGRAD_VOLATILE_ACCESS(16)
 
 NODEGRAD_ACCESS(1)
 NODEGRAD_ACCESS(2)

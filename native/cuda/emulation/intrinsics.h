@@ -87,7 +87,9 @@ template <AtomicInteger T, class F>
 NODEGRAD_UNCHECKED T atomic_update(T* p, F f) {
   atomic_access(p, sizeof(T));
   const T old = *p;
-  *p = f(old);
+  const T updated = f(old);
+  *p = updated;
+  if (updated == old) poll();
   return old;
 }
 

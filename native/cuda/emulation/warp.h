@@ -54,7 +54,10 @@ void async_wait(int groups_in_flight);
 
 // An atomic access of `bytes`: checked, ordered among atomics, no race with them.
 void atomic_access(const void* p, size_t bytes);
-// Lets other threads run: what a loop that waits for another thread must call.
+// Lets other threads run, and fails where all of them do nothing else.
 void yield();
+// An access that may be the body of a loop that waits: an atomic that changes nothing, a volatile
+// read. Yields now and then.
+void poll();
 
 }  // namespace nodegrad::emulation
