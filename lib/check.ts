@@ -96,10 +96,14 @@ export function expectRange(
   );
 }
 
+function isShape(value: unknown): value is readonly number[] {
+  if (!Array.isArray(value) || value.length > 8) return false;
+  for (let i = 0; i < value.length; ++i) if (!Number.isSafeInteger(value[i])) return false;
+  return true;
+}
+
 export function expectShape(op: string, value: unknown): readonly number[] {
-  if (Array.isArray(value) && value.length <= 8 && value.every((n) => Number.isInteger(n))) {
-    return value;
-  }
+  if (isShape(value)) return value;
   throw new RangeError(
     `${op}: a shape must be an array of at most 8 integers, got ${describe(value)}`,
   );

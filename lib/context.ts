@@ -4,6 +4,7 @@
  * one another.
  */
 import { AsyncLocalStorage } from 'node:async_hooks';
+import { expectFunction } from './check.js';
 import type { Scope } from './scope.js';
 
 export interface Context {
@@ -61,12 +62,14 @@ export function outsideScopes<T>(fn: () => T): T {
  * @example const logits = noGrad(() => model.forward(x));
  */
 export function noGrad<T>(fn: () => T): T {
+  expectFunction('noGrad', 'its argument', fn);
   const { scope } = context();
   return runInContext({ scope, grad: false }, fn);
 }
 
 /** Runs `fn` with gradients recorded, inside a {@link noGrad}. */
 export function enableGrad<T>(fn: () => T): T {
+  expectFunction('enableGrad', 'its argument', fn);
   const { scope } = context();
   return runInContext({ scope, grad: true }, fn);
 }

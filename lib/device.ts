@@ -1,4 +1,5 @@
 /** Devices: where tensors live and ops run. */
+import { describe, expectInteger } from './check.js';
 import { native } from './native.js';
 
 const types = ['cpu', 'emulated', 'cuda'] as const;
@@ -55,7 +56,7 @@ export function device(like: DeviceLike): Device {
   if (found) return found;
   const match = typeof like === 'string' ? /^(cpu|emulated|cuda)(?::(\d{1,3}))?$/.exec(like) : null;
   if (!match) {
-    throw new TypeError(`device: must be cpu, cuda, cuda:N or emulated, got ${String(like)}`);
+    throw new TypeError(`device: must be cpu, cuda, cuda:N or emulated, got ${describe(like)}`);
   }
   const made = new Device(match[1] as DeviceType, Number(match[2] ?? 0));
   native.describeDevice(made.code); // opens it, or says why it is not there
@@ -89,7 +90,7 @@ export function setDefaultDevice(like: DeviceLike): void {
 
 /** Sets how many threads CPU kernels use (by default as many as the process may run on). */
 export function setNumThreads(threads: number): void {
-  native.setNumThreads(threads);
+  native.setNumThreads(expectInteger('setNumThreads', 'threads', threads, 1, 1024));
 }
 
 export function getNumThreads(): number {
@@ -104,7 +105,8 @@ export const memory = {
   },
   /** Limits the bytes taken from a device by the whole process; 0 lifts the limit. */
   setLimit(bytes: number, like: DeviceLike = defaultDevice): void {
-    native.setMemoryLimit(device(like).code, bytes);
+    const limit = expectInteger('memory.setLimit', 'bytes', bytes, 0);
+    native.setMemoryLimit(device(like).code, limit);
   },
   /** Gives cached blocks back to the driver. */
   emptyCache(like: DeviceLike = defaultDevice): void {

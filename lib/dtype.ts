@@ -2,6 +2,7 @@
  * Element types. The order is that of `DType` in native/cpp/core/dtype.h; a type's code is its
  * place in the list.
  */
+import { describe } from './check.js';
 
 export const dtypes = [
   'float32',
@@ -47,7 +48,7 @@ export function isDType(value: unknown): value is DType {
 export function dtypeCode(op: string, dtype: DType): number {
   const code = codes.get(dtype);
   if (code === undefined) {
-    throw new TypeError(`${op}: dtype must be one of ${dtypes.join(', ')}, got ${String(dtype)}`);
+    throw new TypeError(`${op}: dtype must be one of ${dtypes.join(', ')}, got ${describe(dtype)}`);
   }
   return code;
 }

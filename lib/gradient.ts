@@ -37,6 +37,7 @@ export function valueAndGrad<A extends unknown[]>(
   if (typeof model?.namedParameters !== 'function') {
     throw new TypeError(`valueAndGrad: model must have parameters, got ${describe(model)}`);
   }
+  expectFunction('valueAndGrad', 'fn', fn);
   return (...args) => {
     const value = expectTensor('valueAndGrad', fn(...args), 'the result of the function');
     const named = [...model.namedParameters()].filter(([, p]) => p.requiresGrad);

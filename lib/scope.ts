@@ -8,6 +8,7 @@
  * the last one as long as the loop's surroundings. So `total = total.add(loss)` and a hidden state
  * handed from step to step work as written.
  */
+import { describe, expectFunction } from './check.js';
 import { type Context, context, enterContext, runInContext } from './context.js';
 import { native } from './native.js';
 import type { Tensor } from './tensor.js';
@@ -165,6 +166,7 @@ export function visitTensors(value: unknown, visit: (tensor: Tensor) => void, de
  * @example const accuracy = scope(() => model.forward(x).argmax(1).eq(y).mean().item());
  */
 export function scope<T>(fn: () => T): T {
+  expectFunction('scope', 'its argument', fn);
   const outer = context();
   const inner = new Scope(outer);
   const finish = (result: unknown): void => {
@@ -203,7 +205,7 @@ export function scope<T>(fn: () => T): T {
  */
 export function steps(n: number): Iterable<number> {
   if (!Number.isInteger(n) || n < 0) {
-    throw new RangeError(`steps: expected a count of 0 or more, got ${String(n)}`);
+    throw new RangeError(`steps: expected a count of 0 or more, got ${describe(n)}`);
   }
   return {
     [Symbol.iterator]() {

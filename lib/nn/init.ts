@@ -76,6 +76,7 @@ export type Nonlinearity = 'linear' | 'sigmoid' | 'tanh' | 'relu' | 'leakyRelu' 
 
 /** The factor that keeps the variance through a nonlinearity; `param` is leaky ReLU's slope. */
 export function gain(nonlinearity: Nonlinearity, param = 0.01): number {
+  expectNumber('gain', 'param', param);
   switch (nonlinearity) {
     case 'tanh':
       return 5 / 3;

@@ -1,6 +1,13 @@
 /** Making tensors: from values, filled, counted. */
 import { record } from '../autograd.js';
-import { describe, expectNumber, expectShape } from '../check.js';
+import {
+  describe,
+  expectBoolean,
+  expectNumber,
+  expectOptions,
+  expectShape,
+  expectTensor,
+} from '../check.js';
 import { type DeviceLike, device, getDefaultDevice } from '../device.js';
 import {
   type DType,
@@ -37,7 +44,8 @@ export const fillOps: OpRows<'full' | 'arange'> = {
 /** @internal Applies the options that every creation function takes. */
 export function finish(op: string, tensor: Tensor, options: TensorOptions): Tensor {
   record(op, null, tensor, [], null, null);
-  return options.requiresGrad ? tensor.requireGrad() : tensor;
+  const { requiresGrad = false } = options;
+  return expectBoolean(op, 'requiresGrad', requiresGrad) ? tensor.requireGrad() : tensor;
 }
 
 /** @internal The device of the options. */
@@ -133,7 +141,7 @@ export function tensor(
   if (shape !== undefined && !Array.isArray(shape)) {
     return tensor(values, undefined, shape as TensorOptions);
   }
-  const { dtype } = options;
+  const { dtype } = expectOptions('tensor', options);
   if (dtype !== undefined && !isDType(dtype)) dtypeCode('tensor', dtype);
   const typed = dtypeOfArray(values);
   if (typed) {
@@ -150,7 +158,7 @@ export function tensor(
 
 /** Every element `value`. */
 export function full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
-  const on = deviceIn(options);
+  const on = deviceIn(expectOptions('full', options));
   const number = expectNumber('full', 'the value', value);
   const dtype = dtypeCode('full', options.dtype ?? 'float32');
   native.full(on.code, expectShape('full', shape), number, dtype);
@@ -169,12 +177,17 @@ export function ones(shape: Shape, options: TensorOptions = {}): Tensor {
 
 /** Zeros in the shape, dtype and device of x. */
 export function zerosLike(x: Tensor, options: TensorOptions = {}): Tensor {
-  return full(x.shape, 0, { dtype: x.dtype, device: x.device, ...options });
+  return filledLike('zerosLike', x, 0, options);
 }
 
 /** Ones in the shape, dtype and device of x. */
 export function onesLike(x: Tensor, options: TensorOptions = {}): Tensor {
-  return full(x.shape, 1, { dtype: x.dtype, device: x.device, ...options });
+  return filledLike('onesLike', x, 1, options);
+}
+
+function filledLike(op: string, x: Tensor, value: number, options: TensorOptions): Tensor {
+  const { shape, dtype, device: on } = expectTensor(op, x);
+  return full(shape, value, { dtype, device: on, ...expectOptions(op, options) });
 }
 
 /**
@@ -187,11 +200,13 @@ export function arange(
   step: number | TensorOptions = 1,
   options: TensorOptions = {},
 ): Tensor {
-  if (typeof stop !== 'number') return arange(0, start, 1, stop ?? {});
-  if (typeof step !== 'number') return arange(start, stop, 1, step);
+  expectNumber('arange', 'start', start);
+  if (typeof stop !== 'number') return arange(0, start, 1, expectOptions('arange', stop));
+  if (typeof step !== 'number') return arange(start, stop, 1, expectOptions('arange', step));
   for (const n of [start, stop, step]) {
     if (!Number.isFinite(n)) throw new RangeError(`arange: numbers must be finite, got ${n}`);
   }
+  expectOptions('arange', options);
   if (step === 0) throw new RangeError('arange: step must not be 0');
   const whole = [start, stop, step].every(Number.isInteger);
   const dtype = options.dtype ?? (whole ? 'int64' : 'float32');

@@ -1,11 +1,10 @@
 /** Matrix products. On a GPU `setMatmulPrecision` and `setMatmulBackend` choose how. */
 import { type DeferredGradient, type Gradient, type Rule, record } from '../autograd.js';
-import { expectOneOf, expectTensor } from '../check.js';
+import { expectBoolean, expectOneOf, expectOptions, expectTensor } from '../check.js';
 import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
 import { addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
 import { deferredSum } from './reduce.js';
-import { reluBackward } from './unary.js';
 import { reshape, transpose, unsqueeze } from './view.js';
 
 const precisions = ['highest', 'high', 'medium'] as const;
@@ -75,6 +74,12 @@ const matmulRule: Rule<null> = (dout, [left, right], _, needs) => {
   ];
 };
 
+/** The gradient of relu from its output. */
+function reluBackward(y: Tensor, dout: Tensor): Tensor {
+  native.reluBackward(y.h, dout.h);
+  return take(0, dout.device);
+}
+
 const linearRule: Rule<{ relu: boolean; bias: boolean }> = (
   dout,
   [x, weight, y],
@@ -132,10 +137,11 @@ export function linear(
   bias: Tensor | null = null,
   options: { relu?: boolean } = {},
 ): Tensor {
-  const relu = options.relu ?? false;
+  const { relu = false } = expectOptions('linear', options);
+  expectBoolean('linear', 'relu', relu);
   expectTensor('linear', x, 'x');
   expectTensor('linear', weight, 'weight');
-  if (bias) expectTensor('linear', bias, 'bias');
+  if (bias !== null) expectTensor('linear', bias, 'bias');
   native.linear(x.h, weight.h, bias?.h, relu, precision, library);
   const out = take(0, x.device);
   return record(

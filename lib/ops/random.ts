@@ -3,9 +3,24 @@
  * state (seed and offset) lives on the device, so that captured steps draw anew at each replay.
  */
 
-import { expectInteger, expectNumber, expectRange, expectShape } from '../check.js';
+import {
+  describe,
+  expectInteger,
+  expectNumber,
+  expectOptions,
+  expectRange,
+  expectShape,
+  expectTensorMap,
+} from '../check.js';
 import { context } from '../context.js';
-import { cpu, type Device, type DeviceType, device, deviceCount } from '../device.js';
+import {
+  cpu,
+  type Device,
+  type DeviceLike,
+  type DeviceType,
+  device,
+  deviceCount,
+} from '../device.js';
 import { dtypeCode } from '../dtype.js';
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
@@ -51,7 +66,8 @@ export class Generator {
   }
 
   /** @internal The state on a device: int64 [seed, offset]. */
-  state(on: Device): Tensor {
+  state(like: DeviceLike): Tensor {
+    const on = device(like);
     let state = this.states.get(on);
     if (!state) {
       native.fromBytes(
@@ -68,13 +84,19 @@ export class Generator {
   }
 
   /** Seed and offset, to go on from later with {@link setState}. */
-  getState(on: Device = cpu): [bigint, bigint] {
+  getState(on: DeviceLike = cpu): [bigint, bigint] {
     const [seed, offset] = this.state(on).data() as BigInt64Array;
     return [seed as bigint, offset as bigint];
   }
 
-  setState([seed, offset]: readonly [bigint, bigint], on: Device = cpu): void {
-    native.writeBytes(this.state(on).h, BigInt64Array.of(seed, offset));
+  setState(state: readonly [bigint, bigint], on: DeviceLike = cpu): void {
+    const words: unknown = state;
+    if (!Array.isArray(words) || words.length !== 2 || !words.every(isInt64)) {
+      throw new TypeError(
+        `setState: the state must be two bigints of int64, got ${describe(state)}`,
+      );
+    }
+    native.writeBytes(this.state(on).h, BigInt64Array.from(state));
   }
 
   /** The states by device name, int64 [seed, offset] each: the tensors themselves, not copies. */
@@ -85,10 +107,13 @@ export class Generator {
 
   /** Takes over what {@link stateDict} gave, for the devices that this machine has. */
   loadStateDict(saved: ReadonlyMap<string, Tensor>): void {
+    expectTensorMap('Generator', saved);
     const found = [...saved].map(([name, state]) => {
       const values = state.data();
       if (!(values instanceof BigInt64Array) || values.length !== 2) {
-        throw new RangeError(`Generator: the state of ${name} must be int64[2], got ${state}`);
+        throw new RangeError(
+          `Generator: the state of ${name} must be int64[2], got ${describe(state)}`,
+        );
       }
       return [name, [values[0], values[1]] as [bigint, bigint]] as const;
     });
@@ -100,6 +125,10 @@ export class Generator {
       if (Number(index) < deviceCount(type)) this.setState(state, device(name));
     }
   }
+}
+
+function isInt64(value: unknown): boolean {
+  return typeof value === 'bigint' && BigInt.asIntN(64, value) === value;
 }
 
 /** What random functions draw from where no generator is given. */
@@ -117,8 +146,12 @@ export interface RandomOptions extends TensorOptions {
 type Draw = (device: number, shape: Shape, dtype: number, state: number) => void;
 
 function draw(op: string, shape: Shape, options: RandomOptions, call: Draw): Tensor {
+  const { generator = defaultGenerator } = expectOptions(op, options);
+  if (!(generator instanceof Generator)) {
+    throw new TypeError(`${op}: generator must be a Generator, got ${describe(generator)}`);
+  }
   const on = deviceIn(options);
-  const state = (options.generator ?? defaultGenerator).state(on);
+  const state = generator.state(on);
   call(on.code, expectShape(op, shape), dtypeCode(op, options.dtype ?? 'float32'), state.h);
   return finish(op, take(0, on), options);
 }

@@ -1,8 +1,8 @@
 /** Softmax and cross-entropy over the last axis, each one kernel forward and one backward. */
 import { type Rule, record } from '../autograd.js';
-import { describe, expectInteger, expectOneOf, expectTensor } from '../check.js';
+import { describe, expectInteger, expectOneOf, expectOptions, expectTensor } from '../check.js';
 import { native } from '../native.js';
-import { type Tensor, take } from '../tensor.js';
+import { Tensor, take } from '../tensor.js';
 import { ne } from './binary.js';
 import { addMethods, type OpRows, ruleOf } from './define.js';
 import { mean, sum } from './reduce.js';
@@ -78,12 +78,15 @@ export function crossEntropy(
   options: CrossEntropyOptions = {},
 ): Tensor {
   expectTensor('crossEntropy', logits, 'logits');
-  if (!target || target.dtype !== 'int64') {
+  if (!(target instanceof Tensor) || target.dtype !== 'int64') {
     throw new TypeError(
       `crossEntropy: the target must be an int64 tensor of class indices, got ${describe(target)}`,
     );
   }
-  const { reduction = 'mean', ignoreIndex = Number.MIN_SAFE_INTEGER } = options;
+  const { reduction = 'mean', ignoreIndex = Number.MIN_SAFE_INTEGER } = expectOptions(
+    'crossEntropy',
+    options,
+  );
   expectOneOf('crossEntropy', 'reduction', reduction, reductions);
   expectInteger('crossEntropy', 'ignoreIndex', ignoreIndex);
   native.crossEntropy(logits.h, target.h, ignoreIndex);

@@ -156,9 +156,3 @@ addMethods(
     ]),
   ),
 );
-
-/** @internal The gradient of relu from its output, for ops with a ReLU of their own. */
-export function reluBackward(y: Tensor, dout: Tensor): Tensor {
-  native.reluBackward(y.h, dout.h);
-  return take(0, dout.device);
-}

@@ -1,6 +1,6 @@
 /** Views: other shapes of the same memory. Only reshape copies, where strides leave no other way. */
 import { type Rule, record } from '../autograd.js';
-import { expectInteger, expectShape, expectTensor } from '../check.js';
+import { describe, expectInteger, expectShape, expectTensor } from '../check.js';
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
 import { addGetters, addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
@@ -194,7 +194,7 @@ export function at(x: Tensor, ...entries: IndexEntry[]): Tensor {
       if (entry !== null) {
         if (!Array.isArray(entry)) {
           throw new TypeError(
-            'at: an entry must be an index, [start, stop, step] or null, got ' + String(entry),
+            `at: an entry must be an index, [start, stop, step] or null, got ${describe(entry)}`,
           );
         }
         const [start = 0, stop = Number.MAX_SAFE_INTEGER, step = 1] = entry;
