@@ -2,6 +2,8 @@
 // core/elementwise.h's formulas in loops over contiguous blocks (iterate.h brings broadcast,
 // strided and half-precision operands to that form; a number becomes one block filled with it).
 // Cost: 3N·4 bytes read and written: bandwidth-bound, but for pow.
+// Measured on 1M floats, one Xeon core, beside memcpy at 25 GB/s: add 25 GB/s, a broadcast row or
+// column 23 to 25, a number 24.
 #include "core/backend.h"
 #include "core/elementwise.h"
 #include "core/error.h"
