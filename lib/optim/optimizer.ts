@@ -119,8 +119,9 @@ export abstract class Optimizer<Options extends { lr: number }> {
   setLearningRate(group: number, value: number): void {
     const found = this.groups[group];
     if (!found) throw new RangeError(`${this.name}: no group ${group}`);
-    found.options.lr = expectRange(this.name, 'lr', value, 0);
+    expectRange(this.name, 'lr', value, 0);
     for (const cohort of found.cohorts) this.writeHyper(cohort, 'learningRate', value);
+    found.options.lr = value;
   }
 
   /** Forgets the gradients of all parameters. */

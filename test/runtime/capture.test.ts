@@ -3,6 +3,7 @@ import {
   capture,
   crossEntropy,
   type Device,
+  full,
   memory,
   nn,
   noGrad,
@@ -188,7 +189,26 @@ describe.each(devices)('capture on %s', (device) => {
     await expect(leaks(x)).rejects.toThrow(/1 tensors made inside the step outlive it/);
     const waits = capture(async (t: Tensor) => t.mul(2));
     await expect(waits(x)).rejects.toThrow(/must not be async/);
+    const w = nn.parameter(ones([2], { device }));
+    const optimizer = new optim.SGD([w], { lr: 0.1 });
+    const schedules = capture((t: Tensor) => {
+      w.mul(t).sum().backward();
+      optimizer.step();
+      optimizer.lr *= 0.5;
+      return t.sum();
+    });
+    await schedules(x);
+    await expect(schedules(x)).rejects.toThrow(/write: a tensor cannot be written from the host/);
     expect(x.add(1).toArray()).toEqual([2, 2]);
+  });
+
+  it('keeps constants that the step makes from values', async () => {
+    const step = capture((t: Tensor) => t.mul(tensor([1, 10, 100], { device })));
+    for (let i = 0; i < 4; ++i) {
+      const { length } = bits(await step(ones([3], { device })));
+      expect(length).toBe(3);
+      expect((await step(full([3], i, { device }))).toArray()).toEqual([i, 10 * i, 100 * i]);
+    }
   });
 
   it('gives recordings back and holds steady memory', async () => {

@@ -1,9 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import type { Tensor } from '../../lib/index.js';
+import type { Device, Tensor } from '../../lib/index.js';
 import { memory, nn, noGrad, ones, optim, scope, steps, tensor, zeros } from '../../lib/index.js';
 import { devices } from '../support/devices.js';
 
-const alive = (device: string): number => memory.stats(device).blocks;
+const alive = (device: Device): number => memory.stats(device).blocks;
 
 describe.each(devices)('scopes on %s', (device) => {
   it('releases what the body made when the next iteration starts', () => {
@@ -88,7 +88,7 @@ describe.each(devices)('scopes on %s', (device) => {
     const loss = new nn.MSELoss();
     let total = zeros([], { device });
     const seen: number[] = [];
-    const count = device === 'cpu' ? 400 : 40;
+    const count = device.type === 'cpu' ? 400 : 40;
     for (const i of steps(count)) {
       const rows = 4 + (i % 3);
       const x = ones([rows, 8], { device }).mul(0.1);

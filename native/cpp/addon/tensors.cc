@@ -50,6 +50,9 @@ Tensor from_bytes(Device& device, const Shape& shape, DType dtype, const Bytes& 
 }
 
 void write_bytes(const Tensor& out, const Bytes& bytes) {
+  if (out.stream().capturing()) {
+    fail("write: a tensor cannot be written from the host while a step is being captured");
+  }
   if (!out.contiguous() || bytes.size != out.bytes()) {
     fail("write: %s%s takes %zu bytes, got %zu", dtype_name(out.dtype()),
          shape_text(out.view).c_str(), out.bytes(), bytes.size);

@@ -34,6 +34,17 @@ class CpuGraph final : public Graph {
   std::shared_ptr<LaunchList> list_;
 };
 
+// A constant of a captured step: its bytes follow the arguments.
+struct ConstantArgs {
+  void* dst;
+  size_t bytes;
+};
+
+void constant_kernel(const void* args, int64_t) {
+  const auto& constant = *static_cast<const ConstantArgs*>(args);
+  std::memcpy(constant.dst, &constant + 1, constant.bytes);
+}
+
 struct CopyArgs {
   void* dst;
   const void* src;
@@ -107,15 +118,20 @@ void CpuStream::synchronize() {
 }
 
 void CpuStream::copy_from_host(void* dst, const void* host, size_t bytes) {
-  if (capturing_) fail("copy: host values cannot be copied while a step is being captured");
   if (bytes == 0) return;
-  if (idle()) {
+  if (capturing_) {
+    std::vector<char> args(sizeof(ConstantArgs) + bytes);
+    const ConstantArgs head{dst, bytes};
+    std::memcpy(args.data(), &head, sizeof head);
+    std::memcpy(args.data() + sizeof head, host, bytes);
+    capture_->add(constant_kernel, args.data(), args.size(), 1);
+  } else if (idle()) {
     std::memcpy(dst, host, bytes);
-    return;
+  } else {
+    auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(host),
+                                                      static_cast<const char*>(host) + bytes);
+    enqueue([staged, dst] { std::memcpy(dst, staged->data(), staged->size()); });
   }
-  auto staged = std::make_shared<std::vector<char>>(static_cast<const char*>(host),
-                                                    static_cast<const char*>(host) + bytes);
-  enqueue([staged, dst] { std::memcpy(dst, staged->data(), staged->size()); });
 }
 
 void CpuStream::copy_to_host(void* host, const void* src, size_t bytes) {
