@@ -16,7 +16,7 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 // Throws `op: call failed: <name> (<text>)` unless `status` is cudaSuccess.
 void check(cudaError_t status, const char* op, const char* call);
 
-// CUDA_CALL("copy", cudaMemcpyAsync, dst, src, …): calls and checks.
+// NODEGRAD_CUDA_CALL("copy", cudaMemcpyAsync, dst, src, …): calls and checks.
 #define NODEGRAD_CUDA_CALL(op, function, ...) check(function(__VA_ARGS__), op, #function)
 
 // Makes the stream's device current, allows the kernel its shared memory, and gives the queue.

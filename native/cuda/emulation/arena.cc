@@ -85,11 +85,10 @@ void mark(char* start, size_t bytes, bool valid) {
 
 size_t tail_bytes(size_t bytes) { return footprint(bytes) - kGuard - bytes; }
 
+// `bytes` is at most that of a guard and a granule.
 [[maybe_unused]] bool intact(const char* guard, size_t bytes) {
-  for (size_t i = 0; i < bytes; ++i) {
-    if (static_cast<unsigned char>(guard[i]) != kGuardByte) return false;
-  }
-  return true;
+  static const std::string expected(kGuard + kGranule, static_cast<char>(kGuardByte));
+  return std::memcmp(guard, expected.data(), bytes) == 0;
 }
 
 }  // namespace

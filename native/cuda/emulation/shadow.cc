@@ -33,6 +33,7 @@ bool enabled = [] {
 uint32_t now = 1;  // time of shared accesses
 uint32_t next_serial = 1, launch_serial = 1;
 GlobalCell* global_cells = nullptr;
+bool saw_global = false;
 std::atomic<bool> host_access{false};
 
 const char* verb(Access access) { return access == Access::read ? "reads" : "writes"; }
@@ -150,6 +151,7 @@ __attribute__((noinline)) void check_global(Block& block, const void* p, size_t 
   if (bytes <= 16 ? !arena_permits(p, bytes) : !arena_contains(p, bytes)) {
     fail_global(p, bytes, access, "", pc);
   }
+  saw_global = true;
   if (!global_cells) return;
   SharedShadow& shadow = block.shadow;
   if (access == Access::atomic) {
@@ -250,7 +252,10 @@ void set_checks(bool on) { enabled = on; }
 bool checks() { return enabled; }
 bool take_host_access() { return host_access.exchange(false); }
 
+bool shadow_saw_global() { return saw_global; }
+
 void shadow_launch_begin() {
+  saw_global = false;
   if (!enabled) return;
   if (!global_cells && arena_span) {
     void* cells = mmap(nullptr, arena_span * sizeof(GlobalCell), PROT_READ | PROT_WRITE,

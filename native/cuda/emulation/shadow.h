@@ -51,6 +51,8 @@ void check_access(const void* p, size_t bytes, Access access, const void* pc);
 bool take_host_access();
 
 void shadow_launch_begin();
+// Whether the launch's accesses of global memory were checked, so that the guards need no look.
+bool shadow_saw_global();
 void shadow_release(const void* p, size_t bytes);  // device memory that is freed
 void shadow_block_begin(Block&);
 uint32_t shadow_tick();
