@@ -33,7 +33,7 @@ describe('loading', () => {
   });
 
   it('says why a device is not there', () => {
-    expect(() => device('gpu')).toThrow(/device: must be cpu, cuda, cuda:N or emulated, got gpu/);
+    expect(() => device('gpu')).toThrow(/device: must be cpu, cuda, cuda:N or emulated, got "gpu"/);
     const cuda = deviceAvailable('cuda');
     if (!cuda.available) {
       expect(cuda.reason).not.toBe('');
