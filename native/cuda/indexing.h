@@ -110,6 +110,7 @@ __device__ __forceinline__ Offsets<N> offsets_of(const Dims<N>& dims, int64_t in
 #pragma unroll
   for (int k = 0; k < N; ++k) r.at[k] = 0;
   uint64_t rest = static_cast<uint64_t>(index);
+#pragma unroll 1
   for (int d = 0; d < dims.rank - 1; ++d) {
     const uint64_t quotient = divide(rest, dims.size[d], dims.narrow);
     const int64_t coordinate = static_cast<int64_t>(rest - quotient * dims.size[d].divisor);

@@ -15,6 +15,7 @@
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 constexpr int kPointwiseBlock = 256;
+constexpr int kPointwiseBlocks = 5;  // per multiprocessor: up to 48 registers, so that none spill
 
 template <int N>
 struct Inputs {
@@ -61,7 +62,7 @@ __device__ __forceinline__ void apply_group(const F& f, const Inputs<F::kInputs>
 
 // Whole blocks move vectors where they may; the last one, and all where they may not, elements.
 template <class F>
-__global__ void __launch_bounds__(kPointwiseBlock)
+__global__ void __launch_bounds__(kPointwiseBlock, kPointwiseBlocks)
     linear_kernel(const F f, const Inputs<F::kInputs> inputs, typename F::Out* out, int64_t n) {
   using In = typename F::In;
   constexpr int V = PointwiseShape<F>::kVector, U = PointwiseShape<F>::kUnroll, N = F::kInputs;
