@@ -3,7 +3,7 @@
 // row in lib/ops and a row in the tests.
 //
 // T is the type of arithmetic: float or double (integers for ops of kind `any`). Functions written
-// m_* come from the backend (cpu/math.h, cuda/math.h) for float and double.
+// m_* come from the backend (cpu/math.h, cuda/device_math.h) for float and double.
 // Macros and enums only: included once per instruction set.
 #pragma once
 
