@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { maximum, minimum, pow, scope, tensor } from '../../lib/index.js';
+import { maximum, minimum, pow, scope, type Tensor, tensor } from '../../lib/index.js';
 import { valuesOf } from '../support/compare.js';
 import { devices } from '../support/devices.js';
 import { testOps } from '../support/op.js';
@@ -35,6 +35,19 @@ describe.each(devices)('binary on $name', (device) => {
       pow(a, b).backward(tensor([3, 3, 3], { device }));
       expect(valuesOf(a.grad as never).data).toEqual(Float64Array.of(0, 3, 0));
       expect(valuesOf(b.grad as never).data).toEqual(Float64Array.of(0, 0, 0));
+    });
+  });
+
+  it('compares NaN with nothing', () => {
+    scope(() => {
+      const x = tensor([Number.NaN, Number.NaN, 1, 0], { device });
+      const y = tensor([Number.NaN, 1, Number.NaN, -0], { device });
+      const flags = (result: Tensor): number[] => [...result.data()].map(Number);
+      expect(flags(x.eq(y))).toEqual([0, 0, 0, 1]);
+      expect(flags(x.ne(y))).toEqual([1, 1, 1, 0]);
+      for (const name of ['lt', 'gt'] as const) expect(flags(x[name](y))).toEqual([0, 0, 0, 0]);
+      for (const name of ['le', 'ge'] as const) expect(flags(x[name](y))).toEqual([0, 0, 0, 1]);
+      expect(flags(x.logicalAnd(y))).toEqual([1, 1, 1, 0]);
     });
   });
 

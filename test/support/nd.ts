@@ -54,10 +54,45 @@ export function broadcastShape(...shapes: (readonly number[])[]): number[] {
   });
 }
 
+/** Per element of `shape`, the offset in an array of another shape that broadcasts to it. */
+function offsets(x: Nd, shape: readonly number[]): Int32Array {
+  const lead = shape.length - x.shape.length;
+  const strides = shape.map(() => 0);
+  let stride = 1;
+  for (let axis = x.shape.length - 1; axis >= 0; --axis) {
+    const size = x.shape[axis] as number;
+    strides[axis + lead] = size === 1 ? 0 : stride;
+    stride *= size;
+  }
+  const found = new Int32Array(count(shape));
+  const index = shape.map(() => 0);
+  let offset = 0;
+  for (let i = 0; i < found.length; ++i) {
+    found[i] = offset;
+    for (let axis = shape.length - 1; axis >= 0; --axis) {
+      offset += strides[axis] as number;
+      index[axis] = (index[axis] as number) + 1;
+      if ((index[axis] as number) < (shape[axis] as number)) break;
+      offset -= (index[axis] as number) * (strides[axis] as number);
+      index[axis] = 0;
+    }
+  }
+  return found;
+}
+
 /** f over broadcast arrays. */
 export function zip(f: (...values: number[]) => number, ...arrays: Nd[]): Nd {
   const shape = broadcastShape(...arrays.map((x) => x.shape));
-  return build(shape, (index) => f(...arrays.map((x) => at(x, index))));
+  const places = arrays.map((x) => offsets(x, shape));
+  const values = arrays.map(() => 0);
+  const data = new Float64Array(count(shape));
+  for (let i = 0; i < data.length; ++i) {
+    for (let k = 0; k < arrays.length; ++k) {
+      values[k] = (arrays[k] as Nd).data[(places[k] as Int32Array)[i] as number] as number;
+    }
+    data[i] = f(...values);
+  }
+  return { shape, data };
 }
 
 export function normalAxes(axes: number | readonly number[] | undefined, rank: number): number[] {
@@ -74,26 +109,18 @@ export function reduce(
 ): Nd {
   const gone = normalAxes(axes, x.shape.length);
   const kept = x.shape.map((size, axis) => (gone.includes(axis) ? 1 : size));
-  const inner = x.shape.map((size, axis) => (gone.includes(axis) ? size : 1));
-  const reduced = build(kept, (outer) => {
-    const values: number[] = [];
-    build(inner, (index) => {
-      values.push(
-        at(
-          x,
-          index.map((i, axis) => i + (outer[axis] as number)),
-        ),
-      );
-      return 0;
-    });
-    return f(values);
+  const groups = Array.from({ length: count(kept) }, (): number[] => []);
+  offsets(
+    nd(
+      kept,
+      groups.map(() => 0),
+    ),
+    x.shape,
+  ).forEach((group, i) => {
+    groups[group]?.push(x.data[i] as number);
   });
-  return keepdim
-    ? reduced
-    : nd(
-        x.shape.filter((_, axis) => !gone.includes(axis)),
-        reduced.data,
-      );
+  const shape = keepdim ? kept : x.shape.filter((_, axis) => !gone.includes(axis));
+  return nd(shape, groups.map(f));
 }
 
 export function permute(x: Nd, axes: readonly number[]): Nd {
@@ -118,21 +145,29 @@ export function matmul(a: Nd, b: Nd): Nd {
   const k = left.shape.at(-1) as number;
   const n = right.shape.at(-1) as number;
   const batch = broadcastShape(left.shape.slice(0, -2), right.shape.slice(0, -2));
-  const product = build([...batch, m, n], (index) => {
-    const lead = index.slice(0, -2);
-    const [i, j] = index.slice(-2) as [number, number];
-    let sum = 0;
-    for (let p = 0; p < k; ++p) {
-      sum +=
-        (k === 1 ? at(left, [...lead, i, 0]) : at(left, [...lead, i, p])) *
-        at(right, [...lead, p, j]);
+  // The first element of each matrix of the batch.
+  const firsts = (of: Nd, rows: number, columns: number): Int32Array =>
+    offsets(nd(of.shape.slice(0, -2), new Float64Array(count(of.shape.slice(0, -2)))), batch).map(
+      (place) => place * rows * columns,
+    );
+  const [lefts, rights] = [firsts(left, m, k), firsts(right, k, n)];
+  const product = new Float64Array(count(batch) * m * n);
+  for (let at = 0, q = 0; q < lefts.length; ++q) {
+    for (let i = 0; i < m; ++i) {
+      for (let j = 0; j < n; ++j) {
+        let sum = 0;
+        for (let p = 0; p < k; ++p) {
+          const l = left.data[(lefts[q] as number) + i * k + p] as number;
+          sum += l * (right.data[(rights[q] as number) + p * n + j] as number);
+        }
+        product[at++] = sum;
+      }
     }
-    return sum;
-  });
+  }
   const shape = [...batch];
   if (a.shape.length > 1) shape.push(m);
   if (b.shape.length > 1) shape.push(n);
-  return nd(shape, product.data);
+  return nd(shape, product);
 }
 
 /** The error function, to float64: a series of positive terms, e^(-x²)·2/√π·Σ 2ⁿx²ⁿ⁺¹/(2n+1)!!. */

@@ -47,6 +47,8 @@ export interface OpRow {
   readonly reference: (...inputs: Nd[]) => Nd;
   readonly inputs: readonly Input[];
   readonly sizes?: readonly number[];
+  /** A size that takes several threads or many blocks; float32 on real devices alone. */
+  readonly large?: number;
   /** Floating dtypes that it takes; all four where left out. */
   readonly dtypes?: readonly DType[];
   /** Dtypes in which results are compared with the reference exactly. */
@@ -297,6 +299,21 @@ export function testOp(row: OpRow): void {
               compare(row, actual, expectedOf(n, dtype), dtype, n, `size ${n}, ${layout}`);
             }
           }
+        });
+      }
+
+      if (row.large && device.type !== 'emulated') {
+        const n = row.large;
+        it(`agrees on ${device.name} at size ${n}`, () => {
+          const setting: Setting = { device, dtype: 'float32', backward: differentiable };
+          const actual = scope(() => evaluate(row, rounded(row, n, 'float32'), 'float32', setting));
+          const expected = expectedOf(n, 'float32');
+          compare(row, actual, expected, 'float32', n, `size ${n}`);
+          const reference = scope(() =>
+            row.reference(...rounded(row, n, 'float32').map((x) => valuesOf(x))),
+          );
+          const within = toleranceOf('float64', row.terms?.(n), row.wider);
+          expectClose(expected.output, reference, within, `size ${n} in float64`);
         });
       }
 

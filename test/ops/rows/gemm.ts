@@ -81,6 +81,8 @@ const plain: OpRow[] = shapes.map(({ variant, a, b, sizes }, i) => ({
   ],
   ...(sizes && { sizes }),
   terms: (n) => Math.max(inner(a(n)), 16),
+  ...(i === 2 ? { large: 200 } : { large: 3001 }),
+  ...(i === 1 && { large: 150 }),
   ...(i === 0 && { errors }),
 }));
 
@@ -181,6 +183,7 @@ const linearRows = inputs.flatMap(([name, shape], i): OpRow[] =>
         inputs: [{ shape, domain: half }, weight, ...(biased ? [bias] : [])],
         sizes: [0, 1, 33],
         terms: (n) => Math.max(n, 16),
+        large: 1001,
         wider: {
           by: { bfloat16: 2, float16: 2 },
           because: 'the bias gradient sums rounded rows',

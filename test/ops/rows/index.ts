@@ -42,6 +42,7 @@ export const indexRows: readonly OpRow[] = [
     result: ones,
     exact: ['int32', 'int64', 'uint8', 'bool'],
     terms: (n) => n,
+    large: 20_001,
     errors: indexErrors('indexSelect', (index) => {
       const device = index instanceof ng.Tensor ? index.device : 'cpu';
       return ng.indexSelect(ng.zeros([3], { device }), index);
@@ -70,6 +71,7 @@ export const indexRows: readonly OpRow[] = [
     inputs: [positions((n) => [n]), { shape: (n) => [n, width] }],
     exact: ['int32', 'int64', 'uint8'],
     terms: (n) => n,
+    large: 20_001,
     errors: [
       ...(indexErrors('indexAdd', (index) => {
         const device = index instanceof ng.Tensor ? index.device : 'cpu';

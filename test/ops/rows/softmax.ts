@@ -1,18 +1,16 @@
 import * as ng from '../../../lib/index.js';
-import { at, build, type Nd, nd, reduce } from '../../support/nd.js';
+import { at, build, type Nd, nd, reduce, zip } from '../../support/nd.js';
 import type { Domain, OpRow } from '../../support/op.js';
 
 function softmax(x: Nd, axis: number, logarithm: boolean): Nd {
   if (x.shape.length === 0) return nd([], [logarithm ? 0 : 1]);
-  const top = reduce(x, axis, true, (values) => Math.max(...values));
-  const sums = reduce(x, axis, true, (values) => {
-    const highest = Math.max(...values);
-    return values.reduce((sum, v) => sum + Math.exp(v - highest), 0);
+  const highest = (values: number[]): number =>
+    values.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
+  const lse = reduce(x, axis, true, (values) => {
+    const top = highest(values);
+    return top + Math.log(values.reduce((sum, v) => sum + Math.exp(v - top), 0));
   });
-  return build(x.shape, (index) => {
-    const shifted = at(x, index) - at(top, index);
-    return logarithm ? shifted - Math.log(at(sums, index)) : Math.exp(shifted) / at(sums, index);
-  });
+  return zip((v, l) => (logarithm ? v - l : Math.exp(v - l)), x, lse);
 }
 
 const domain: Domain = { low: -4, high: 4 };
@@ -41,6 +39,7 @@ function softmaxRows(logarithm: boolean): OpRow[] {
       inputs: [{ shape, domain }],
       ...(sizes && { sizes }),
       terms: (n) => n,
+      large: 20_001,
       wider: halves,
       ...(i === 0 && {
         errors: [
@@ -131,6 +130,7 @@ const crossEntropyRows = (['mean', 'sum', 'none'] as const).flatMap((reduction) 
       reference: crossEntropy(reduction, ignoreIndex),
       inputs: [{ shape: (n) => [n, classes], domain }, target],
       sizes: ignoreIndex === undefined ? [0, 1, 31, 33, 1025] : [0, 31, 33],
+      large: 20_001,
       terms: (n) => (reduction === 'none' ? 1 : n),
       wider: halves,
       ...(reduction === 'mean' && ignoreIndex === undefined && { errors: crossEntropyErrors }),

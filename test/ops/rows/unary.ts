@@ -25,6 +25,7 @@ function unary(
     reference: (x: Nd) => map(x, f),
     inputs: [{ shape: vector, ...(domain && { domain }) }],
     special: specialValues,
+    large: 70_001,
     errors: [
       {
         name: 'what is no tensor',
