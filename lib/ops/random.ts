@@ -91,7 +91,7 @@ export class Generator {
 
   setState(state: readonly [bigint, bigint], on: DeviceLike = cpu): void {
     const words: unknown = state;
-    if (!Array.isArray(words) || words.length !== 2 || !words.every(isInt64)) {
+    if (!Array.isArray(words) || words.length !== 2 || !Array.from(words).every(isInt64)) {
       throw new TypeError(
         `setState: the state must be two bigints of int64, got ${describe(state)}`,
       );
