@@ -218,7 +218,7 @@ void bench(const GemmFamily& family, const Shape& s, const Rivals& rivals, int t
   Stream stream;
   Timing own, dnnl, cblas;
   const double flops = 2.0 * s.m * s.n * s.k;
-  const int calls = static_cast<int>(std::clamp(5e7 / flops, 1.0, 100.0));
+  const int calls = static_cast<int>(std::clamp(5e8 / flops, 2.0, 200.0));
   const double end = now(CLOCK_MONOTONIC) + seconds;
   do {
     measure(own, threads, calls, [&] { family.gemm(stream, args); });

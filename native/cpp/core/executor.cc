@@ -2,6 +2,8 @@
 
 #include <sched.h>
 #include <signal.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
@@ -18,6 +20,8 @@ using Clock = std::chrono::steady_clock;
 constexpr int kMaxThreads = 256;
 // An idle thread looks for the next launch of a step this long before it sleeps.
 constexpr auto kIdleSpin = std::chrono::microseconds(20);
+// A thread that was woken too late for a run is likely to be in time for the next one.
+constexpr auto kWokenSpin = std::chrono::microseconds(100);
 // A caller waits awake for the last chunks this long; a thread that was pre-empted needs the core.
 constexpr auto kFinishSpin = std::chrono::microseconds(50);
 
@@ -73,15 +77,6 @@ int default_threads() {
   return std::clamp(threads, 1, quota_threads());
 }
 
-// Keeps the calling thread off `cpu`, if `allowed` leaves it another. Linux tends to wake a pool
-// thread on the CPU of its waker and then leaves both there for milliseconds, others idle.
-void avoid_cpu(int cpu, const cpu_set_t& allowed) {
-  if (cpu < 0 || cpu >= CPU_SETSIZE) return;
-  cpu_set_t others = allowed;
-  CPU_CLR(cpu, &others);
-  if (CPU_COUNT(&others) > 0) sched_setaffinity(0, sizeof others, &others);
-}
-
 }  // namespace
 
 Executor& Executor::instance() {
@@ -116,6 +111,20 @@ void Executor::start_threads() {
     started_.fetch_add(1);
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
+}
+
+// Keeps the first pool threads off the caller's CPU. Linux tends to wake a thread where its waker
+// runs, and on a machine of few CPUs then leaves both there for milliseconds, others idle.
+void Executor::steer(int cpu) {
+  avoided_cpu_.store(cpu, std::memory_order_relaxed);
+  cpu_set_t others;
+  if (cpu < 0 || cpu >= CPU_SETSIZE) return;
+  if (sched_getaffinity(0, sizeof others, &others) != 0) return;
+  CPU_CLR(cpu, &others);
+  if (CPU_COUNT(&others) == 0) return;
+  for (const std::atomic<int>& thread : steered_) {
+    if (const int id = thread.load()) sched_setaffinity(id, sizeof others, &others);
+  }
 }
 
 Executor::Slot* Executor::acquire_slot() {
@@ -182,7 +191,8 @@ void Executor::run(cpu::Kernel kernel, const void* args, int64_t chunks) {
   slot->kernel = kernel;
   slot->args = args;
   slot->chunks = chunks;
-  caller_cpu_.store(sched_getcpu(), std::memory_order_relaxed);
+  const int cpu = sched_getcpu();
+  if (cpu != avoided_cpu_.load(std::memory_order_relaxed)) steer(cpu);
   slot->next.store(0, std::memory_order_relaxed);
   slot->done.store(0, std::memory_order_relaxed);
   slot->open.store(true);
@@ -212,12 +222,12 @@ bool Executor::help(int wake_others) {
 
 void Executor::serve(int index) {
   constexpr int kWakeOthers = 2;
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) CPU_ZERO(&allowed);
+  if (index < kSteered) {
+    steered_[index].store(static_cast<int>(syscall(SYS_gettid)));
+    avoided_cpu_.store(-1);
+  }
   for (bool woken = true;;) {
     const uint64_t epoch = epoch_.load();
-    const int caller_cpu = caller_cpu_.load(std::memory_order_relaxed);
-    if (woken && caller_cpu == sched_getcpu()) avoid_cpu(caller_cpu, allowed);
     const bool wanted = index < threads() - 1;
     if (wanted && help(woken ? kWakeOthers : 0)) {
       woken = false;
@@ -226,7 +236,7 @@ void Executor::serve(int index) {
     const auto changed = [&] { return epoch_.load() != epoch; };
     if (wanted) {
       spinning_.fetch_add(1);
-      const bool found = spin(kIdleSpin, changed);
+      const bool found = spin(woken ? kWokenSpin : kIdleSpin, changed);
       spinning_.fetch_sub(1);
       if (found) continue;
     }

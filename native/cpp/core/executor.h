@@ -52,6 +52,7 @@ class Executor {
     std::exception_ptr error;
   };
   static constexpr int kSlots = 16;
+  static constexpr int kSteered = 4;
 
   Executor();
   Slot* acquire_slot();
@@ -61,11 +62,13 @@ class Executor {
   void wake(int64_t wanted);
   void serve(int index);
   void start_threads();
+  void steer(int cpu);
 
   std::atomic<int> threads_{1};
   std::atomic<int> started_{0};
-  std::atomic<uint64_t> epoch_{0};   // changes with each run and each set_threads
-  std::atomic<int> caller_cpu_{-1};  // where the latest run was started
+  std::atomic<uint64_t> epoch_{0};           // changes with each run and each set_threads
+  std::atomic<int> avoided_cpu_{-1};         // where the latest run was started
+  std::atomic<int> steered_[kSteered] = {};  // system ids of the first pool threads
   std::atomic<int> spinning_{0};
   std::atomic<int> sleeping_{0};
   std::mutex mutex_;

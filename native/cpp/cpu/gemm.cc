@@ -20,7 +20,7 @@ namespace {
 
 constexpr int64_t kDepth = 256;          // of a slice of k: a panel of B fills half of L1
 constexpr int64_t kBlock = 128;          // rows and columns of C in a block, more or less
-constexpr int64_t kChunkWork = 1 << 21;  // multiplications worth a chunk of their own
+constexpr int64_t kChunkWork = 1 << 20;  // multiplications worth a chunk of their own
 constexpr int64_t kManyChunks = 16;
 constexpr int64_t kLongStride = 2048;                // bytes
 constexpr int64_t kSharedBytes = int64_t{32} << 20;  // the most that is packed at once
@@ -413,7 +413,7 @@ void multiply_range(Stream& stream, const GemmArgs& g) {
 
   const int64_t blocks = p.row_blocks * p.column_blocks;
   const int64_t work = p.block_rows * p.block_columns * larger(p.k, 1);
-  p.group = larger(1, blocks > 1 ? 1 : smaller(p.batch, kChunkWork / 2 / work));
+  p.group = larger(1, blocks > 1 ? 1 : smaller(p.batch, kChunkWork / work));
   const int64_t groups = divide_up(p.batch, p.group);
   // Parts of at least 8 slices, where there are fewer than 8 blocks.
   p.part_count = p.swapped ? 1 : larger(1, smaller(divide_up(8, blocks * groups), p.slices / 8));
