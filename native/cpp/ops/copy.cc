@@ -17,7 +17,15 @@ Tensor clone(const Tensor& x) { return cast(x, x.dtype()); }
 
 void copy_into(const Tensor& out, const Tensor& x) {
   check_same_device("copy", out, x);
-  const View source = broadcast_view(x.view, out.view.shape, out.rank());
+  for (int i = 0; i < out.rank(); ++i) {
+    if (out.view.strides[i] == 0 && out.size(i) > 1) {
+      fail("copy: an expanded tensor cannot be written to, got shape %s",
+           shape_text(out.view).c_str());
+    }
+  }
+  // Another view of the same memory is read before it is written.
+  const Tensor values = x.storage.get() == out.storage.get() ? clone(x) : x;
+  const View source = broadcast_view(values.view, out.view.shape, out.rank());
   if (source.rank < 0) {
     fail("copy: shape %s does not broadcast to %s", shape_text(x.view).c_str(),
          shape_text(out.view).c_str());
@@ -28,9 +36,7 @@ void copy_into(const Tensor& out, const Tensor& x) {
 Tensor to_device(const Tensor& x, Device& device) {
   if (&x.device() == &device) return x;
   const Tensor source = contiguous(x);
-  Tensor out = empty_like(source, x.dtype(), "to");
-  out.storage = device.allocate(source.bytes(), "to");
-  out.view.data = out.storage->data();
+  Tensor out = empty(device, source.view.shape, source.rank(), x.dtype(), "to");
   if (source.bytes() == 0) return out;
   // By way of host memory: one side's pointer is a host pointer already where it is the CPU.
   if (x.device().type() == DeviceType::cpu) {
