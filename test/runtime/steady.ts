@@ -21,6 +21,7 @@ const labels = tensor(
 );
 
 function held() {
+  total.item(); // waits for what is enqueued
   global.gc?.();
   global.gc?.();
   return {

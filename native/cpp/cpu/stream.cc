@@ -1,6 +1,7 @@
 #include "cpu/stream.h"
 
 #include <cstring>
+#include <utility>
 
 #include "core/error.h"
 #include "core/executor.h"
@@ -80,9 +81,15 @@ void CpuStream::serve() {
     std::function<void()> job = std::move(jobs_.front());
     jobs_.pop_front();
     lock.unlock();
-    job();
+    std::exception_ptr failure;
+    try {
+      job();
+    } catch (...) {
+      failure = std::current_exception();
+    }
     job = nullptr;
     lock.lock();
+    if (failure && !failure_) failure_ = failure;
     if (pending_.fetch_sub(1, std::memory_order_acq_rel) == 1) changed_.notify_all();
   }
 }
@@ -112,9 +119,10 @@ void CpuStream::launch(Kernel kernel, const void* args, size_t bytes, int64_t ch
 
 void CpuStream::synchronize() {
   if (capturing_) fail("synchronize: a step that is being captured cannot wait");
-  if (idle()) return;
+  if (idle() && !failure_) return;
   std::unique_lock lock(mutex_);
   changed_.wait(lock, [this] { return pending_.load(std::memory_order_acquire) == 0; });
+  if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
 }
 
 void CpuStream::copy_from_host(void* dst, const void* host, size_t bytes) {

@@ -5,6 +5,7 @@
 
 #include <condition_variable>
 #include <deque>
+#include <exception>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -61,6 +62,7 @@ class CpuStream final : public Stream {
   std::deque<std::function<void()>> jobs_;
   std::thread thread_;
   bool stopping_ = false;
+  std::exception_ptr failure_;  // the first of what ran on the stream's thread
   std::shared_ptr<LaunchList> capture_;
   // Scratch blocks, largest use first; stream order makes a released block free at once. Blocks
   // of captured launches stay with the stream, which outlives its graphs' replays.

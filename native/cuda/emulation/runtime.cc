@@ -12,6 +12,9 @@
 
 namespace nodegrad::emulation {
 
+// A launch waits while so many tasks of its stream are pending, as the driver has it.
+constexpr size_t kMostPending = 1024;
+
 namespace {
 
 struct LastError {
@@ -281,8 +284,12 @@ cudaError_t enqueue_kernel(const cudaLaunchConfig_t& config, const void* kernel,
     return result(cudaErrorCooperativeLaunchTooLarge);
   }
   Queues& q = queues();
-  std::lock_guard lock(q.mutex);
+  std::unique_lock lock(q.mutex);
   if (!is_stream(q, config.stream)) return result(cudaErrorInvalidResourceHandle);
+  if (!config.stream->capture) {
+    const auto has_room = [&] { return config.stream->tasks.size() < kMostPending; };
+    wait_until(q, lock, config.stream, has_room);
+  }
   std::shared_ptr<const KernelCall> shared_call = std::move(call);
   return submit(
       q, *config.stream, Task::Kind::work,
