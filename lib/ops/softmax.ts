@@ -103,8 +103,10 @@ export function crossEntropy(
   if (reduction === 'none') return rows;
   if (reduction === 'sum') return sum(rows);
   if (options.ignoreIndex === undefined) return mean(rows);
-  const counted = sum(ne(target, ignoreIndex).to(logits.dtype));
-  return sum(rows).div(counted);
+  // The 16-bit floats could neither count nor sum the rows of a large batch.
+  const wide = logits.dtype === 'float64' ? 'float64' : 'float32';
+  const counted = sum(ne(target, ignoreIndex).to(wide));
+  return sum(rows.to(wide)).div(counted).to(logits.dtype);
 }
 
 declare module '../tensor.js' {

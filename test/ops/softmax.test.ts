@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { crossEntropy, logSoftmax, scope, softmax, tensor } from '../../lib/index.js';
+import { crossEntropy, logSoftmax, scope, softmax, tensor, zeros } from '../../lib/index.js';
 import { devices } from '../support/devices.js';
 import { testOps } from '../support/op.js';
 import { softmaxRowsAll } from './rows/softmax.js';
@@ -39,6 +39,19 @@ describe.each(devices)('softmax on $name', (device) => {
       losses.backward(tensor([1, 1, 1], { device }));
       const gradient = logits.grad?.toArray() as number[][];
       expect(gradient[0]?.every(Number.isFinite)).toBe(true);
+    });
+  });
+
+  it('averages more rows than float16 can count', () => {
+    scope(() => {
+      const n = 70_000;
+      const logits = zeros([n, 2], { device, dtype: 'float16' });
+      const target = zeros([n], { device, dtype: 'int64' });
+      for (const options of [{}, { ignoreIndex: 1 }]) {
+        const loss = crossEntropy(logits, target, options);
+        expect(loss.dtype).toBe('float16');
+        expect(loss.item()).toBeCloseTo(Math.LN2, 3);
+      }
     });
   });
 
