@@ -28,7 +28,7 @@ struct Table {
 static_assert(sizeof(Table) + 32 <= 4096, "kernel parameters hold 4 KB");
 
 template <class T>
-inline constexpr int kChunk = kBlock* kVectorsPerThread* kPerVector<T>;
+inline constexpr int kChunk = kBlock * kVectorsPerThread * kPerVector<T>;
 
 // What a rule keeps per element beside the parameter and its gradient.
 template <class T>

@@ -110,9 +110,10 @@ double capture_end(Environment& environment, napi_env, Device& device, const Ten
   device.arena = nullptr;
   if (outliving > 0) {
     device.stream().abort_capture();
-    fail("capture: %lld tensors made inside the step outlive it; make what must persist before "
-         "the step, or return it",
-         (long long)outliving);
+    fail(
+        "capture: %lld tensors made inside the step outlive it; make what must persist before "
+        "the step, or return it",
+        (long long)outliving);
   }
   step->graph = device.stream().end_capture();
   const int64_t number = environment.next_step++;

@@ -213,9 +213,8 @@ struct Binding {
     napi_value values[sizeof...(A) + 1];
     napi_get_cb_info(env, info, &count, values, nullptr, &data);
     const auto& binding = *static_cast<const Binding*>(data);
-    return guarded(env, binding.name, [&] {
-      return binding.invoke(env, values, std::index_sequence_for<A...>{});
-    });
+    return guarded(env, binding.name,
+                   [&] { return binding.invoke(env, values, std::index_sequence_for<A...>{}); });
   }
 
  private:
@@ -243,9 +242,8 @@ struct EnvironmentBinding {
     napi_value values[sizeof...(A) + 1];
     napi_get_cb_info(env, info, &count, values, nullptr, &data);
     const auto& binding = *static_cast<const EnvironmentBinding*>(data);
-    return guarded(env, binding.name, [&] {
-      return binding.invoke(env, values, std::index_sequence_for<A...>{});
-    });
+    return guarded(env, binding.name,
+                   [&] { return binding.invoke(env, values, std::index_sequence_for<A...>{}); });
   }
 
  private:
@@ -253,8 +251,7 @@ struct EnvironmentBinding {
   napi_value invoke(napi_env env, napi_value* values, std::index_sequence<I...>) const {
     Environment& environment = Environment::of(env);
     if constexpr (std::is_void_v<R>) {
-      function(environment, env,
-               Argument<A>::from({environment, env, name, int{I}}, values[I])...);
+      function(environment, env, Argument<A>::from({environment, env, name, int{I}}, values[I])...);
       return nullptr;
     } else {
       return to_result(environment, env,

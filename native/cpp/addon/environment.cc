@@ -79,7 +79,8 @@ double Environment::hold(Tensor tensor) {
     free_.pop_back();
   } else {
     slot = static_cast<uint32_t>(slots_.size());
-    if (slot > kSlotMask) fail("tensor: more than %llu tensors alive", (unsigned long long)kSlotMask);
+    if (slot > kSlotMask)
+      fail("tensor: more than %llu tensors alive", (unsigned long long)kSlotMask);
     slots_.emplace_back();
   }
   Slot& s = slots_[slot];
@@ -89,14 +90,15 @@ double Environment::hold(Tensor tensor) {
 }
 
 Tensor& Environment::tensor(double handle, const char* op, int argument) {
-  const uint64_t bits = handle >= 0 && handle < 9007199254740992.0 ? static_cast<uint64_t>(handle)
-                                                                     : ~uint64_t{0};
+  const uint64_t bits =
+      handle >= 0 && handle < 9007199254740992.0 ? static_cast<uint64_t>(handle) : ~uint64_t{0};
   const uint64_t slot = bits & kSlotMask;
   if (bits == ~uint64_t{0} || slot >= slots_.size() || !slots_[slot].used ||
       slots_[slot].generation != bits >> kSlotBits) {
-    fail("%s: argument %d is a tensor that was released; tensors live until their scope ends, "
-         "call .keep() on those that must outlive it",
-         op, argument + 1);
+    fail(
+        "%s: argument %d is a tensor that was released; tensors live until their scope ends, "
+        "call .keep() on those that must outlive it",
+        op, argument + 1);
   }
   Tensor& found = slots_[slot].tensor;
   Device& device = found.device();

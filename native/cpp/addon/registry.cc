@@ -32,34 +32,36 @@ const char* js_name(const char* name, const char* suffix = "") {
 
 void register_ops(Registry& registry) {
   // The name of an elementwise op, for its errors, is the one it is registered under.
-#define NODEGRAD_REGISTER(op, kind, saved, f, df)                                       \
-  registry.add(js_name(#op), +[](const Tensor& x) {                                     \
-    return ops::unary(UnaryOp::op, #op, kind, x);                                       \
-  });                                                                                   \
-  registry.add(js_name(#op, "Backward"), +[](const Tensor& kept, const Tensor& dout) {  \
-    return ops::unary_backward(UnaryOp::op, #op, kept, dout);                           \
-  });
+#define NODEGRAD_REGISTER(op, kind, saved, f, df)                                            \
+  registry.add(                                                                              \
+      js_name(#op), +[](const Tensor& x) { return ops::unary(UnaryOp::op, #op, kind, x); }); \
+  registry.add(                                                                              \
+      js_name(#op, "Backward"), +[](const Tensor& kept, const Tensor& dout) {                \
+        return ops::unary_backward(UnaryOp::op, #op, kept, dout);                            \
+      });
   NODEGRAD_UNARY_OPS(NODEGRAD_REGISTER)
 #undef NODEGRAD_REGISTER
-#define NODEGRAD_REGISTER(op, f)                             \
-  registry.add(js_name(#op), +[](const Tensor& x) {          \
-    static const char* const name = js_name(#op);            \
-    return ops::unary_predicate(UnaryOp::op, name, x);       \
-  });
+#define NODEGRAD_REGISTER(op, f)                           \
+  registry.add(                                            \
+      js_name(#op), +[](const Tensor& x) {                 \
+        static const char* const name = js_name(#op);      \
+        return ops::unary_predicate(UnaryOp::op, name, x); \
+      });
   NODEGRAD_UNARY_PREDICATES(NODEGRAD_REGISTER)
 #undef NODEGRAD_REGISTER
-#define NODEGRAD_REGISTER_BINARY(op, kind, predicate)                                      \
-  registry.add(js_name(#op), +[](const Tensor& a, const Tensor& b) {                       \
-    static const char* const name = js_name(#op);                                          \
-    return ops::binary(BinaryOp::op, name, kind, predicate, a, b);                         \
-  });                                                                                      \
-  registry.add(js_name(#op, "Scalar"),                                                     \
-               +[](const Tensor& a, double scalar, bool reversed) {                        \
-                 static const char* const name = js_name(#op);                             \
-                 return ops::binary_scalar(BinaryOp::op, name, kind, predicate, a, scalar, \
-                                           reversed);                                      \
-               },                                                                          \
-               js_name(#op));
+#define NODEGRAD_REGISTER_BINARY(op, kind, predicate)                                        \
+  registry.add(                                                                              \
+      js_name(#op), +[](const Tensor& a, const Tensor& b) {                                  \
+        static const char* const name = js_name(#op);                                        \
+        return ops::binary(BinaryOp::op, name, kind, predicate, a, b);                       \
+      });                                                                                    \
+  registry.add(                                                                              \
+      js_name(#op, "Scalar"),                                                                \
+      +[](const Tensor& a, double scalar, bool reversed) {                                   \
+        static const char* const name = js_name(#op);                                        \
+        return ops::binary_scalar(BinaryOp::op, name, kind, predicate, a, scalar, reversed); \
+      },                                                                                     \
+      js_name(#op));
 #define NODEGRAD_REGISTER(op, kind, f) NODEGRAD_REGISTER_BINARY(op, kind, false)
   NODEGRAD_BINARY_OPS(NODEGRAD_REGISTER)
 #undef NODEGRAD_REGISTER

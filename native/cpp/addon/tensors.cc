@@ -125,14 +125,21 @@ double number_from_bytes(const char* bytes, DType dtype) {
     return value;
   };
   switch (dtype) {
-    case DType::float32: return as(float{});
-    case DType::float64: return as(double{});
-    case DType::bfloat16: return std::bit_cast<float>(static_cast<uint32_t>(as(uint16_t{})) << 16);
-    case DType::float16: return float_from_half_bits(as(uint16_t{}));
-    case DType::int32: return as(int32_t{});
-    case DType::int64: return static_cast<double>(as(int64_t{}));
+    case DType::float32:
+      return as(float{});
+    case DType::float64:
+      return as(double{});
+    case DType::bfloat16:
+      return std::bit_cast<float>(static_cast<uint32_t>(as(uint16_t{})) << 16);
+    case DType::float16:
+      return float_from_half_bits(as(uint16_t{}));
+    case DType::int32:
+      return as(int32_t{});
+    case DType::int64:
+      return static_cast<double>(as(int64_t{}));
     case DType::uint8:
-    case DType::boolean: return as(uint8_t{});
+    case DType::boolean:
+      return as(uint8_t{});
   }
   return 0;
 }
@@ -196,8 +203,10 @@ std::string describe_device(Device& device) { return device.physical().driver->d
 napi_value memory_stats(Environment& environment, napi_env env, Device& device) {
   const MemoryStats stats = device.allocator().stats();
   const std::pair<const char*, int64_t> fields[] = {
-      {"allocated", stats.allocated}, {"peakAllocated", stats.peak_allocated},
-      {"reserved", stats.reserved},   {"blocks", stats.blocks},
+      {"allocated", stats.allocated},
+      {"peakAllocated", stats.peak_allocated},
+      {"reserved", stats.reserved},
+      {"blocks", stats.blocks},
       {"driverCalls", stats.driver_calls},
       {"limit", device.physical().account.limit.load()},
       {"liveTensors", environment.live_handles()}};

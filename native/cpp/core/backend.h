@@ -136,11 +136,11 @@ struct OptimTensor {
 // `hyper` is float64[kHyperSize], `step` the number of updates so far. Kernels read them there.
 enum Hyper : int {
   kLearningRate = 0,
-  kMomentum,     // SGD's momentum, Adam's beta1
-  kDampening,    // SGD's dampening, Adam's beta2
+  kMomentum,   // SGD's momentum, Adam's beta1
+  kDampening,  // SGD's dampening, Adam's beta2
   kEps,
   kWeightDecay,
-  kStep,         // updates done so far; `advance` adds 1 before an update reads it
+  kStep,  // updates done so far; `advance` adds 1 before an update reads it
   kHyperSize,
 };
 

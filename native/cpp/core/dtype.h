@@ -33,7 +33,9 @@ static constexpr const char* kDTypeNames[kDTypes] = {"float32", "float64", "bflo
                                                      "int32",   "int64",   "uint8",    "bool"};
 
 static constexpr size_t item_size(DType dtype) { return kDTypeBytes[static_cast<int>(dtype)]; }
-static constexpr const char* dtype_name(DType dtype) { return kDTypeNames[static_cast<int>(dtype)]; }
+static constexpr const char* dtype_name(DType dtype) {
+  return kDTypeNames[static_cast<int>(dtype)];
+}
 static constexpr bool is_float(DType dtype) { return dtype <= DType::float16; }
 
 }  // namespace nodegrad

@@ -11,62 +11,62 @@
 
 // X(name, kind, saved, forward(x), derivative(s)); s is the saved value: `input` or `output`.
 // kind `any`: every numeric dtype; `floating`: integers are converted to float32 first.
-#define NODEGRAD_UNARY_OPS(X)                                                                    \
-  X(neg, any, input, -x, T(-1))                                                                  \
-  X(abs, any, input, x < T(0) ? -x : x, s > T(0) ? T(1) : s < T(0) ? T(-1) : T(0))               \
-  X(sign, any, input, x > T(0) ? T(1) : x < T(0) ? T(-1) : x, T(0))                              \
-  X(square, any, input, x* x, T(2) * s)                                                          \
-  X(relu, any, output, x > T(0) ? x : x != x ? x : T(0), s > T(0) ? T(1) : T(0))                 \
-  X(exp, floating, output, m_exp(x), s)                                                          \
-  X(expm1, floating, output, m_expm1(x), s + T(1))                                               \
-  X(log, floating, input, m_log(x), T(1) / s)                                                    \
-  X(log1p, floating, input, m_log1p(x), T(1) / (T(1) + s))                                       \
-  X(sqrt, floating, output, m_sqrt(x), T(0.5) / s)                                               \
-  X(rsqrt, floating, output, T(1) / m_sqrt(x), T(-0.5) * s * s * s)                              \
-  X(reciprocal, floating, output, T(1) / x, -s * s)                                              \
-  X(sigmoid, floating, output, T(1) / (T(1) + m_exp(-x)), s*(T(1) - s))                          \
-  X(tanh, floating, output, m_tanh(x), T(1) - s * s)                                             \
-  X(sin, floating, input, m_sin(x), m_cos(s))                                                    \
-  X(cos, floating, input, m_cos(x), -m_sin(s))                                                   \
-  X(erf, floating, input, m_erf(x), T(1.12837916709551257390) * m_exp(-s * s))                   \
-  X(gelu, floating, input, T(0.5) * x*(T(1) + m_erf(x * T(0.70710678118654752440))),             \
-    T(0.5) * (T(1) + m_erf(s * T(0.70710678118654752440))) +                                     \
-        s * T(0.39894228040143267794) * m_exp(T(-0.5) * s * s))                                  \
-  X(silu, floating, input, x / (T(1) + m_exp(-x)),                                               \
-    (T(1) + s * (T(1) - T(1) / (T(1) + m_exp(-s)))) / (T(1) + m_exp(-s)))                        \
-  X(softplus, floating, input, x > T(20) ? x : m_log1p(m_exp(x)),                                \
-    s > T(20) ? T(1) : T(1) / (T(1) + m_exp(-s)))                                                \
-  X(floor, floating, input, m_floor(x), T(0))                                                    \
-  X(ceil, floating, input, m_ceil(x), T(0))                                                      \
-  X(round, floating, input, m_round(x), T(0)) /* halves to even */                               \
+#define NODEGRAD_UNARY_OPS(X)                                                          \
+  X(neg, any, input, -x, T(-1))                                                        \
+  X(abs, any, input, x<T(0) ? -x : x, s> T(0) ? T(1) : s < T(0) ? T(-1) : T(0))        \
+  X(sign, any, input, x > T(0) ? T(1) : x < T(0) ? T(-1) : x, T(0))                    \
+  X(square, any, input, x* x, T(2) * s)                                                \
+  X(relu, any, output, x > T(0) ? x : x != x ? x : T(0), s > T(0) ? T(1) : T(0))       \
+  X(exp, floating, output, m_exp(x), s)                                                \
+  X(expm1, floating, output, m_expm1(x), s + T(1))                                     \
+  X(log, floating, input, m_log(x), T(1) / s)                                          \
+  X(log1p, floating, input, m_log1p(x), T(1) / (T(1) + s))                             \
+  X(sqrt, floating, output, m_sqrt(x), T(0.5) / s)                                     \
+  X(rsqrt, floating, output, T(1) / m_sqrt(x), T(-0.5) * s * s * s)                    \
+  X(reciprocal, floating, output, T(1) / x, -s * s)                                    \
+  X(sigmoid, floating, output, T(1) / (T(1) + m_exp(-x)), s * (T(1) - s))              \
+  X(tanh, floating, output, m_tanh(x), T(1) - s * s)                                   \
+  X(sin, floating, input, m_sin(x), m_cos(s))                                          \
+  X(cos, floating, input, m_cos(x), -m_sin(s))                                         \
+  X(erf, floating, input, m_erf(x), T(1.12837916709551257390) * m_exp(-s * s))         \
+  X(gelu, floating, input, T(0.5) * x * (T(1) + m_erf(x * T(0.70710678118654752440))), \
+    T(0.5) * (T(1) + m_erf(s * T(0.70710678118654752440))) +                           \
+        s * T(0.39894228040143267794) * m_exp(T(-0.5) * s * s))                        \
+  X(silu, floating, input, x / (T(1) + m_exp(-x)),                                     \
+    (T(1) + s * (T(1) - T(1) / (T(1) + m_exp(-s)))) / (T(1) + m_exp(-s)))              \
+  X(softplus, floating, input, x > T(20) ? x : m_log1p(m_exp(x)),                      \
+    s > T(20) ? T(1) : T(1) / (T(1) + m_exp(-s)))                                      \
+  X(floor, floating, input, m_floor(x), T(0))                                          \
+  X(ceil, floating, input, m_ceil(x), T(0))                                            \
+  X(round, floating, input, m_round(x), T(0)) /* halves to even */                     \
   X(trunc, floating, input, m_trunc(x), T(0))
 
 // X(name, forward(x)): the result is bool; no derivative.
-#define NODEGRAD_UNARY_PREDICATES(X)     \
-  X(isnan, x != x)                       \
-  X(isfinite, x - x == T(0))             \
+#define NODEGRAD_UNARY_PREDICATES(X) \
+  X(isnan, x != x)                   \
+  X(isfinite, x - x == T(0))         \
   X(logical_not, x == T(0))
 
 // X(name, kind, forward(a, b)). Kinds as above. Derivatives are composed in lib/ops/binary.ts.
-#define NODEGRAD_BINARY_OPS(X)                                                 \
-  X(add, any, a + b)                                                           \
-  X(sub, any, a - b)                                                           \
-  X(mul, any, a* b)                                                            \
-  X(div, floating, a / b)                                                      \
-  X(pow, floating, m_pow(a, b))                                                \
-  X(maximum, any, a != a ? a : b != b ? b : a > b ? a : b)                     \
+#define NODEGRAD_BINARY_OPS(X)                             \
+  X(add, any, a + b)                                       \
+  X(sub, any, a - b)                                       \
+  X(mul, any, a* b)                                        \
+  X(div, floating, a / b)                                  \
+  X(pow, floating, m_pow(a, b))                            \
+  X(maximum, any, a != a ? a : b != b ? b : a > b ? a : b) \
   X(minimum, any, a != a ? a : b != b ? b : a < b ? a : b)
 
 // X(name, forward(a, b)): the result is bool.
-#define NODEGRAD_BINARY_PREDICATES(X)              \
-  X(eq, a == b)                                    \
-  X(ne, a != b)                                    \
-  X(lt, a < b)                                     \
-  X(le, a <= b)                                    \
-  X(gt, a > b)                                     \
-  X(ge, a >= b)                                    \
-  X(logical_and, (a != T(0)) & (b != T(0)))        \
-  X(logical_or, (a != T(0)) | (b != T(0)))         \
+#define NODEGRAD_BINARY_PREDICATES(X)       \
+  X(eq, a == b)                             \
+  X(ne, a != b)                             \
+  X(lt, a < b)                              \
+  X(le, a <= b)                             \
+  X(gt, a > b)                              \
+  X(ge, a >= b)                             \
+  X(logical_and, (a != T(0)) & (b != T(0))) \
+  X(logical_or, (a != T(0)) | (b != T(0)))  \
   X(logical_xor, (a != T(0)) != (b != T(0)))
 
 namespace nodegrad {

@@ -57,7 +57,8 @@ class DeviceDriver {
   virtual ~DeviceDriver();
   virtual const Backend& backend() const = 0;
   virtual std::unique_ptr<Stream> make_stream() = 0;
-  virtual void* allocate(size_t bytes) = 0;  // null where there is no memory; at least 256-byte aligned
+  virtual void* allocate(
+      size_t bytes) = 0;  // null where there is no memory; at least 256-byte aligned
   virtual void release(void* memory) = 0;
   virtual std::string description() const = 0;  // for people: the chip and what is used of it
 };

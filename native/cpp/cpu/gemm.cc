@@ -51,7 +51,7 @@ struct Product {
 };
 
 template <class T>
-constexpr int64_t kPackedRows = (kRows + kLanes<T> - 1) / kLanes<T>* kLanes<T>;
+constexpr int64_t kPackedRows = (kRows + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
 
 template <class T>  // of a tile of A or a panel of B
 constexpr int64_t kPackedLanes = kColumns<T> > kPackedRows<T> ? kColumns<T> : kPackedRows<T>;

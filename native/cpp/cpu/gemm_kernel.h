@@ -31,7 +31,7 @@ constexpr int kVectors = 2;  // of a tile's row
 template <class T>
 constexpr int kLanes = kVectorBytes / static_cast<int>(sizeof(T));
 template <class T>
-constexpr int kColumns = kVectors* kLanes<T>;
+constexpr int kColumns = kVectors * kLanes<T>;
 
 template <class T>
 struct VectorOf {

@@ -57,8 +57,7 @@ bool same_shape(const View& a, const View& b) {
 Tensor binary(BinaryOp op, const char* name, bool floating, bool predicate, const Tensor& a,
               const Tensor& b) {
   check_same_device(name, a, b);
-  const DType dtype =
-      compute_dtype(op, name, floating, predicate, promote(a.dtype(), b.dtype()));
+  const DType dtype = compute_dtype(op, name, floating, predicate, promote(a.dtype(), b.dtype()));
   const Tensor left = as_dtype(a, dtype), right = as_dtype(b, dtype);
   const DType out_dtype = predicate ? DType::boolean : dtype;
   if (same_shape(left.view, right.view)) {

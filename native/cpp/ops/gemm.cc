@@ -153,8 +153,8 @@ Tensor linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
               int64_t precision, int64_t library) {
   check_operands("linear", x, weight);
   if (x.rank() < 1 || weight.rank() != 2 || x.size(x.rank() - 1) != weight.size(1)) {
-    fail("linear: the last size must match the weight's, got %s and %s",
-         shape_text(x.view).c_str(), shape_text(weight.view).c_str());
+    fail("linear: the last size must match the weight's, got %s and %s", shape_text(x.view).c_str(),
+         shape_text(weight.view).c_str());
   }
   const int64_t in = weight.size(1), features = weight.size(0);
   const Tensor flat = x.rank() == 2 ? x : reshape(contiguous(x), {in ? x.elements() / in : 0, in});

@@ -16,8 +16,7 @@ void* matching(const char* op, const char* what, const Tensor& param, const Tens
   check_same_device(op, param, other);
   if (other.dtype() != param.dtype() || other.shape() != param.shape() || !other.contiguous()) {
     fail("%s: %s must be %s%s and contiguous, got %s%s", op, what, dtype_name(param.dtype()),
-         shape_text(param.view).c_str(), dtype_name(other.dtype()),
-         shape_text(other.view).c_str());
+         shape_text(param.view).c_str(), dtype_name(other.dtype()), shape_text(other.view).c_str());
   }
   return other.view.data;
 }
@@ -31,8 +30,8 @@ void update(const char* op, const TensorList& params, const TensorList& grads,
   const size_t count = params.size();
   if (grads.size() != count || (first && first->size() != count) ||
       (second && second->size() != count)) {
-    fail("%s: needs as many gradients and states as parameters, got %zu and %zu", op,
-         grads.size(), count);
+    fail("%s: needs as many gradients and states as parameters, got %zu and %zu", op, grads.size(),
+         count);
   }
   Stream& stream = hyper.stream();
   hyper.backend().optim->advance(stream, hyper.view);
@@ -49,8 +48,7 @@ void update(const char* op, const TensorList& params, const TensorList& grads,
       check_same_device(op, hyper, p);
       tensors.push_back({matching(op, "parameter", p, p), matching(op, "gradient", p, grads[i]),
                          first ? matching(op, "state", p, (*first)[i]) : nullptr,
-                         second ? matching(op, "state", p, (*second)[i]) : nullptr,
-                         p.elements()});
+                         second ? matching(op, "state", p, (*second)[i]) : nullptr, p.elements()});
     }
     if (tensors.empty()) continue;
     kernel(stream, tensors.data(), static_cast<int>(tensors.size()), dtype, hyper.view, option,

@@ -14,7 +14,8 @@ Tensor run(UnaryOp op, const char* name, const Tensor& x, DType out_dtype) {
 }  // namespace
 
 Tensor unary(UnaryOp op, const char* name, bool floating, const Tensor& x) {
-  if (floating && !is_float(x.dtype())) return run(op, name, cast(x, DType::float32), DType::float32);
+  if (floating && !is_float(x.dtype()))
+    return run(op, name, cast(x, DType::float32), DType::float32);
   if (x.dtype() == DType::boolean) fail("%s: needs a numeric dtype, got bool", name);
   return run(op, name, x, x.dtype());
 }

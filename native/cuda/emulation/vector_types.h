@@ -22,14 +22,10 @@ struct dim3 {
   constexpr dim3(uint3 v) : x(v.x), y(v.y), z(v.z) {}
 };
 
-#define NODEGRAD_VECTOR_TYPES(T, name)                              \
-  struct alignas(2 * sizeof(T)) name##2 {                           \
-    T x, y;                                                         \
-  };                                                                \
-  struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) name##4 { \
-    T x, y, z, w;                                                   \
-  };                                                                \
-  constexpr name##2 make_##name##2(T x, T y) { return {x, y}; }     \
+#define NODEGRAD_VECTOR_TYPES(T, name)                                               \
+  struct alignas(2 * sizeof(T)) name##2 { T x, y; };                                 \
+  struct alignas(4 * sizeof(T) < 16 ? 4 * sizeof(T) : 16) name##4 { T x, y, z, w; }; \
+  constexpr name##2 make_##name##2(T x, T y) { return {x, y}; }                      \
   constexpr name##4 make_##name##4(T x, T y, T z, T w) { return {x, y, z, w}; }
 
 NODEGRAD_VECTOR_TYPES(signed char, char)
