@@ -1,0 +1,210 @@
+/**
+ * Times whole steps of several rivals. Each is a process of its own that is warmed up and then
+ * waits; the rivals take turns, round by round (A B C A B C …), so that whatever else the machine
+ * does meets them alike, and ratios are taken within a round.
+ */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
+import { type Floor, measureFloor } from '../support/floor.js';
+import { digits, type Spread, spread, spreadText } from '../support/statistics.js';
+import { printTable } from '../support/table.js';
+import { type About, type Answer, checkedStep } from './rival.js';
+
+export interface Rival {
+  name: string;
+  threads: number;
+  /** Which of ours it is. */
+  ours?: 'eager' | 'captured';
+  command: readonly string[];
+  env?: Readonly<Record<string, string>>;
+}
+
+export interface Workload {
+  name: string;
+  title: string;
+  /** Float operations of one step. */
+  operations: number;
+  rivals(threads: number): readonly Rival[];
+}
+
+export interface Options {
+  rounds: number;
+  /** Length of one turn. */
+  seconds: number;
+  threads: readonly number[];
+}
+
+interface Contestant {
+  rival: Rival;
+  about: About;
+  process: ChildProcess;
+  ask(steps: number): Promise<Answer>;
+  /** Steps of one turn. */
+  steps: number;
+  /** Milliseconds of one step, per round. */
+  times: number[];
+  cpuTimes: number[];
+}
+
+const pause = 40; // ms; threads that wait for work spin so long before they sleep
+const mostDisagreement = 1e-3;
+
+function sleep(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+/** Starts a rival and waits until it is warm; a sentence if it is not there. */
+async function start(rival: Rival): Promise<Contestant | string> {
+  const [program, ...args] = rival.command;
+  const child = spawn(program as string, args, {
+    env: { ...process.env, ...rival.env },
+    stdio: ['pipe', 'pipe', 'pipe'],
+  });
+  let complaint = '';
+  child.stderr.on('data', (text) => {
+    complaint = `${complaint}${text}`.slice(-2000);
+  });
+  const failed = new Promise<string>((resolve) => {
+    child.once('error', (error) => resolve(error.message));
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const answer = async (): Promise<unknown> => {
+    const line = await Promise.race([lines.next(), failed]);
+    if (typeof line === 'string') return { missing: line };
+    if (line.done) throw new Error(`bench: ${rival.name} ended: ${complaint}`);
+    return JSON.parse(line.value);
+  };
+  const about = (await answer()) as About & { missing?: string };
+  if (about.missing !== undefined) return about.missing;
+  return {
+    rival,
+    about,
+    process: child,
+    ask: async (steps) => {
+      child.stdin.write(`${steps}\n`);
+      return (await answer()) as Answer;
+    },
+    steps: 1,
+    times: [],
+    cpuTimes: [],
+  };
+}
+
+/** Refuses rivals that do not compute the same thing. */
+function checkLosses(contestants: readonly Contestant[]): void {
+  const expected = contestants[0]?.about.loss ?? 0;
+  for (const { rival, about } of contestants) {
+    if (!(Math.abs(about.loss - expected) <= mostDisagreement * Math.abs(expected))) {
+      throw new Error(
+        `bench: ${rival.name} has the loss ${about.loss} at step ${checkedStep}, ` +
+          `${contestants[0]?.rival.name} ${expected}: they do not compute the same`,
+      );
+    }
+  }
+}
+
+/** Per round, how many times as long as `of` the other took. */
+function ratios(of: Contestant, other: Contestant): Spread {
+  return spread(other.times.map((time, round) => time / (of.times[round] as number)));
+}
+
+function fastest(contestants: readonly Contestant[]): Contestant | undefined {
+  const median = ({ times }: Contestant): number => spread(times).median;
+  return [...contestants].sort((a, b) => median(a) - median(b))[0];
+}
+
+function print(
+  workload: Workload,
+  contestants: readonly Contestant[],
+  floors: ReadonlyMap<number, Floor>,
+): void {
+  for (const [threads, floor] of floors) {
+    const least = (workload.operations / floor.fma) * 1e3;
+    const own = contestants.filter(({ rival }) => rival.threads === threads);
+    const eager = own.find(({ rival }) => rival.ours === 'eager');
+    console.log(
+      `\n${workload.title}, ${threads} thread${threads > 1 ? 's' : ''}\n` +
+        `  floor ${digits(least)} ms: ${digits(workload.operations / 1e6)} MFLOP at the measured ` +
+        `peak of ${digits(floor.fma / 1e9)} GFLOP/s (${floor.instructionSet})`,
+    );
+    printTable(
+      ['', 'ms a step (min–max)', 'CPU ms', 'times the floor', 'times ours eager, by round'],
+      own.map((found) => [
+        found.rival.name,
+        spreadText(spread(found.times)),
+        digits(spread(found.cpuTimes).median),
+        digits(spread(found.times).median / least),
+        eager ? spreadText(ratios(eager, found)) : '',
+      ]),
+    );
+  }
+  const rival = fastest(contestants.filter((found) => !found.rival.ours));
+  if (!rival) return;
+  console.log(`\n  against the fastest rival, ${rival.rival.name} on ${rival.rival.threads}:`);
+  for (const mode of ['eager', 'captured'] as const) {
+    const ours = fastest(contestants.filter((found) => found.rival.ours === mode));
+    if (!ours) continue;
+    console.log(
+      `  ours ${mode}, on ${ours.rival.threads}, takes ` +
+        `${spreadText(ratios(rival, ours))} of its time`,
+    );
+  }
+}
+
+/** Runs the contest and prints it; returns what `--save` keeps. */
+export async function contest(workload: Workload, options: Options): Promise<unknown> {
+  const missing = new Set<string>();
+  const contestants: Contestant[] = [];
+  const floors = new Map<number, Floor>();
+  try {
+    for (const threads of options.threads) {
+      floors.set(threads, measureFloor(threads, 0.3));
+      for (const rival of workload.rivals(threads)) {
+        const started = await start(rival);
+        if (typeof started === 'string') missing.add(started);
+        else contestants.push(started);
+      }
+    }
+    checkLosses(contestants);
+    for (const found of contestants) {
+      const probe = 5;
+      const { seconds } = await found.ask(probe);
+      found.steps = Math.max(1, Math.round((options.seconds * probe) / seconds));
+    }
+    for (let round = 0; round < options.rounds; ++round) {
+      for (const [threads, before] of floors) {
+        floors.set(threads, measureFloor(threads, 0.03, before));
+      }
+      for (const found of contestants) {
+        await sleep(pause);
+        const { seconds, cpuSeconds } = await found.ask(found.steps);
+        found.times.push((seconds / found.steps) * 1e3);
+        found.cpuTimes.push((cpuSeconds / found.steps) * 1e3);
+      }
+    }
+  } finally {
+    for (const found of contestants) found.process.stdin?.end();
+  }
+  for (const { rival, about } of contestants) {
+    const threads = `${rival.threads} thread${rival.threads > 1 ? 's' : ''}`;
+    console.log(`  ${rival.name}, ${threads}: ${about.version}, ${about.details}`);
+  }
+  for (const what of missing) console.log(`  missing: ${what}`);
+  print(workload, contestants, floors);
+  return {
+    title: workload.title,
+    operations: workload.operations,
+    rounds: options.rounds,
+    secondsPerTurn: options.seconds,
+    floors: Object.fromEntries(floors),
+    missing: [...missing],
+    rivals: contestants.map(({ rival, about, times, cpuTimes }) => ({
+      name: rival.name,
+      threads: rival.threads,
+      ...about,
+      milliseconds: spread(times),
+      cpuMilliseconds: spread(cpuTimes),
+      rounds: times.map((time) => Number(time.toFixed(4))),
+    })),
+  };
+}

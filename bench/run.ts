@@ -1,0 +1,88 @@
+/**
+ * npm run bench -- [group …] [--rounds n] [--seconds s] [--threads 1,2] [--save]
+ *
+ * Groups: `ops` (micro-benchmarks; one family: `ops/gemm`), `native` (the matrix product against
+ * other libraries, in C++), `models` (whole steps against other frameworks; one: `models/mlp`).
+ * All of them where none is named. bench/README.md says what is measured and how to read it.
+ */
+import { readdirSync } from 'node:fs';
+import { Command, InvalidArgumentError } from 'commander';
+import { buildPackage } from './support/build.js';
+import { measureFloor } from './support/floor.js';
+import { machine, saveResults } from './support/results.js';
+
+interface Flags {
+  rounds: number;
+  seconds: number;
+  threads: number[];
+  save: boolean;
+}
+
+const opsFolder = new URL('./ops/', import.meta.url);
+const families = readdirSync(opsFolder)
+  .filter((file) => file.endsWith('.bench.ts'))
+  .map((file) => file.slice(0, -'.bench.ts'.length))
+  .sort((a, b) => Number(b === 'host') - Number(a === 'host'));
+
+const groups = [...families.map((family) => `ops/${family}`), 'native/gemm', 'models/mlp'];
+
+async function run(group: string, { rounds, seconds, threads }: Flags): Promise<unknown> {
+  if (group === 'native/gemm') {
+    const { compareGemm } = await import('./native/gemm.js');
+    const isa = { 'AVX-512': 'v4', AVX2: 'v3', SSE: 'v2' } as const;
+    const { instructionSet } = measureFloor(1, 0.05);
+    if (instructionSet in isa) {
+      return compareGemm(isa[instructionSet as keyof typeof isa], threads, seconds);
+    }
+    throw new Error(`bench: native/gemm compares x86-64 kernels, got ${instructionSet}`);
+  }
+  if (group === 'models/mlp') {
+    const [{ contest }, { mlp }] = await Promise.all([
+      import('./models/runner.js'),
+      import('./models/mlp.js'),
+    ]);
+    return contest(mlp, { rounds, seconds, threads });
+  }
+  const { default: bench } = await import(`./ops/${group.slice('ops/'.length)}.bench.ts`);
+  return bench(threads);
+}
+
+function positive(text: string): number {
+  const value = Number(text);
+  if (value > 0) return value;
+  throw new InvalidArgumentError('It must be a number above 0.');
+}
+
+function whole(text: string): number {
+  const value = positive(text);
+  if (Number.isInteger(value)) return value;
+  throw new InvalidArgumentError('It must be a whole number above 0.');
+}
+
+const program = new Command('bench')
+  .argument('[group...]', `what to run: ops, native, models, ${groups.join(', ')}; all if left out`)
+  .option('--rounds <n>', 'rounds that the rivals of a model take turns in', whole, 20)
+  .option('--seconds <s>', 'length of a turn, and of each product in native', positive, 0.3)
+  .option('--threads <list>', 'numbers of threads', (text) => text.split(',').map(whole), [1, 2])
+  .option('--save', 'keep the results in bench/results/', false)
+  .addHelpText('after', '\nnpm run bench -- models --rounds 20')
+  .parse();
+
+const wanted = program.args;
+for (const name of wanted) {
+  if (!groups.some((group) => group === name || group.startsWith(`${name}/`))) {
+    program.error(
+      `bench: there is no group ${JSON.stringify(name)}; there are ${groups.join(', ')}`,
+    );
+  }
+}
+const flags = program.opts<Flags>();
+buildPackage();
+const { cpu, cores, node, load } = machine();
+console.log(`${cpu}, ${cores} cores, Node.js ${node}, load ${load.join(' ')}`);
+for (const group of groups) {
+  if (wanted.length > 0 && !wanted.some((n) => group === n || group.startsWith(`${n}/`))) continue;
+  console.log(`\n# ${group}`);
+  const values = await run(group, flags);
+  if (flags.save) console.log(`saved to ${saveResults(group, values)}`);
+}

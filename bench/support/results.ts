@@ -1,0 +1,40 @@
+/** The machine as results name it, and the file that keeps them. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import os from 'node:os';
+
+const folder = new URL('../results/', import.meta.url);
+
+export function cpuModel(): string {
+  return os.cpus()[0]?.model.trim() ?? os.arch();
+}
+
+/** What a reader must know to judge a figure; the load tells whether the machine was quiet. */
+export function machine() {
+  return {
+    cpu: cpuModel(),
+    cores: os.availableParallelism(),
+    node: process.version,
+    kernel: `${os.type()} ${os.release()}`,
+    load: os.loadavg().map((load) => Number(load.toFixed(2))),
+  };
+}
+
+/** Replaces the results of one group in the file of this CPU; those of other groups stay. */
+export function saveResults(group: string, values: unknown): string {
+  const name = cpuModel()
+    .replace(/\([RT]M?\)|\bCPU\b|@.*$|\bProcessor\b/gi, ' ')
+    .trim()
+    .replace(/[^A-Za-z0-9]+/g, '-')
+    .toLowerCase();
+  const file = new URL(`cpu-${name}.json`, folder);
+  mkdirSync(folder, { recursive: true });
+  let all: Record<string, unknown> = {};
+  try {
+    all = JSON.parse(readFileSync(file, 'utf8'));
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
+  }
+  all[group] = { date: new Date().toISOString(), machine: machine(), values };
+  writeFileSync(file, `${JSON.stringify(all, null, 2)}\n`);
+  return file.pathname;
+}
