@@ -18,7 +18,7 @@ Tensor clone(const Tensor& x) { return cast(x, x.dtype()); }
 void copy_into(const Tensor& out, const Tensor& x) {
   check_same_device("copy", out, x);
   for (int i = 0; i < out.rank(); ++i) {
-    if (out.view.strides[i] == 0 && out.size(i) > 1) {
+    if (out.view.strides[i] == 0 && out.size(i) > 1 && out.elements() > 0) {
       fail("copy: an expanded tensor cannot be written to, got shape %s",
            shape_text(out.view).c_str());
     }
