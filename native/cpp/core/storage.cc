@@ -7,7 +7,28 @@
 
 #include "core/error.h"
 
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/asan_interface.h>
+#endif
+
 namespace nodegrad {
+
+namespace {
+
+// Under the address sanitizer a block on the CPU is open to the bytes that were asked for, and
+// closed while it is cached. Where work is still to run, which may use what is freed in the order
+// of the stream, it stays open as a whole.
+void open_block([[maybe_unused]] Device& device, [[maybe_unused]] void* block,
+                [[maybe_unused]] size_t bytes, [[maybe_unused]] size_t block_bytes) {
+#ifdef __SANITIZE_ADDRESS__
+  if (device.type() != DeviceType::cpu) return;
+  const size_t open = device.stream().idle() ? bytes : block_bytes;
+  ASAN_UNPOISON_MEMORY_REGION(block, open);
+  ASAN_POISON_MEMORY_REGION(static_cast<char*>(block) + open, block_bytes - open);
+#endif
+}
+
+}  // namespace
 
 Arena::~Arena() {
   for (auto [block, bytes] : blocks_) device_->allocator().release(block, bytes);
@@ -57,6 +78,7 @@ Storage::~Storage() {
   if (arena_) {
     arena_->give_back(data_, block_bytes_);
   } else {
+    open_block(*device_, data_, 0, block_bytes_);
     device_->allocator().release(data_, block_bytes_);
   }
 }
@@ -82,6 +104,7 @@ Ref<Storage> Device::allocate(size_t bytes, const char* op) {
          name().c_str(), bytes, (long long)held.allocated, (long long)held.blocks,
          holders().c_str(), limit_text);
   }
+  open_block(*this, block, arena ? block_bytes : bytes, block_bytes);
   return Ref<Storage>(new Storage(Ref<Device>(this), Ref<Arena>(arena), block, block_bytes, op));
 }
 
