@@ -373,10 +373,8 @@ function seedOf(output: Tensor, dout: Tensor | undefined): Tensor {
       `backward: needs a tensor of one element or a gradient, got shape [${output.shape}]`,
     );
   }
-  native.clone(output.h); // for its shape, dtype and device
-  const ones = take(0, output.device);
-  native.fillInto(ones.h, 1);
-  return ones;
+  native.full(output.device.code, output.shape, 1, dtypeCode('backward', output.dtype));
+  return take(0, output.device);
 }
 
 function run(output: Tensor, dout: Tensor | undefined, retainGraph: boolean, sink: Sink): void {

@@ -17,15 +17,26 @@ import type { Tensor } from './tensor.js';
 export type Owned = Tensor;
 
 let batch = new Float64Array(256);
+// The first so many numbers of it, made once: a view costs as much as releasing three tensors.
+let views: Float64Array[] = [];
 
 /** Releases the tensors that are still of `scope`. */
 function releaseAll(tensors: readonly Owned[], scope: Scope): void {
-  if (tensors.length > batch.length) batch = new Float64Array(tensors.length * 2);
+  if (tensors.length > batch.length) {
+    batch = new Float64Array(tensors.length * 2);
+    views = [];
+  }
   let count = 0;
   for (const tensor of tensors) {
     if (tensor.scope === scope) batch[count++] = tensor.detachHandle();
   }
-  if (count > 0) native.releaseAll(batch.subarray(0, count));
+  if (count === 0) return;
+  let view = views[count];
+  if (!view) {
+    view = batch.subarray(0, count);
+    views[count] = view;
+  }
+  native.releaseAll(view);
 }
 
 export class Scope {

@@ -80,6 +80,14 @@ function reluBackward(y: Tensor, dout: Tensor): Tensor {
   return take(0, dout.device);
 }
 
+/** All axes but the last as one: x itself where it is a matrix. */
+function asMatrix(x: Tensor): Tensor {
+  if (x.rank === 2) return x;
+  // Not by -1, which cannot be found where a size is 0.
+  const count = x.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+  return reshape(x, [count, x.shape[x.rank - 1] as number]);
+}
+
 const linearRule: Rule<{ relu: boolean; bias: boolean }> = (
   dout,
   [x, weight, y],
@@ -88,14 +96,13 @@ const linearRule: Rule<{ relu: boolean; bias: boolean }> = (
 ) => {
   const dy = relu ? reluBackward(y as Tensor, dout) : dout;
   const [w, input] = [weight as Tensor, x as Tensor];
-  // Not by -1, which cannot be found where a size is 0.
-  const count = input.shape.slice(0, -1).reduce((a, b) => a * b, 1);
-  const rows = reshape(dy, [count, w.shape[0] as number]);
-  const flat = reshape(input, [count, w.shape[1] as number]);
-  const gradients: Gradient[] = [
-    needs[0] ? reshape(product(rows, w), input.shape) : null,
-    needs[1] ? deferredProduct(transpose(rows), flat) : null,
-  ];
+  const rows = asMatrix(dy);
+  const gradients: Gradient[] = [null, null];
+  if (needs[0]) {
+    const dx = product(rows, w);
+    gradients[0] = input.rank === 2 ? dx : reshape(dx, input.shape);
+  }
+  if (needs[1]) gradients[1] = deferredProduct(transpose(rows), asMatrix(input));
   if (bias) gradients.push(needs[2] ? deferredSum(rows, [w.shape[0] as number]) : null);
   return gradients;
 };

@@ -164,8 +164,10 @@ export abstract class Optimizer<Options extends { lr: number }> {
         if (gradient) active.set(parameter, gradient);
       }
       if (active.size === 0) continue;
-      for (const [device, parameters] of byDevice([...active.keys()])) {
-        this.sortIntoCohorts(group, device, new Set(parameters));
+      if (!sorted(group.cohorts, active)) {
+        for (const [device, parameters] of byDevice([...active.keys()])) {
+          this.sortIntoCohorts(group, device, new Set(parameters));
+        }
       }
       for (const cohort of group.cohorts) {
         const parameters = [...cohort.members].filter((p) => active.has(p));
@@ -316,7 +318,21 @@ function persistent(made: Tensor): Tensor {
 }
 
 function handles(tensors: readonly Tensor[]): Float64Array {
-  return Float64Array.from(tensors, (t) => t.h);
+  const list = new Float64Array(tensors.length);
+  for (let i = 0; i < list.length; ++i) list[i] = (tensors[i] as Tensor).h;
+  return list;
+}
+
+/** Whether each cohort is wholly active or not at all, as at every step but the first. */
+function sorted(cohorts: readonly Cohort[], active: ReadonlyMap<Tensor, Tensor>): boolean {
+  let found = 0;
+  for (const { members } of cohorts) {
+    let count = 0;
+    for (const parameter of members) if (active.has(parameter)) ++count;
+    if (count !== 0 && count !== members.size) return false;
+    found += count;
+  }
+  return found === active.size;
 }
 
 function byDevice(tensors: readonly Tensor[]): Map<Device, Tensor[]> {
