@@ -272,9 +272,10 @@ class Registry {
     define(name, Binding<R, A...>::call, new Binding<R, A...>{said ? said : name, function});
   }
   template <class R, class... A>
-  void add(const char* name, R (*function)(Environment&, napi_env, A...)) {
+  void add(const char* name, R (*function)(Environment&, napi_env, A...),
+           const char* said = nullptr) {
     define(name, EnvironmentBinding<R, A...>::call,
-           new EnvironmentBinding<R, A...>{name, function});
+           new EnvironmentBinding<R, A...>{said ? said : name, function});
   }
 
  private:

@@ -268,7 +268,7 @@ void register_tensors(Registry& registry) {
   registry.add("fromBytes", from_bytes);
   registry.add("writeBytes", write_bytes);
   registry.add("read", read);
-  registry.add("readLater", read_later);
+  registry.add("readLater", read_later, "read");
   registry.add("item", item);
   registry.add("release", release);
   registry.add("releaseAll", release_all);
