@@ -94,7 +94,9 @@ export class Fuzzer {
     for (let i = pinned; i < args.length; ++i) {
       if (random.unit() < 0.6) args[i] = this.garbage(random);
     }
-    if (pinned > 0 && random.unit() < 0.2) args[0] = this.maker.any() ?? args[0];
+    if (pinned > 0 && random.unit() < 0.2) {
+      args[0] = random.unit() < 0.3 ? this.released() : (this.maker.any() ?? args[0]);
+    }
     const fate = random.unit();
     if (fate < 0.1) args.length = Math.max(pinned, args.length - 1);
     else if (fate < 0.3) args.push(this.garbage(random));
@@ -102,8 +104,15 @@ export class Fuzzer {
   }
 
   private garbage(random: Random): unknown {
+    if (random.unit() < 0.05) return this.released();
     if (random.unit() < 0.25) return this.maker.any() ?? garbage(this.table, random);
     return garbage(this.table, random);
+  }
+
+  private released(): Tensor {
+    const x = this.maker.make([2, 3], 'float32');
+    x.dispose();
+    return x;
   }
 
   /** Takes over the tensors of a result; says what is wrong with them. */
