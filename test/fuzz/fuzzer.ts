@@ -52,7 +52,7 @@ export class Fuzzer {
   ) {
     this.maker = new Maker(device);
     this.table = garbageTable(seed);
-    memory.setLimit(memoryLimit, device);
+    this.limit(memoryLimit);
   }
 
   /** One call, decided by two numbers and what the calls before have left. */
@@ -78,13 +78,18 @@ export class Fuzzer {
     const took = performance.now() - began;
     if (took > longest) outcome = { ...outcome, defect: `took ${Math.round(took)} ms` };
     if (entry.name === 'setNumThreads') setNumThreads(2);
-    if (entry.name.startsWith('memory')) memory.setLimit(memoryLimit, this.device);
+    if (entry.name.startsWith('memory')) this.limit(memoryLimit);
     return outcome;
   }
 
   dispose(): void {
     this.maker.dispose();
-    memory.setLimit(0, this.device);
+    this.limit(0);
+  }
+
+  /** Some calls make their tensors on the default device, whichever is fuzzed. */
+  private limit(bytes: number): void {
+    for (const each of [this.device, 'cpu']) memory.setLimit(bytes, each);
   }
 
   private arguments(entry: Entry, random: Random): unknown[] {
