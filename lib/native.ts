@@ -202,6 +202,8 @@ export interface NativeRuntime {
   writeBytes(out: Handle, bytes: ArrayBufferView | ArrayBuffer): void;
   read(x: Handle): ArrayBuffer;
   readLater(x: Handle): Promise<ArrayBuffer>;
+  /** Leaves the result at once; it may be used when the promise, where there is one, is kept. */
+  indexSelectLater(x: Handle, index: Handle): Promise<void> | undefined;
   item(x: Handle): number;
   release(x: Handle): void;
   releaseAll(handles: Float64Array): void;

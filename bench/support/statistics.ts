@@ -16,6 +16,12 @@ export function spread(values: readonly number[]): Spread {
   return { median, min: sorted[0] as number, max: sorted.at(-1) as number };
 }
 
+/** The least value that a share `q` of a sorted series does not exceed. */
+export function quantile(sorted: readonly number[], q: number): number {
+  if (sorted.length === 0) throw new RangeError('quantile: needs at least one value');
+  return sorted[Math.max(0, Math.ceil(q * sorted.length) - 1)] as number;
+}
+
 /** Three digits that count, as in 0.512, 12.3 and 1230. */
 export function digits(value: number): string {
   if (value >= 100) return value.toFixed(0);

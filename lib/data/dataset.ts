@@ -1,6 +1,6 @@
 /** Datasets: samples by number, fetched a batch at a time. */
 import { describe, expectTensor } from '../check.js';
-import { dtypeCode } from '../dtype.js';
+import { dtypeBytes, dtypeCode } from '../dtype.js';
 import { native } from '../native.js';
 import { indexSelect } from '../ops/index.js';
 import { type Tensor, take } from '../tensor.js';
@@ -17,7 +17,15 @@ export interface Dataset<Batch extends readonly Tensor[] = readonly Tensor[]> {
    * `indices.length`. New tensors belong to the loader, which passes them on to the loop.
    */
   batch(indices: Uint32Array): Batch | Promise<Batch>;
+  /**
+   * The same off the event loop, if there is a way: what a {@link DataLoader} asks for batches that
+   * it prepares ahead of their step.
+   */
+  prefetch?(indices: Uint32Array): Batch | Promise<Batch>;
 }
+
+/** Gathering fewer bytes than this takes no longer than going to another thread and back. */
+const leastGatheredLater = 64 * 1024;
 
 /** Numbers of samples as an int64 tensor [indices.length] on the device of `like`. */
 function indexTensor(indices: Uint32Array, like: Tensor): Tensor {
@@ -60,6 +68,22 @@ export class TensorDataset<T extends readonly Tensor[] = readonly Tensor[]> impl
   }
 
   batch(indices: Uint32Array): T {
+    return this.gather(indices, indexSelect);
+  }
+
+  prefetch(indices: Uint32Array): T | Promise<T> {
+    const pending: Promise<void>[] = [];
+    const batch = this.gather(indices, (x, index) => {
+      const rowBytes = (x.size * dtypeBytes[x.dtype]) / Math.max(1, this.length);
+      if (indices.length * rowBytes < leastGatheredLater) return indexSelect(x, index);
+      const gathered = native.indexSelectLater(x.h, index.h);
+      if (gathered) pending.push(gathered);
+      return take(0, x.device);
+    });
+    return pending.length === 0 ? batch : Promise.all(pending).then(() => batch);
+  }
+
+  private gather(indices: Uint32Array, rowsOf: (x: Tensor, index: Tensor) => Tensor): T {
     const byDevice = new Map<unknown, Tensor>();
     return this.tensors.map((tensor) => {
       let index = byDevice.get(tensor.device);
@@ -67,7 +91,7 @@ export class TensorDataset<T extends readonly Tensor[] = readonly Tensor[]> impl
         index = indexTensor(indices, tensor);
         byDevice.set(tensor.device, index);
       }
-      return indexSelect(tensor, index);
+      return rowsOf(tensor, index);
     }) as unknown as T;
   }
 }

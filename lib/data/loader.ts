@@ -1,6 +1,6 @@
 /**
  * DataLoader: batches of a dataset, shuffled by a seed of its own and prepared ahead of the step
- * that uses them. `for await` over it runs one epoch, each iteration in a scope of its own (see
+ * that uses them, off the event loop where the dataset knows how. `for await` over it runs one epoch, each iteration in a scope of its own (see
  * lib/scope.ts). Batches are prepared outside the user's scopes and handed to the iteration's.
  *
  * The iterator is written by hand: an async generator would run in a context of its own, and the
@@ -161,8 +161,10 @@ export class DataLoader<In extends Tensors, Out extends Tensors | [] = In>
 
   private prepare(batch: number, order: Uint32Array): Prepared<Out> | Promise<Prepared<Out>> {
     const indices = order.slice(batch * this.batchSize, (batch + 1) * this.batchSize);
+    const { dataset } = this;
     return inOwnScope(() => {
-      const found = this.dataset.batch(indices);
+      const found =
+        this.prefetch > 0 && dataset.prefetch ? dataset.prefetch(indices) : dataset.batch(indices);
       return found instanceof Promise ? found.then((raw) => this.finish(raw)) : this.finish(found);
     }) as Prepared<Out> | Promise<Prepared<Out>>;
   }

@@ -35,7 +35,7 @@ void Environment::drain() noexcept {
   for (auto& [code, device] : devices_) {
     try {
       if (device->stream().capturing()) device->stream().abort_capture();
-      device->stream().synchronize();
+      device->synchronize();
     } catch (...) {
       // The environment is going away; there is nobody left to tell.
     }

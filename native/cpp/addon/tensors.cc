@@ -108,6 +108,45 @@ napi_value read_later(Environment& environment, napi_env env, const Tensor& inpu
   return promise;
 }
 
+// Rows of `x` in a tensor that may be used once the promise is kept: they are gathered beside the
+// stream, off this thread. Where the device needs no such thing they come by the stream itself, and
+// there is no promise.
+napi_value index_select_later(Environment& environment, napi_env env, const Tensor& input,
+                              const Tensor& positions) {
+  Stream& stream = input.stream();
+  Stream* const side = stream.capturing() ? nullptr : input.device().side_stream();
+  napi_value promise = nullptr;
+  if (!side) {
+    environment.put_result(0, ops::index_select(input, positions));
+    napi_get_undefined(env, &promise);
+    return promise;
+  }
+  const Tensor x = ops::contiguous(input), index = ops::contiguous(positions);
+  side->begin_capture();
+  Tensor out;
+  try {
+    out = ops::index_select_on(*side, x, index);
+  } catch (...) {
+    side->abort_capture();
+    throw;
+  }
+  std::shared_ptr<Graph> graph = side->end_capture();
+  napi_deferred deferred;
+  napi_create_promise(env, &deferred, &promise);
+  // What is read and written lives until the gather has run.
+  auto done = environment.on_this_thread([x, index, out, deferred](napi_env e) {
+    napi_value nothing;
+    napi_get_undefined(e, &nothing);
+    napi_resolve_deferred(e, deferred, nothing);
+  });
+  stream.notify([graph, side, done = std::move(done)] {
+    graph->replay(*side);
+    side->notify(done);
+  });
+  environment.put_result(0, out);
+  return promise;
+}
+
 float float_from_half_bits(uint16_t bits) {
   const uint32_t sign = static_cast<uint32_t>(bits & 0x8000u) << 16;
   const int exponent = bits >> 10 & 31;
@@ -171,7 +210,7 @@ void adjust_external_memory(Environment&, napi_env env, int64_t bytes) {
   napi_adjust_external_memory(env, bytes, &total);
 }
 
-void synchronize(Device& device) { device.stream().synchronize(); }
+void synchronize(Device& device) { device.synchronize(); }
 
 napi_value synchronize_later(Environment& environment, napi_env env, Device& device) {
   napi_deferred deferred;
@@ -269,6 +308,7 @@ void register_tensors(Registry& registry) {
   registry.add("writeBytes", write_bytes);
   registry.add("read", read);
   registry.add("readLater", read_later, "read");
+  registry.add("indexSelectLater", index_select_later, "indexSelect");
   registry.add("item", item);
   registry.add("release", release);
   registry.add("releaseAll", release_all);

@@ -84,6 +84,16 @@ Device::Device(PhysicalDevice& physical)
 
 Device::~Device() = default;
 
+Stream* Device::side_stream() {
+  if (!side_stream_) side_stream_ = physical_.driver->make_side_stream();
+  return side_stream_.get();
+}
+
+void Device::synchronize() {
+  stream_->synchronize();
+  if (side_stream_) side_stream_->synchronize();
+}
+
 std::string Device::name() const {
   std::string text = device_type_name(physical_.type);
   if (physical_.type == DeviceType::cuda) text += ":" + std::to_string(physical_.index);

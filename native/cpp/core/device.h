@@ -46,6 +46,10 @@ class Device : public RefCounted<Device> {
   PhysicalDevice& physical() { return physical_; }
   const Backend& backend() const { return backend_; }
   Stream& stream() { return *stream_; }
+  // For graphs that are replayed beside the stream; null where the device needs none.
+  Stream* side_stream();
+  // Waits for both streams.
+  void synchronize();
   CachingAllocator& allocator() { return allocator_; }
 
   // New storage, from the arena while a step is being captured. `op` names who asks. Throws with
@@ -67,6 +71,7 @@ class Device : public RefCounted<Device> {
   const Backend& backend_;
   CachingAllocator allocator_;
   std::unique_ptr<Stream> stream_;
+  std::unique_ptr<Stream> side_stream_;  // made at first use
   mutable std::mutex live_mutex_;
   Storage* live_ = nullptr;  // every storage of this device, linked
 };

@@ -57,6 +57,9 @@ class DeviceDriver {
   virtual ~DeviceDriver();
   virtual const Backend& backend() const = 0;
   virtual std::unique_ptr<Stream> make_stream() = 0;
+  // A stream whose work never runs on the calling thread nor takes helpers from the other one, for
+  // what is prepared beside it; null where launches never run on the calling thread anyway.
+  virtual std::unique_ptr<Stream> make_side_stream() { return nullptr; }
   virtual void* allocate(
       size_t bytes) = 0;  // null where there is no memory; at least 256-byte aligned
   virtual void release(void* memory) = 0;

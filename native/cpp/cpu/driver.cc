@@ -42,7 +42,12 @@ const InstructionSet& choose_instruction_set() {
 class CpuDriver final : public DeviceDriver {
  public:
   const Backend& backend() const override { return *set_.backend; }
-  std::unique_ptr<Stream> make_stream() override { return std::make_unique<CpuStream>(*this); }
+  std::unique_ptr<Stream> make_stream() override {
+    return std::make_unique<CpuStream>(*this, true);
+  }
+  std::unique_ptr<Stream> make_side_stream() override {
+    return std::make_unique<CpuStream>(*this, false);
+  }
 
   void* allocate(size_t bytes) override {
     constexpr size_t kHugePage = size_t{2} << 20;

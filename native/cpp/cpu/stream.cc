@@ -15,9 +15,14 @@ void LaunchList::add(Kernel kernel, const void* args, size_t bytes, int64_t chun
   launches_.push_back({kernel, offset, chunks});
 }
 
-void LaunchList::run() const {
+void LaunchList::run(bool helped) const {
   for (const Launch& launch : launches_) {
-    Executor::instance().run(launch.kernel, arguments_.data() + launch.offset, launch.chunks);
+    const void* const args = arguments_.data() + launch.offset;
+    if (helped) {
+      Executor::instance().run(launch.kernel, args, launch.chunks);
+    } else {
+      for (int64_t chunk = 0; chunk < launch.chunks; ++chunk) launch.kernel(args, chunk);
+    }
   }
 }
 
@@ -27,7 +32,7 @@ class CpuGraph final : public Graph {
  public:
   explicit CpuGraph(std::shared_ptr<LaunchList> list) : list_(std::move(list)) {}
   void replay(Stream& stream) override {
-    static_cast<CpuStream&>(stream).enqueue([list = list_] { list->run(); });
+    static_cast<CpuStream&>(stream).enqueue(list_);
   }
   size_t launches() const override { return list_->size(); }
 
@@ -104,6 +109,10 @@ void CpuStream::enqueue(std::function<void()> job) {
   changed_.notify_all();
 }
 
+void CpuStream::enqueue(std::shared_ptr<const LaunchList> list) {
+  enqueue([list = std::move(list), helped = helped_] { list->run(helped); });
+}
+
 void CpuStream::launch(Kernel kernel, const void* args, size_t bytes, int64_t chunks) {
   if (chunks <= 0) return;
   if (capturing_) {
@@ -113,7 +122,7 @@ void CpuStream::launch(Kernel kernel, const void* args, size_t bytes, int64_t ch
   } else {
     auto list = std::make_shared<LaunchList>();
     list->add(kernel, args, bytes, chunks);
-    enqueue([list] { list->run(); });
+    enqueue(std::move(list));
   }
 }
 

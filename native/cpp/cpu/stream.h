@@ -19,7 +19,7 @@ namespace nodegrad::cpu {
 class LaunchList {
  public:
   void add(Kernel kernel, const void* args, size_t bytes, int64_t chunks);
-  void run() const;
+  void run(bool helped) const;
   size_t size() const { return launches_.size(); }
 
  private:
@@ -34,7 +34,8 @@ class LaunchList {
 
 class CpuStream final : public Stream {
  public:
-  explicit CpuStream(DeviceDriver& driver) : driver_(driver) {}
+  // `helped`: whether pool threads take chunks of what runs on the stream's own thread.
+  CpuStream(DeviceDriver& driver, bool helped) : driver_(driver), helped_(helped) {}
   ~CpuStream() override;
 
   void synchronize() override;
@@ -49,6 +50,7 @@ class CpuStream final : public Stream {
 
   void launch(Kernel kernel, const void* args, size_t bytes, int64_t chunks);
   void enqueue(std::function<void()> job);
+  void enqueue(std::shared_ptr<const LaunchList> list);
   void* acquire_scratch(size_t bytes);
   void release_scratch(void* scratch);
 
@@ -56,6 +58,7 @@ class CpuStream final : public Stream {
   void serve();
 
   DeviceDriver& driver_;
+  const bool helped_;
   std::atomic<int64_t> pending_{0};
   std::mutex mutex_;
   std::condition_variable changed_;

@@ -17,14 +17,18 @@ void check_index(const char* op, const Tensor& x, const Tensor& index) {
 
 }  // namespace
 
-Tensor index_select(const Tensor& input, const Tensor& positions) {
+Tensor index_select(const Tensor& x, const Tensor& positions) {
+  return index_select_on(x.stream(), x, positions);
+}
+
+Tensor index_select_on(Stream& stream, const Tensor& input, const Tensor& positions) {
   check_index("indexSelect", input, positions);
   if (input.rank() == 0) fail("indexSelect: needs a tensor of rank 1 or more, got a scalar");
   const Tensor x = contiguous(input), index = contiguous(positions);
   Shape shape = x.shape();
   shape[0] = index.size(0);
   Tensor out = empty(x.device(), shape, x.dtype(), "indexSelect");
-  x.backend().index->select(x.stream(), x.view, index.view, out.view);
+  x.backend().index->select(stream, x.view, index.view, out.view);
   return out;
 }
 

@@ -79,6 +79,8 @@ Tensor cross_entropy_backward(const Tensor& logits, const Tensor& target, const 
 
 // index
 Tensor index_select(const Tensor& x, const Tensor& index);
+// The same on another stream of x's device, which must not run before x and index are there.
+Tensor index_select_on(Stream& stream, const Tensor& x, const Tensor& index);
 Tensor index_add(const Shape& shape, const Tensor& index, const Tensor& src);
 
 // optim
