@@ -170,7 +170,7 @@ __device__ __forceinline__ void finish(const ReduceShape& shape, const S& state,
 }
 
 template <class T, template <class> class Rule>
-__global__ void __launch_bounds__(kReduceBlock)
+__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     rows_kernel(const __grid_constant__ ReduceShape shape, const void* x, void* out,
                 void* partial) {
   using E = Element<T>;
@@ -221,7 +221,7 @@ struct ColumnSlots {
 };
 
 template <class T, template <class> class Rule>
-__global__ void __launch_bounds__(kReduceBlock)
+__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     columns_kernel(const __grid_constant__ ReduceShape shape, const void* x, void* out,
                    void* partial) {
   using E = Element<T>;
@@ -258,7 +258,7 @@ __global__ void __launch_bounds__(kReduceBlock)
 }
 
 template <class T, template <class> class Rule>
-__global__ void __launch_bounds__(kReduceBlock)
+__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     combine_kernel(const int64_t kept, const int64_t reduced, const int splits, const int lanes,
                    const bool flag, const void* partial, void* out, const DType out_dtype) {
   using E = Element<T>;

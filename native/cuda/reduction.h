@@ -10,6 +10,7 @@
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 constexpr int kReduceBlock = 256;
+constexpr int kReduceBlocks = 4;  // on a multiprocessor: room for 64 registers a thread
 constexpr int kReduceWarps = kReduceBlock / 32;
 
 template <class S>

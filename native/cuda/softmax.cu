@@ -81,7 +81,7 @@ __device__ __forceinline__ Normalizer<Arith<T>> normalize_row(const T* x, int64_
 }
 
 template <class T>
-__global__ void __launch_bounds__(kReduceBlock)
+__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     softmax_kernel(const T* x, T* y, int64_t rows, int64_t classes, const int lanes,
                    const bool logarithm) {
   using A = Arith<T>;
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kReduceBlock)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kReduceBlock)
+__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     softmax_backward_kernel(const T* y, const T* dy, T* dx, int64_t rows, int64_t classes,
                             const int lanes, const bool logarithm) {
   using A = Arith<T>;
@@ -152,7 +152,7 @@ struct Targets {
 };
 
 template <class T>
-__global__ void __launch_bounds__(kReduceBlock)
+__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     cross_entropy_kernel(const T* x, const Targets targets, T* loss, Arith<T>* lse, int64_t rows,
                          int64_t classes, const int lanes) {
   using A = Arith<T>;
@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kReduceBlock)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kReduceBlock)
+__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     cross_entropy_backward_kernel(const T* x, const Targets targets, const Arith<T>* lse,
                                   int64_t lse_stride, const T* dloss, int64_t dloss_stride, T* dx,
                                   int64_t rows, int64_t classes, const int lanes) {

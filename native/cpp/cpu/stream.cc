@@ -31,9 +31,7 @@ namespace {
 class CpuGraph final : public Graph {
  public:
   explicit CpuGraph(std::shared_ptr<LaunchList> list) : list_(std::move(list)) {}
-  void replay(Stream& stream) override {
-    static_cast<CpuStream&>(stream).enqueue(list_);
-  }
+  void replay(Stream& stream) override { static_cast<CpuStream&>(stream).enqueue(list_); }
   size_t launches() const override { return list_->size(); }
 
  private:
