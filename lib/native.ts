@@ -62,115 +62,12 @@ type ElementwiseOps = Record<UnaryName | PredicateName, Unary> &
 
 /**
  * Ops with a row in the op table (lib/ops/table.ts): each makes new tensors, which are read from
- * the result array.
+ * the result array. Families declare theirs beside the code that calls them, by merging.
  */
-export interface NativeOps extends ElementwiseOps {
-  where(condition: Handle, a: Handle, b: Handle): void;
+export interface NativeOps extends ElementwiseOps {}
 
-  full(device: number, shape: Numbers, value: number, dtype: number): void;
-  arange(device: number, start: number, step: number, count: number, dtype: number): void;
-  uniform(
-    device: number,
-    shape: Numbers,
-    dtype: number,
-    state: Handle,
-    low: number,
-    high: number,
-  ): void;
-  normal(
-    device: number,
-    shape: Numbers,
-    dtype: number,
-    state: Handle,
-    mean: number,
-    std: number,
-  ): void;
-  bernoulli(
-    device: number,
-    shape: Numbers,
-    dtype: number,
-    state: Handle,
-    probability: number,
-  ): void;
-
-  cast(x: Handle, dtype: number): void;
-  contiguous(x: Handle): void;
-  clone(x: Handle): void;
-  toDevice(x: Handle, device: number): void;
-
-  reshape(x: Handle, shape: Numbers): void;
-  permute(x: Handle, axes: Numbers): void;
-  expand(x: Handle, shape: Numbers): void;
-  slice(x: Handle, axis: number, start: number, stop: number, step: number): void;
-  select(x: Handle, axis: number, index: number): void;
-  alias(x: Handle): void;
-
-  sum(x: Handle, axes: number, keepdim: boolean): void;
-  mean(x: Handle, axes: number, keepdim: boolean): void;
-  max(x: Handle, axes: number, keepdim: boolean): void;
-  min(x: Handle, axes: number, keepdim: boolean): void;
-  prod(x: Handle, axes: number, keepdim: boolean): void;
-  argmax(x: Handle, axis: number, keepdim: boolean): void;
-  argmin(x: Handle, axis: number, keepdim: boolean): void;
-
-  matmul(a: Handle, b: Handle, precision: number, library: number): void;
-  linear(
-    x: Handle,
-    weight: Handle,
-    bias: Handle | undefined,
-    relu: boolean,
-    precision: number,
-    library: number,
-  ): void;
-
-  softmax(x: Handle, logarithm: boolean): void;
-  crossEntropy(logits: Handle, target: Handle, ignoreIndex: number): void;
-
-  indexSelect(x: Handle, index: Handle): void;
-  indexAdd(shape: Numbers, index: Handle, src: Handle): void;
-}
-
-/** Kernels that gradient rules and optimizers use: not ops of their own. */
-export interface NativeKernels extends Record<`${UnaryName}Backward`, UnaryBackward> {
-  addInto(out: Handle, x: Handle): void;
-  scaleInto(out: Handle, factor: number): void;
-  fillInto(out: Handle, value: number): void;
-  copyInto(out: Handle, x: Handle): void;
-  sumInto(out: Handle, x: Handle): void;
-  matmulInto(
-    out: Handle,
-    a: Handle,
-    b: Handle,
-    accumulate: boolean,
-    precision: number,
-    library: number,
-  ): void;
-  softmaxBackward(y: Handle, dy: Handle, logarithm: boolean): void;
-  crossEntropyBackward(
-    logits: Handle,
-    target: Handle,
-    lse: Handle,
-    dloss: Handle,
-    ignoreIndex: number,
-  ): void;
-  sgd(
-    params: Numbers,
-    grads: Numbers,
-    momenta: Numbers,
-    hyper: Handle,
-    nesterov: boolean,
-    maximize: boolean,
-  ): void;
-  adam(
-    params: Numbers,
-    grads: Numbers,
-    first: Numbers,
-    second: Numbers,
-    hyper: Handle,
-    decoupled: boolean,
-    maximize: boolean,
-  ): void;
-}
+/** Kernels that gradient rules and optimizers use, declared likewise: not ops of their own. */
+export interface NativeKernels extends Record<`${UnaryName}Backward`, UnaryBackward> {}
 
 /** Bytes held on one device by this thread. */
 export interface MemoryStats {

@@ -10,6 +10,16 @@ import { Tensor, take } from '../tensor.js';
 import { addMethods, notDifferentiable, type OpRow, type OpRows, ruleOf } from './define.js';
 import { log, neg } from './unary.js';
 
+declare module '../native.js' {
+  interface NativeOps {
+    where(condition: Handle, a: Handle, b: Handle): void;
+  }
+  interface NativeKernels {
+    addInto(out: Handle, x: Handle): void;
+    scaleInto(out: Handle, factor: number): void;
+  }
+}
+
 /** A tensor, or a number that takes part with the tensor's dtype. */
 export type TensorLike = Tensor | number;
 

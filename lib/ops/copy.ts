@@ -7,6 +7,18 @@ import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
 import { addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
 
+declare module '../native.js' {
+  interface NativeOps {
+    cast(x: Handle, dtype: number): void;
+    contiguous(x: Handle): void;
+    clone(x: Handle): void;
+    toDevice(x: Handle, device: number): void;
+  }
+  interface NativeKernels {
+    copyInto(out: Handle, x: Handle): void;
+  }
+}
+
 type CopyName = 'cast' | 'contiguous' | 'clone' | 'toDevice';
 
 function row<A>(summary: string, gradient: Rule<A>): OpRow {

@@ -22,6 +22,16 @@ import { type NestedArray, type Shape, type Tensor, take } from '../tensor.js';
 import { cast } from './copy.js';
 import { notDifferentiable, type OpRow, type OpRows } from './define.js';
 
+declare module '../native.js' {
+  interface NativeOps {
+    full(device: number, shape: Numbers, value: number, dtype: number): void;
+    arange(device: number, start: number, step: number, count: number, dtype: number): void;
+  }
+  interface NativeKernels {
+    fillInto(out: Handle, value: number): void;
+  }
+}
+
 /** Where and as what a tensor is made. */
 export interface TensorOptions {
   /** Element type; float32 where nothing else follows from the values. */

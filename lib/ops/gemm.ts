@@ -7,6 +7,30 @@ import { addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
 import { deferredSum } from './reduce.js';
 import { reshape, transpose, unsqueeze } from './view.js';
 
+declare module '../native.js' {
+  interface NativeOps {
+    matmul(a: Handle, b: Handle, precision: number, library: number): void;
+    linear(
+      x: Handle,
+      weight: Handle,
+      bias: Handle | undefined,
+      relu: boolean,
+      precision: number,
+      library: number,
+    ): void;
+  }
+  interface NativeKernels {
+    matmulInto(
+      out: Handle,
+      a: Handle,
+      b: Handle,
+      accumulate: boolean,
+      precision: number,
+      library: number,
+    ): void;
+  }
+}
+
 const precisions = ['highest', 'high', 'medium'] as const;
 /** float32 products in full float32, in TF32, or in bfloat16; PyTorch's names. */
 export type MatmulPrecision = (typeof precisions)[number];

@@ -5,6 +5,13 @@ import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
 import { addMethods, type OpRows, ruleOf } from './define.js';
 
+declare module '../native.js' {
+  interface NativeOps {
+    indexSelect(x: Handle, index: Handle): void;
+    indexAdd(shape: Numbers, index: Handle, src: Handle): void;
+  }
+}
+
 export const indexOps: OpRows<'indexSelect' | 'indexAdd'> = {
   indexSelect: {
     family: 'index',

@@ -27,6 +27,34 @@ import { type Shape, type Tensor, take } from '../tensor.js';
 import { notDifferentiable, type OpRow, type OpRows } from './define.js';
 import { deviceIn, finish, type TensorOptions } from './fill.js';
 
+declare module '../native.js' {
+  interface NativeOps {
+    uniform(
+      device: number,
+      shape: Numbers,
+      dtype: number,
+      state: Handle,
+      low: number,
+      high: number,
+    ): void;
+    normal(
+      device: number,
+      shape: Numbers,
+      dtype: number,
+      state: Handle,
+      mean: number,
+      std: number,
+    ): void;
+    bernoulli(
+      device: number,
+      shape: Numbers,
+      dtype: number,
+      state: Handle,
+      probability: number,
+    ): void;
+  }
+}
+
 function row(summary: string): OpRow {
   return { family: 'random', summary, dtypes: 'floating', gradient: notDifferentiable };
 }

@@ -7,6 +7,21 @@ import { div, eq, mul } from './binary.js';
 import { addMethods, notDifferentiable, type OpRow, type OpRows, ruleOf } from './define.js';
 import { expand, reshape } from './view.js';
 
+declare module '../native.js' {
+  interface NativeOps {
+    sum(x: Handle, axes: number, keepdim: boolean): void;
+    mean(x: Handle, axes: number, keepdim: boolean): void;
+    max(x: Handle, axes: number, keepdim: boolean): void;
+    min(x: Handle, axes: number, keepdim: boolean): void;
+    prod(x: Handle, axes: number, keepdim: boolean): void;
+    argmax(x: Handle, axis: number, keepdim: boolean): void;
+    argmin(x: Handle, axis: number, keepdim: boolean): void;
+  }
+  interface NativeKernels {
+    sumInto(out: Handle, x: Handle): void;
+  }
+}
+
 type ReduceName = 'sum' | 'mean' | 'max' | 'min' | 'prod';
 type ArgReduceName = 'argmax' | 'argmin';
 

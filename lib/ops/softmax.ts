@@ -8,6 +8,23 @@ import { addMethods, type OpRows, ruleOf } from './define.js';
 import { mean, sum } from './reduce.js';
 import { transpose } from './view.js';
 
+declare module '../native.js' {
+  interface NativeOps {
+    softmax(x: Handle, logarithm: boolean): void;
+    crossEntropy(logits: Handle, target: Handle, ignoreIndex: number): void;
+  }
+  interface NativeKernels {
+    softmaxBackward(y: Handle, dy: Handle, logarithm: boolean): void;
+    crossEntropyBackward(
+      logits: Handle,
+      target: Handle,
+      lse: Handle,
+      dloss: Handle,
+      ignoreIndex: number,
+    ): void;
+  }
+}
+
 const softmaxRule: Rule<boolean> = (dout, [y], logarithm) => {
   native.softmaxBackward((y as Tensor).h, dout.h, logarithm);
   return [take(0, dout.device)];

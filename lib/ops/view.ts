@@ -6,6 +6,17 @@ import { type Shape, type Tensor, take } from '../tensor.js';
 import { addGetters, addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
 import { zeros } from './fill.js';
 
+declare module '../native.js' {
+  interface NativeOps {
+    reshape(x: Handle, shape: Numbers): void;
+    permute(x: Handle, axes: Numbers): void;
+    expand(x: Handle, shape: Numbers): void;
+    slice(x: Handle, axis: number, start: number, stop: number, step: number): void;
+    select(x: Handle, axis: number, index: number): void;
+    alias(x: Handle): void;
+  }
+}
+
 type ViewName = 'reshape' | 'permute' | 'expand' | 'slice' | 'select' | 'alias';
 
 function view<A>(summary: string, gradient: Rule<A>): OpRow {

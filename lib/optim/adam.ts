@@ -9,6 +9,20 @@ import { expectBoolean, expectOptions, expectRange } from '../check.js';
 import { native } from '../native.js';
 import { Optimizer, type Parameters } from './optimizer.js';
 
+declare module '../native.js' {
+  interface NativeKernels {
+    adam(
+      params: Numbers,
+      grads: Numbers,
+      first: Numbers,
+      second: Numbers,
+      hyper: Handle,
+      decoupled: boolean,
+      maximize: boolean,
+    ): void;
+  }
+}
+
 export interface AdamOptions {
   /** Learning rate; 0.001 where left out. */
   lr: number;

@@ -8,6 +8,19 @@ import { expectBoolean, expectNumber, expectOptions, expectRange } from '../chec
 import { native } from '../native.js';
 import { Optimizer, type Parameters } from './optimizer.js';
 
+declare module '../native.js' {
+  interface NativeKernels {
+    sgd(
+      params: Numbers,
+      grads: Numbers,
+      momenta: Numbers,
+      hyper: Handle,
+      nesterov: boolean,
+      maximize: boolean,
+    ): void;
+  }
+}
+
 export interface SGDOptions {
   /** Learning rate; 0.001 where left out. */
   lr: number;

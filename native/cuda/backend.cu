@@ -3,17 +3,10 @@
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
+#define NODEGRAD_FAMILY(name, Family) .name = &name##_family,
 const Backend backend = {
-    .fill = &fill_family,
-    .random = &random_family,
-    .copy = &copy_family,
-    .unary = &unary_family,
-    .binary = &binary_family,
-    .reduce = &reduce_family,
-    .gemm = &gemm_family,
-    .softmax = &softmax_family,
-    .index = &index_family,
-    .optim = &optim_family,
+#include "core/families.def"
 };
+#undef NODEGRAD_FAMILY
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -6,16 +6,9 @@
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
-extern const FillFamily fill_family;
-extern const RandomFamily random_family;
-extern const CopyFamily copy_family;
-extern const UnaryFamily unary_family;
-extern const BinaryFamily binary_family;
-extern const ReduceFamily reduce_family;
-extern const GemmFamily gemm_family;
-extern const SoftmaxFamily softmax_family;
-extern const IndexFamily index_family;
-extern const OptimFamily optim_family;
+#define NODEGRAD_FAMILY(name, Family) extern const Family name##_family;
+#include "core/families.def"
+#undef NODEGRAD_FAMILY
 
 extern const Backend backend;
 

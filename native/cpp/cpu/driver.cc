@@ -25,9 +25,15 @@ const InstructionSet& choose_instruction_set() {
 #if defined(__x86_64__)
   __builtin_cpu_init();
   static const InstructionSet kSets[] = {
+#ifdef NODEGRAD_HAS_v4
       {"v4", &v4::backend, __builtin_cpu_supports("x86-64-v4") != 0},
+#endif
+#ifdef NODEGRAD_HAS_v3
       {"v3", &v3::backend, __builtin_cpu_supports("x86-64-v3") != 0},
+#endif
+#ifdef NODEGRAD_HAS_v2
       {"v2", &v2::backend, true},
+#endif
   };
 #else
   static const InstructionSet kSets[] = {{"native", &native::backend, true}};
@@ -36,7 +42,8 @@ const InstructionSet& choose_instruction_set() {
   for (const InstructionSet& set : kSets) {
     if (set.supported && (!wanted || !*wanted || std::strcmp(wanted, set.name) == 0)) return set;
   }
-  fail("cpu: NODEGRAD_CPU_ISA must name an instruction set of this processor, got %s", wanted);
+  fail("cpu: NODEGRAD_CPU_ISA must name an instruction set of this build and processor, got %s",
+       wanted && *wanted ? wanted : "none");
 }
 
 class CpuDriver final : public DeviceDriver {

@@ -1,0 +1,25 @@
+// Softmax and cross-entropy: the contract of softmax.cc and softmax.cu (see core/backend.h).
+#pragma once
+
+#include "core/view.h"
+
+namespace nodegrad {
+
+class Stream;
+
+// Rows of logits: x is [N,C], contiguous; softmax runs over C. float32 inside, or float64.
+struct SoftmaxFamily {
+  void (*softmax)(Stream&, const View& x, const View& y, bool logarithm);
+  // dx = y(dy - Σ dy·y), or dy - exp(y)·Σ dy for log-softmax; y is the forward output.
+  void (*softmax_backward)(Stream&, const View& y, const View& dy, const View& dx, bool logarithm);
+  // target: int64 [N]; loss[n] = lse[n] - x[n, target[n]]. loss has x's dtype; lse is float32
+  // (float64 for float64). A target equal to ignore_index gives 0; any other target outside
+  // [0,C) gives NaN (the host cannot look without waiting).
+  void (*cross_entropy)(Stream&, const View& x, const View& target, int64_t ignore_index,
+                        const View& loss, const View& lse);
+  // dx[n,c] = (exp(x - lse[n]) - [c = target[n]]) · dloss[n]; dloss is [N] and may have stride 0.
+  void (*cross_entropy_backward)(Stream&, const View& x, const View& target, int64_t ignore_index,
+                                 const View& lse, const View& dloss, const View& dx);
+};
+
+}  // namespace nodegrad
