@@ -9,5 +9,6 @@ export default defineConfig({
     maxWorkers: 2,
     testTimeout: 60_000,
     execArgv: ['--expose-gc'],
+    typecheck: { enabled: true, include: ['test/types/*.test-d.ts'] },
   },
 });

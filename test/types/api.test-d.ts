@@ -1,0 +1,104 @@
+/** What the types of the public API promise; checked by `npm run typecheck` and by the tests. */
+import { describe, expectTypeOf, it } from 'vitest';
+import {
+  type CapturedStep,
+  capture,
+  DataLoader,
+  type Gradients,
+  grad,
+  nn,
+  noGrad,
+  optim,
+  scope,
+  steps,
+  Tensor,
+  TensorDataset,
+  tensor,
+  valueAndGrad,
+  zeros,
+} from '../../lib/index.js';
+
+const x = zeros([2, 3]);
+
+describe('tensors', () => {
+  it('are made from numbers, arrays of them, and typed arrays', () => {
+    expectTypeOf(tensor([[1, 2]])).toEqualTypeOf<Tensor>();
+    expectTypeOf(tensor(new Float32Array(6), [2, 3])).toEqualTypeOf<Tensor>();
+    // @ts-expect-error a tensor is not made of text
+    tensor('1, 2');
+    // @ts-expect-error a shape is a list of numbers
+    zeros(['2']);
+    // @ts-expect-error there is no such dtype
+    zeros([2], { dtype: 'float8' });
+    // @ts-expect-error a constructor is not the way to a tensor
+    new Tensor();
+  });
+
+  it('take numbers beside tensors, and give tensors', () => {
+    expectTypeOf(x.add(1).mul(x)).toEqualTypeOf<Tensor>();
+    // @ts-expect-error text cannot be added
+    x.add('1');
+    // @ts-expect-error a product has a second factor
+    x.matmul();
+  });
+
+  it('have shapes that cannot be written', () => {
+    expectTypeOf(x.shape).toEqualTypeOf<readonly number[]>();
+    // @ts-expect-error the shape belongs to the tensor
+    x.shape[0] = 1;
+  });
+});
+
+describe('functions of functions', () => {
+  it('keep the result of what they run', () => {
+    expectTypeOf(scope(() => 3)).toEqualTypeOf<number>();
+    expectTypeOf(noGrad(() => [x] as const)).toEqualTypeOf<readonly [Tensor]>();
+    expectTypeOf(scope(async () => x)).toEqualTypeOf<Promise<Tensor>>();
+  });
+
+  it('keep the arguments of what they wrap', () => {
+    const step = capture((a: Tensor, b: Tensor) => a.add(b));
+    expectTypeOf(step).toEqualTypeOf<CapturedStep<[a: Tensor, b: Tensor], Tensor>>();
+    expectTypeOf(step(x, x)).toEqualTypeOf<Promise<Tensor>>();
+    // @ts-expect-error an argument is missing
+    step(x);
+    const model = new nn.Linear(3, 1);
+    const both = valueAndGrad(model, (input: Tensor, factor: number) =>
+      model.forward(input).sum().mul(factor),
+    );
+    expectTypeOf(both(x, 2)).toEqualTypeOf<{ value: Tensor; gradients: Gradients }>();
+    // @ts-expect-error the factor is a number
+    both(x, x);
+    expectTypeOf(grad(x, [x])).toEqualTypeOf<Tensor[]>();
+  });
+});
+
+describe('modules and optimizers', () => {
+  it('take the options they have', () => {
+    const model = new nn.Sequential(new nn.Linear(3, 4, { bias: false }), new nn.ReLU());
+    expectTypeOf(model.forward(x)).toEqualTypeOf<Tensor>();
+    expectTypeOf(
+      new optim.SGD(model.parameters(), { lr: 0.1, momentum: 0.9 }).step,
+    ).returns.toEqualTypeOf<void>();
+    // @ts-expect-error the rate is a number
+    new optim.Adam(model.parameters(), { lr: '0.1' });
+    // @ts-expect-error there is no such option
+    new nn.Linear(3, 4, { biased: false });
+  });
+});
+
+describe('loops', () => {
+  it('give batches with the parts of the dataset', async () => {
+    const data = new TensorDataset(x, zeros([2]));
+    for await (const batch of new DataLoader(data, { batchSize: 2 })) {
+      expectTypeOf(batch).toEqualTypeOf<[Tensor, Tensor]>();
+    }
+    const transform = (a: Tensor) => [a.mul(2)] as const;
+    for await (const batch of new DataLoader(data, { transform })) {
+      expectTypeOf(batch).toEqualTypeOf<readonly [Tensor]>();
+    }
+    for (const i of steps(3)) expectTypeOf(i).toEqualTypeOf<number>();
+    // @ts-expect-error a loader reads a dataset
+    new DataLoader([x]);
+  });
+});
