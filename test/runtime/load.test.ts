@@ -28,7 +28,7 @@ describe('loading', () => {
       console.log(device('cpu').describe(), ones([4]).sum().item());`;
     expect(run(code, { NODEGRAD_CPU_ISA: 'v2' }).stdout).toMatch(/instruction set v2.* 4\n/);
     expect(run(code, { NODEGRAD_CPU_ISA: 'v9' }).stderr).toMatch(
-      /NODEGRAD_CPU_ISA must name an instruction set of this processor, got v9/,
+      /NODEGRAD_CPU_ISA must name an instruction set of this build and processor, got v9/,
     );
   });
 
