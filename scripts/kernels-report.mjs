@@ -1,0 +1,113 @@
+// Compiles every CUDA kernel for every architecture that ships and prints registers, shared memory
+// and spills of each: `npm run kernels:report -- [--archs 80,90a] [--files softmax,gemm] [--all]`.
+// Without --all only the kernels of most registers per file are listed. Fails where a kernel spills.
+import { spawn, spawnSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { root } from './build.mjs';
+
+const cuda = path.join(root, 'native/cuda');
+const shipped = ['80', '86', '89', '90a', '100', '120'];
+const { values: options } = parseArgs({
+  options: {
+    archs: { type: 'string', default: shipped.join(',') },
+    files: { type: 'string' },
+    all: { type: 'boolean', default: false },
+  },
+});
+
+/** What CMakeLists.txt compiles: contraction is on for products alone. */
+function flagsOf(file) {
+  const fused = /fmad=false/.test(readFileSync(path.join(root, 'CMakeLists.txt'), 'utf8'));
+  if (!fused) throw new Error('kernels:report: CMakeLists.txt sets no -fmad=false any more');
+  return /^(gemm|conv|attention|rnn)/.test(file) ? [] : ['-fmad=false'];
+}
+
+function compile(file, arch, folder) {
+  const args = ['-std=c++20', `-I${cuda}`, `-I${path.join(root, 'native/cpp')}`, ...flagsOf(file)];
+  args.push('-gencode', `arch=compute_${arch},code=sm_${arch}`, '-Xptxas', '-v', '-cubin');
+  args.push('-o', path.join(folder, `${file}.${arch}.cubin`), path.join(cuda, `${file}.cu`));
+  return new Promise((resolve) => {
+    const child = spawn('nvcc', args, { stdio: ['ignore', 'ignore', 'pipe'] });
+    let text = '';
+    child.stderr.on('data', (part) => {
+      text += part;
+    });
+    child.on('close', (code) => resolve({ code, text }));
+  });
+}
+
+/** The kernels of ptxas' report: it names a function, its spills, then its registers. */
+function kernelsOf(text) {
+  const kernels = [];
+  let name = '';
+  let spill = 0;
+  for (const line of text.split('\n')) {
+    const entry = /Compiling entry function '(\S+)'/.exec(line);
+    if (entry) [name, spill] = [entry[1], 0];
+    const spills = /(\d+) bytes spill stores, (\d+) bytes spill loads/.exec(line);
+    if (spills) spill = Math.max(spill, Number(spills[1]), Number(spills[2]));
+    const used = /Used (\d+) registers(?:.*?(\d+) bytes smem)?/.exec(line);
+    if (used && name) {
+      kernels.push({ name, registers: Number(used[1]), shared: Number(used[2] ?? 0), spill });
+      name = '';
+    }
+  }
+  return kernels;
+}
+
+function readable(names) {
+  const { stdout, status } = spawnSync('c++filt', { input: names.join('\n'), encoding: 'utf8' });
+  const plain = status === 0 ? stdout.split('\n') : names;
+  return plain.map((name) =>
+    name
+      .replace(/^void /, '')
+      .replace(/nodegrad::(cuda::)?(\(anonymous namespace\)::)?/g, '')
+      .replace(/\(anonymous namespace\)::/g, '')
+      .replace(/>\(.*$/, '>')
+      .replace(/\([^)]*\)$/, ''),
+  );
+}
+
+const files = readdirSync(cuda)
+  .filter((file) => file.endsWith('.cu'))
+  .map((file) => file.slice(0, -3))
+  .filter((file) => !options.files || options.files.split(',').includes(file));
+const folder = mkdtempSync(path.join(os.tmpdir(), 'nodegrad-kernels-'));
+const jobs = files.flatMap((file) => options.archs.split(',').map((arch) => ({ file, arch })));
+let failed = 0;
+let spilled = 0;
+
+async function worker() {
+  for (let job = jobs.shift(); job; job = jobs.shift()) {
+    const { file, arch } = job;
+    const { code, text } = await compile(file, arch, folder);
+    if (code !== 0) {
+      ++failed;
+      console.error(`${file} sm_${arch}: nvcc failed\n${text}`);
+      continue;
+    }
+    const kernels = kernelsOf(text).sort((a, b) => b.registers - a.registers);
+    const names = readable(kernels.map(({ name }) => name));
+    const spilling = kernels.filter(({ spill }) => spill > 0).length;
+    spilled += spilling;
+    console.log(`${file} sm_${arch}: ${kernels.length} kernels, ${spilling} spill`);
+    kernels.forEach(({ registers, shared, spill }, at) => {
+      if (!options.all && at > 0 && spill === 0) return;
+      const use = `${registers} registers, ${shared} bytes shared, ${spill} bytes spilled`;
+      console.log(`    ${use}  ${names[at].slice(0, 120)}`);
+    });
+  }
+}
+
+if (spawnSync('nvcc', ['--version'], { stdio: 'ignore' }).status !== 0) {
+  console.error('kernels:report: needs nvcc on the path');
+  process.exitCode = 1;
+} else {
+  await Promise.all(Array.from({ length: os.availableParallelism() }, worker));
+  rmSync(folder, { recursive: true, force: true });
+  console.log(`${spilled} kernels spill, ${failed} files failed to compile`);
+  if (spilled + failed > 0) process.exitCode = 1;
+}
