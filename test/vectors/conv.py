@@ -1,8 +1,8 @@
-"""Writes conv.json, pool.json and cnn.json with PyTorch: /usr/bin/python3 test/vectors/conv.py"""
+"""Writes conv, pool, cnn and upsample.json with PyTorch: /usr/bin/python3 test/vectors/conv.py"""
 import math
 
 import torch
-from generate import Cases, uniform, write
+from generate import Cases, packed, uniform, write
 
 f = torch.nn.functional
 
@@ -111,8 +111,30 @@ def cnn_case(steps=10):
     return {"float32": losses(torch.float32), "float64": losses(torch.float64)}
 
 
+def upsample_cases():
+    cases = []
+    for given in (
+        {"scaleFactor": 2},
+        {"scaleFactor": [3, 1]},
+        {"size": [7, 4]},
+        {"scaleFactor": 1.7},
+        {"size": [9, 5], "mode": "bilinear"},
+        {"size": [2, 3], "mode": "bilinear"},
+        {"scaleFactor": 1.7, "mode": "bilinear"},
+        {"size": [1, 8], "mode": "bilinear", "alignCorners": True},
+    ):
+        shape = (2, 3, 5, 6)
+        x = uniform(1, shape).requires_grad_()
+        y = f.interpolate(x, **options(given))
+        y.backward(uniform(2, tuple(y.shape)))
+        found = {"output": packed(y), "gradient": packed(x.grad)}
+        cases.append({"options": given, "shape": shape, **found})
+    return cases
+
+
 if __name__ == "__main__":
     made = {"madeBy": "test/vectors/conv.py"}
     write("conv.json", {**made, "cases": conv_cases()})
     write("pool.json", {**made, "cases": pool_cases()})
+    write("upsample.json", {**made, "cases": upsample_cases()})
     write("cnn.json", {**made, "cases": [cnn_case()]})

@@ -86,7 +86,7 @@ function rowsOf(op: 'maxPool2d' | 'avgPool2d', variants: readonly Variant[]): Op
 }
 
 function errorsOf(name: 'maxPool2d' | 'avgPool2d'): OpRow['errors'] {
-  const fn = ng[name];
+  const fn = name === 'maxPool2d' ? ng.maxPool2d : ng.avgPool2d;
   return [
     {
       name: 'a padding beyond half the kernel',
