@@ -24,7 +24,7 @@ const families = readdirSync(opsFolder)
   .map((file) => file.slice(0, -'.bench.ts'.length))
   .sort((a, b) => Number(b === 'host') - Number(a === 'host'));
 
-const groups = [...families.map((family) => `ops/${family}`), 'native/gemm', 'models/mlp'];
+const groups = [...families.map((family) => `ops/${family}`), 'native/gemm', 'models/mlp', 'models/cnn'];
 
 async function run(group: string, { rounds, seconds, threads }: Flags): Promise<unknown> {
   if (group === 'native/gemm') {
@@ -36,12 +36,11 @@ async function run(group: string, { rounds, seconds, threads }: Flags): Promise<
     }
     throw new Error(`bench: native/gemm compares x86-64 kernels, got ${instructionSet}`);
   }
-  if (group === 'models/mlp') {
-    const [{ contest }, { mlp }] = await Promise.all([
-      import('./models/runner.js'),
-      import('./models/mlp.js'),
-    ]);
-    return contest(mlp, { rounds, seconds, threads });
+  if (group.startsWith('models/')) {
+    const { contest } = await import('./models/runner.js');
+    const { mlp } = await import('./models/mlp.js');
+    const { cnn } = await import('./models/cnn.js');
+    return contest(group === 'models/cnn' ? cnn : mlp, { rounds, seconds, threads });
   }
   const { default: bench } = await import(`./ops/${group.slice('ops/'.length)}.bench.ts`);
   return bench(threads);

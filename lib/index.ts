@@ -29,6 +29,16 @@ export * as models from './models/index.js';
 export type { MemoryStats } from './native.js';
 export * as nn from './nn/index.js';
 export * from './ops/binary.js';
+export {
+  type Conv1dOptions,
+  type Conv2dOptions,
+  type ConvTranspose1dOptions,
+  type ConvTranspose2dOptions,
+  conv1d,
+  conv2d,
+  convTranspose1d,
+  convTranspose2d,
+} from './ops/conv.js';
 export { cast, clone, contiguous, copyInto, to } from './ops/copy.js';
 export {
   arange,
@@ -52,6 +62,19 @@ export {
 } from './ops/gemm.js';
 export { indexAdd, indexSelect } from './ops/index.js';
 export {
+  type AvgPool1dOptions,
+  type AvgPool2dOptions,
+  adaptiveAvgPool2d,
+  adaptiveMaxPool2d,
+  avgPool1d,
+  avgPool2d,
+  type MaxPool1dOptions,
+  type MaxPool2dOptions,
+  maxPool1d,
+  maxPool2d,
+  type OutputSize,
+} from './ops/pool.js';
+export {
   bernoulli,
   defaultGenerator,
   Generator,
@@ -70,8 +93,10 @@ export {
   type Reduction,
   softmax,
 } from './ops/softmax.js';
+export type { Pair } from './ops/spatial.js';
 export { opTable } from './ops/table.js';
 export * from './ops/unary.js';
+export { type UpsampleMode, type UpsampleOptions, upsample } from './ops/upsample.js';
 export {
   alias,
   at,

@@ -21,15 +21,16 @@ export interface Answer {
 
 /** The step whose loss shows that all rivals compute the same. */
 export const checkedStep = 9;
-const warmUp = 40;
 
 /**
  * Serves until the runner closes the line.
  * @param run runs so many steps and returns the last one's loss, read back
+ * @param warmUp how many steps come before what is timed
  */
 export async function serve(
   about: Omit<About, 'loss'>,
   run: (steps: number) => Promise<number>,
+  warmUp = 40,
 ): Promise<void> {
   const loss = await run(checkedStep + 1);
   await run(warmUp);

@@ -1,2 +1,3 @@
 /** Whole networks. */
+export { type CnnOptions, cnn } from './cnn.js';
 export { mlp } from './mlp.js';

@@ -1,7 +1,26 @@
 /** Layers, losses and initialisers. */
 export * from './activation.js';
+export {
+  Conv1d,
+  type Conv1dLayerOptions,
+  Conv2d,
+  type Conv2dLayerOptions,
+  ConvTranspose1d,
+  type ConvTranspose1dLayerOptions,
+  ConvTranspose2d,
+  type ConvTranspose2dLayerOptions,
+} from './conv.js';
 export * as init from './init.js';
 export { Linear, type LinearOptions } from './linear.js';
 export { CrossEntropyLoss, MSELoss, mseLoss } from './loss.js';
 export { buffer, Module, parameter, type StateDict } from './module.js';
+export {
+  AdaptiveAvgPool2d,
+  AdaptiveMaxPool2d,
+  AvgPool1d,
+  AvgPool2d,
+  MaxPool1d,
+  MaxPool2d,
+} from './pool.js';
 export { type Layer, Sequential } from './sequential.js';
+export { Unflatten, Upsample } from './shape.js';

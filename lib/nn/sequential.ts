@@ -1,17 +1,30 @@
 /** Layers one after another. */
 import { describe } from '../check.js';
+import { relu } from '../ops/unary.js';
 import type { Tensor } from '../tensor.js';
 import { ReLU } from './activation.js';
+import { Conv1d, Conv2d } from './conv.js';
 import { Linear } from './linear.js';
 import { Module } from './module.js';
+import { MaxPool1d, MaxPool2d } from './pool.js';
 
 /** A module from one tensor to one tensor. */
 export interface Layer extends Module {
   forward(x: Tensor): Tensor;
 }
 
+function isConvolution(layer: Layer | undefined): layer is Conv1d | Conv2d {
+  return layer instanceof Conv2d || layer instanceof Conv1d;
+}
+
+function isMaximum(layer: Layer | undefined): layer is MaxPool1d | MaxPool2d {
+  return layer instanceof MaxPool2d || layer instanceof MaxPool1d;
+}
+
 /**
- * Gives each layer what the one before returned. A Linear followed by a ReLU runs as one kernel.
+ * Gives each layer what the one before returned. A Linear followed by a ReLU runs as one kernel, as does a
+ * convolution; where a maximum is pooled next, ReLU follows that instead: the same numbers from
+ * fewer elements.
  * @example new nn.Sequential(new nn.Linear(784, 128), new nn.ReLU(), new nn.Linear(128, 10))
  */
 export class Sequential extends Module {
@@ -31,7 +44,11 @@ export class Sequential extends Module {
     let y = x;
     for (let i = 0; i < this.layers.length; ++i) {
       const layer = this.layers[i] as Layer;
-      if (layer instanceof Linear && this.layers[i + 1] instanceof ReLU) {
+      const [next, afterNext] = [this.layers[i + 1], this.layers[i + 2]];
+      if (next instanceof ReLU && isMaximum(afterNext) && isConvolution(layer)) {
+        y = relu(afterNext.forward(layer.forward(y)));
+        i += 2;
+      } else if (next instanceof ReLU && (isConvolution(layer) || layer instanceof Linear)) {
         y = layer.forwardRelu(y);
         ++i;
       } else {

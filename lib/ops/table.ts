@@ -4,11 +4,13 @@
  * out. docs/ops.md is generated from it.
  */
 import { binaryOps } from './binary.js';
+import { convOps } from './conv.js';
 import { copyOps } from './copy.js';
 import type { OpName, OpRow } from './define.js';
 import { fillOps } from './fill.js';
 import { gemmOps } from './gemm.js';
 import { indexOps } from './index.js';
+import { poolOps } from './pool.js';
 import { randomOps } from './random.js';
 import { reduceOps } from './reduce.js';
 import { softmaxOps } from './softmax.js';
@@ -24,6 +26,8 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...binaryOps,
   ...reduceOps,
   ...gemmOps,
+  ...convOps,
+  ...poolOps,
   ...softmaxOps,
   ...indexOps,
 };

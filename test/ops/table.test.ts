@@ -6,9 +6,11 @@ import { opTable, Tensor } from '../../lib/index.js';
 import { native } from '../../lib/native.js';
 import { allSkips } from '../support/skips.js';
 import { binaryRows, whereRows } from './rows/binary.js';
+import { convRows, convTransposeRows } from './rows/conv.js';
 import { copyRows } from './rows/copy.js';
 import { gemmRows } from './rows/gemm.js';
 import { indexRows } from './rows/index.js';
+import { avgPoolRows, maxPoolRows } from './rows/pool.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
 import { softmaxRowsAll } from './rows/softmax.js';
 import { unaryRows } from './rows/unary.js';
@@ -22,6 +24,10 @@ const rows = [
   ...reduceRows,
   ...argReduceRows,
   ...gemmRows,
+  ...convRows,
+  ...convTransposeRows,
+  ...maxPoolRows,
+  ...avgPoolRows,
   ...softmaxRowsAll,
   ...indexRows,
   ...viewRows,

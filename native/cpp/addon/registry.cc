@@ -108,6 +108,16 @@ void register_ops(Registry& registry) {
   registry.add("linear", ops::linear);
   registry.add("matmulInto", ops::matmul_into);
 
+  registry.add("conv2d", ops::conv2d);
+  registry.add("conv2dDataBackward", ops::conv2d_data_backward);
+  registry.add("conv2dWeightBackward", ops::conv2d_weight_backward);
+  registry.add("convTranspose2d", ops::conv_transpose2d);
+
+  registry.add("maxPool2d", ops::max_pool2d);
+  registry.add("maxPool2dBackward", ops::max_pool2d_backward);
+  registry.add("avgPool2d", ops::avg_pool2d);
+  registry.add("avgPool2dBackward", ops::avg_pool2d_backward);
+
   registry.add("softmax", ops::softmax);
   registry.add("softmaxBackward", ops::softmax_backward);
   registry.add("crossEntropy", ops::cross_entropy);

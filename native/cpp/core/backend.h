@@ -9,11 +9,13 @@
 #pragma once
 
 #include "core/families/binary.h"
+#include "core/families/conv.h"
 #include "core/families/copy.h"
 #include "core/families/fill.h"
 #include "core/families/gemm.h"
 #include "core/families/index.h"
 #include "core/families/optim.h"
+#include "core/families/pool.h"
 #include "core/families/random.h"
 #include "core/families/reduce.h"
 #include "core/families/softmax.h"

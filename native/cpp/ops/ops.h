@@ -69,6 +69,24 @@ Tensor linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
 void matmul_into(const Tensor& out, const Tensor& a, const Tensor& b, bool accumulate,
                  int64_t precision, int64_t library);
 
+// conv: `geometry` is strides, paddings before, paddings behind, dilations and groups
+Tensor conv2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+              const Shape& geometry, bool relu);
+Tensor conv2d_data_backward(const Tensor& dy, const Tensor& weight, const Shape& image,
+                            const Shape& geometry);
+Tensor conv2d_weight_backward(const Tensor& x, const Tensor& dy, const Shape& weight,
+                              const Shape& geometry);
+Tensor conv_transpose2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
+                        const Shape& geometry);
+
+// pool: `window` is kernel, stride, padding and dilation of both axes, and the output's sizes
+std::tuple<Tensor, Tensor> max_pool2d(const Tensor& x, const Shape& window, bool adaptive);
+Tensor max_pool2d_backward(const Tensor& dy, const Tensor& index, const Shape& image,
+                           const Shape& window, bool adaptive);
+Tensor avg_pool2d(const Tensor& x, const Shape& window, bool adaptive, bool count_pad);
+Tensor avg_pool2d_backward(const Tensor& dy, const Shape& image, const Shape& window, bool adaptive,
+                           bool count_pad);
+
 // softmax: over the last axis
 Tensor softmax(const Tensor& x, bool logarithm);
 Tensor softmax_backward(const Tensor& y, const Tensor& dy, bool logarithm);

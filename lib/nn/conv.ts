@@ -1,0 +1,204 @@
+/** Convolution layers. */
+import { expectInteger, expectOneOf, expectOptions } from '../check.js';
+import {
+  type ConvOptions,
+  type ConvTransposeOptions,
+  conv1d,
+  conv2d,
+  convTranspose1d,
+  convTranspose2d,
+} from '../ops/conv.js';
+import type { TensorOptions } from '../ops/fill.js';
+import { zeros } from '../ops/fill.js';
+import { expectPair, expectSingle, type Pair } from '../ops/spatial.js';
+import type { Shape, Tensor } from '../tensor.js';
+import { fans, kaimingUniform, uniform } from './init.js';
+import { Module, parameter } from './module.js';
+
+interface Layer extends Pick<TensorOptions, 'dtype' | 'device'> {
+  /** Whether there is a bias; true where left out. */
+  bias?: boolean;
+}
+export interface Conv1dLayerOptions extends Omit<ConvOptions<number>, 'relu'>, Layer {}
+export interface Conv2dLayerOptions extends Omit<ConvOptions<Pair>, 'relu'>, Layer {}
+export interface ConvTranspose1dLayerOptions extends ConvTransposeOptions<number>, Layer {}
+export interface ConvTranspose2dLayerOptions extends ConvTransposeOptions<Pair>, Layer {}
+
+/** Weight and bias of a convolution, and what PyTorch starts them with. */
+abstract class Convolution extends Module {
+  /** See the layer. */
+  weight: Tensor;
+  /** [outChannels], or null */
+  bias: Tensor | null;
+
+  constructor(
+    name: string,
+    readonly inChannels: number,
+    readonly outChannels: number,
+    kernel: readonly number[],
+    transposed: boolean,
+    groups: number,
+    options: Layer,
+  ) {
+    super();
+    expectInteger(name, 'inChannels', inChannels, 1);
+    expectInteger(name, 'outChannels', outChannels, 1);
+    expectInteger(name, 'groups', groups, 1);
+    if (inChannels % groups !== 0 || outChannels % groups !== 0) {
+      throw new RangeError(
+        `${name}: groups must divide both channels, got ${inChannels}, ${outChannels} and ${groups}`,
+      );
+    }
+    const place = {
+      ...(options.dtype && { dtype: options.dtype }),
+      ...(options.device && { device: options.device }),
+    };
+    const shape: Shape = transposed
+      ? [inChannels, outChannels / groups, ...kernel]
+      : [outChannels, inChannels / groups, ...kernel];
+    this.weight = parameter(zeros(shape, place));
+    kaimingUniform(this.weight, { a: Math.sqrt(5) });
+    this.bias = null;
+    if (options.bias ?? true) {
+      const bound = 1 / Math.sqrt(fans(this.weight).fanIn);
+      this.bias = parameter(zeros([outChannels], place));
+      uniform(this.bias, -bound, bound);
+    }
+  }
+
+  protected override describe(): string {
+    const kernel = this.weight.shape.slice(2).join('×');
+    return `${this.inChannels} → ${this.outChannels}, ${kernel}${this.bias ? '' : ', no bias'}`;
+  }
+}
+
+/**
+ * {@link conv2d} as a layer: [N, C, H, W] to [N, O, H', W']. The weight is [O, C / groups, kh, kw];
+ * weight and bias start uniform in ±1/√(C / groups · kh · kw), as PyTorch's.
+ * @example const layer = new nn.Conv2d(3, 32, 3, { padding: 1 });
+ */
+export class Conv2d extends Convolution {
+  readonly kernelSize: readonly [number, number];
+
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernelSize: Pair,
+    readonly options: Conv2dLayerOptions = {},
+  ) {
+    const { groups = 1 } = expectOptions('Conv2d', options);
+    const kernel = expectPair('Conv2d', 'kernelSize', kernelSize, 1);
+    expectPair('Conv2d', 'stride', options.stride ?? 1, 1);
+    expectPair('Conv2d', 'dilation', options.dilation ?? 1, 1);
+    const padding = options.padding ?? 0;
+    if (typeof padding === 'string') {
+      expectOneOf('Conv2d', 'padding', padding, ['same', 'valid']);
+    } else {
+      expectPair('Conv2d', 'padding', padding, 0);
+    }
+    super('Conv2d', inChannels, outChannels, kernel, false, groups, options);
+    this.kernelSize = kernel;
+  }
+
+  forward(x: Tensor): Tensor {
+    return conv2d(x, this.weight, this.bias, { ...this.options, relu: false });
+  }
+
+  /** The layer followed by a ReLU, as one kernel. */
+  forwardRelu(x: Tensor): Tensor {
+    return conv2d(x, this.weight, this.bias, { ...this.options, relu: true });
+  }
+}
+
+/**
+ * {@link conv1d} as a layer: [N, C, L] to [N, O, L']. The weight is [O, C / groups, kernel]; weight
+ * and bias start uniform in ±1/√(C / groups · kernel), as PyTorch's.
+ */
+export class Conv1d extends Convolution {
+  readonly kernelSize: number;
+
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernelSize: number,
+    readonly options: Conv1dLayerOptions = {},
+  ) {
+    const { groups = 1 } = expectOptions('Conv1d', options);
+    const kernel = expectSingle('Conv1d', 'kernelSize', kernelSize, 1);
+    expectSingle('Conv1d', 'stride', options.stride ?? 1, 1);
+    expectSingle('Conv1d', 'dilation', options.dilation ?? 1, 1);
+    const padding = options.padding ?? 0;
+    if (typeof padding === 'string') {
+      expectOneOf('Conv1d', 'padding', padding, ['same', 'valid']);
+    } else {
+      expectSingle('Conv1d', 'padding', padding, 0);
+    }
+    super('Conv1d', inChannels, outChannels, [kernel], false, groups, options);
+    this.kernelSize = kernel;
+  }
+
+  forward(x: Tensor): Tensor {
+    return conv1d(x, this.weight, this.bias, { ...this.options, relu: false });
+  }
+
+  /** The layer followed by a ReLU, as one kernel. */
+  forwardRelu(x: Tensor): Tensor {
+    return conv1d(x, this.weight, this.bias, { ...this.options, relu: true });
+  }
+}
+
+/**
+ * {@link convTranspose2d} as a layer: [N, C, H, W] to [N, O, H', W']. The weight is
+ * [C, O / groups, kh, kw]; weight and bias start uniform in ±1/√(O / groups · kh · kw), as PyTorch's.
+ */
+export class ConvTranspose2d extends Convolution {
+  readonly kernelSize: readonly [number, number];
+
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernelSize: Pair,
+    readonly options: ConvTranspose2dLayerOptions = {},
+  ) {
+    const { groups = 1 } = expectOptions('ConvTranspose2d', options);
+    const kernel = expectPair('ConvTranspose2d', 'kernelSize', kernelSize, 1);
+    expectPair('ConvTranspose2d', 'stride', options.stride ?? 1, 1);
+    expectPair('ConvTranspose2d', 'dilation', options.dilation ?? 1, 1);
+    expectPair('ConvTranspose2d', 'padding', options.padding ?? 0, 0);
+    expectPair('ConvTranspose2d', 'outputPadding', options.outputPadding ?? 0, 0);
+    super('ConvTranspose2d', inChannels, outChannels, kernel, true, groups, options);
+    this.kernelSize = kernel;
+  }
+
+  forward(x: Tensor): Tensor {
+    return convTranspose2d(x, this.weight, this.bias, this.options);
+  }
+}
+
+/**
+ * {@link convTranspose1d} as a layer: [N, C, L] to [N, O, L']. The weight is [C, O / groups, kernel];
+ * weight and bias start uniform in ±1/√(O / groups · kernel), as PyTorch's.
+ */
+export class ConvTranspose1d extends Convolution {
+  readonly kernelSize: number;
+
+  constructor(
+    inChannels: number,
+    outChannels: number,
+    kernelSize: number,
+    readonly options: ConvTranspose1dLayerOptions = {},
+  ) {
+    const { groups = 1 } = expectOptions('ConvTranspose1d', options);
+    const kernel = expectSingle('ConvTranspose1d', 'kernelSize', kernelSize, 1);
+    expectSingle('ConvTranspose1d', 'stride', options.stride ?? 1, 1);
+    expectSingle('ConvTranspose1d', 'dilation', options.dilation ?? 1, 1);
+    expectSingle('ConvTranspose1d', 'padding', options.padding ?? 0, 0);
+    expectSingle('ConvTranspose1d', 'outputPadding', options.outputPadding ?? 0, 0);
+    super('ConvTranspose1d', inChannels, outChannels, [kernel], true, groups, options);
+    this.kernelSize = kernel;
+  }
+
+  forward(x: Tensor): Tensor {
+    return convTranspose1d(x, this.weight, this.bias, this.options);
+  }
+}

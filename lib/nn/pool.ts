@@ -1,0 +1,101 @@
+/** Pooling layers. */
+import { expectOptions } from '../check.js';
+import {
+  type AvgPool1dOptions,
+  type AvgPool2dOptions,
+  adaptiveAvgPool2d,
+  adaptiveMaxPool2d,
+  avgPool1d,
+  avgPool2d,
+  expectOutputSize,
+  type MaxPool1dOptions,
+  type MaxPool2dOptions,
+  maxPool1d,
+  maxPool2d,
+  type OutputSize,
+} from '../ops/pool.js';
+import { expectPair, expectSingle, type Pair } from '../ops/spatial.js';
+import type { Tensor } from '../tensor.js';
+import { Module } from './module.js';
+
+/** The largest element of each window of [N, C, H, W]; the stride is the kernel's size by default. */
+export class MaxPool2d extends Module {
+  constructor(
+    readonly kernelSize: Pair,
+    readonly options: MaxPool2dOptions = {},
+  ) {
+    super();
+    expectPair('MaxPool2d', 'kernelSize', kernelSize, 1);
+    expectOptions('MaxPool2d', options);
+  }
+  forward(x: Tensor): Tensor {
+    return maxPool2d(x, this.kernelSize, this.options);
+  }
+}
+
+/** The largest element of each window of [N, C, L]; the stride is the kernel's size by default. */
+export class MaxPool1d extends Module {
+  constructor(
+    readonly kernelSize: number,
+    readonly options: MaxPool1dOptions = {},
+  ) {
+    super();
+    expectSingle('MaxPool1d', 'kernelSize', kernelSize, 1);
+    expectOptions('MaxPool1d', options);
+  }
+  forward(x: Tensor): Tensor {
+    return maxPool1d(x, this.kernelSize, this.options);
+  }
+}
+
+/** The average of each window of [N, C, H, W]; the stride is the kernel's size by default. */
+export class AvgPool2d extends Module {
+  constructor(
+    readonly kernelSize: Pair,
+    readonly options: AvgPool2dOptions = {},
+  ) {
+    super();
+    expectPair('AvgPool2d', 'kernelSize', kernelSize, 1);
+    expectOptions('AvgPool2d', options);
+  }
+  forward(x: Tensor): Tensor {
+    return avgPool2d(x, this.kernelSize, this.options);
+  }
+}
+
+/** The average of each window of [N, C, L]; the stride is the kernel's size by default. */
+export class AvgPool1d extends Module {
+  constructor(
+    readonly kernelSize: number,
+    readonly options: AvgPool1dOptions = {},
+  ) {
+    super();
+    expectSingle('AvgPool1d', 'kernelSize', kernelSize, 1);
+    expectOptions('AvgPool1d', options);
+  }
+  forward(x: Tensor): Tensor {
+    return avgPool1d(x, this.kernelSize, this.options);
+  }
+}
+
+/** Averages of [N, C, H, W] over as many windows as asked for; null keeps an axis' size. */
+export class AdaptiveAvgPool2d extends Module {
+  constructor(readonly outputSize: OutputSize) {
+    super();
+    expectOutputSize('AdaptiveAvgPool2d', outputSize);
+  }
+  forward(x: Tensor): Tensor {
+    return adaptiveAvgPool2d(x, this.outputSize);
+  }
+}
+
+/** The largest elements of [N, C, H, W] over as many windows as asked for; null keeps a size. */
+export class AdaptiveMaxPool2d extends Module {
+  constructor(readonly outputSize: OutputSize) {
+    super();
+    expectOutputSize('AdaptiveMaxPool2d', outputSize);
+  }
+  forward(x: Tensor): Tensor {
+    return adaptiveMaxPool2d(x, this.outputSize);
+  }
+}

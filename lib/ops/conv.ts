@@ -1,0 +1,314 @@
+/** Convolutions: implicit matrix products that read the image itself, forward and backward. */
+import { type Gradient, type Rule, record } from '../autograd.js';
+import { expectBoolean, expectOptions, expectTensor } from '../check.js';
+import { native } from '../native.js';
+import { type Tensor, take } from '../tensor.js';
+import { type OpRows, ruleOf } from './define.js';
+import { sum } from './reduce.js';
+import { batched, expectPair, expectSingle, type Pair } from './spatial.js';
+import { squeeze, unsqueeze } from './view.js';
+
+declare module '../native.js' {
+  interface NativeOps {
+    conv2d(
+      x: Handle,
+      weight: Handle,
+      bias: Handle | undefined,
+      geometry: Numbers,
+      relu: boolean,
+    ): void;
+    convTranspose2d(x: Handle, weight: Handle, bias: Handle | undefined, geometry: Numbers): void;
+  }
+  interface NativeKernels {
+    conv2dDataBackward(dy: Handle, weight: Handle, image: Numbers, geometry: Numbers): void;
+    conv2dWeightBackward(x: Handle, dy: Handle, weight: Numbers, geometry: Numbers): void;
+  }
+}
+
+export interface ConvOptions<Size> {
+  /** Elements between windows; 1 where left out. */
+  stride?: Size;
+  /** Zeros on either side; 'same' keeps the size (with a stride of 1), 'valid' is 0, the default. */
+  padding?: Size | 'same' | 'valid';
+  /** Elements between taps; 1 where left out. */
+  dilation?: Size;
+  /** Parts of the channels that are convolved on their own; 1 where left out. */
+  groups?: number;
+  /** Whether ReLU follows, in the same kernel. */
+  relu?: boolean;
+}
+export type Conv1dOptions = ConvOptions<number>;
+export type Conv2dOptions = ConvOptions<Pair>;
+
+export interface ConvTransposeOptions<Size> {
+  /** Elements between windows of the result; 1 where left out. */
+  stride?: Size;
+  /** What is cut off the result on either side; 0 where left out. */
+  padding?: Size;
+  /** What is added to the result at the end, below stride or dilation; 0 where left out. */
+  outputPadding?: Size;
+  /** Elements between taps; 1 where left out. */
+  dilation?: Size;
+  /** Parts of the channels that are convolved on their own; 1 where left out. */
+  groups?: number;
+}
+export type ConvTranspose1dOptions = ConvTransposeOptions<number>;
+export type ConvTranspose2dOptions = ConvTransposeOptions<Pair>;
+
+/** Strides, paddings before, paddings behind, dilations of both axes, groups: as native has it. */
+type Geometry = readonly number[];
+
+interface Attributes {
+  geometry: Geometry;
+  relu: boolean;
+  bias: boolean;
+}
+
+function reluBackward(y: Tensor, dout: Tensor): Tensor {
+  native.reluBackward(y.h, dout.h);
+  return take(0, dout.device);
+}
+
+function weightGradient(x: Tensor, dy: Tensor, weight: Tensor, geometry: Geometry): Tensor {
+  native.conv2dWeightBackward(x.h, dy.h, weight.shape, geometry);
+  return take(0, dy.device);
+}
+
+const convRule: Rule<Attributes> = (dout, [x, weight, y], { geometry, relu, bias }, needs) => {
+  const dy = relu ? reluBackward(y as Tensor, dout) : dout;
+  const [input, w] = [x as Tensor, weight as Tensor];
+  const gradients: Gradient[] = [null, null];
+  if (needs[0]) {
+    native.conv2dDataBackward(dy.h, w.h, input.shape, geometry);
+    gradients[0] = take(0, dy.device);
+  }
+  if (needs[1]) gradients[1] = weightGradient(input, dy, w, geometry);
+  if (bias) gradients.push(needs[2] ? sum(dy, [0, 2, 3]) : null);
+  return gradients;
+};
+
+const convTransposeRule: Rule<Attributes> = (dout, [x, weight], { geometry, bias }, needs) => {
+  const [input, w] = [x as Tensor, weight as Tensor];
+  const gradients: Gradient[] = [null, null];
+  if (needs[0]) {
+    native.conv2d(dout.h, w.h, undefined, geometry, false);
+    gradients[0] = take(0, dout.device);
+  }
+  if (needs[1]) gradients[1] = weightGradient(dout, input, w, geometry);
+  if (bias) gradients.push(needs[2] ? sum(dout, [0, 2, 3]) : null);
+  return gradients;
+};
+
+export const convOps: OpRows<'conv2d' | 'convTranspose2d'> = {
+  conv2d: {
+    family: 'conv',
+    summary: 'cross-correlation of images [N,C,H,W] with a weight, with an optional ReLU',
+    dtypes: 'floating',
+    gradient: convRule,
+  },
+  convTranspose2d: {
+    family: 'conv',
+    summary: 'transposed convolution, the gradient of conv2d in its input',
+    dtypes: 'floating',
+    gradient: convTransposeRule,
+  },
+};
+
+function expectGroups(op: string, groups: number): number {
+  return expectSingle(op, 'groups', groups, 1);
+}
+
+/** Paddings before and behind of one axis; 'same' puts an odd one behind, as PyTorch does. */
+function paddings(padding: number | 'same', taps: number, dilation: number): [number, number] {
+  if (padding !== 'same') return [padding, padding];
+  const total = dilation * (taps - 1);
+  return [Math.floor(total / 2), Math.ceil(total / 2)];
+}
+
+/** Checks a padding that may be a word; numbers come back as they are, 'valid' as 0. */
+function expectPadding<Size>(
+  op: string,
+  padding: Size | 'same' | 'valid',
+  strides: readonly number[],
+): Size | 0 | 'same' {
+  if (padding === 'valid') return 0;
+  if (padding === 'same' && strides.some((stride) => stride !== 1)) {
+    throw new RangeError(`${op}: padding 'same' needs a stride of 1, got [${strides}]`);
+  }
+  return padding;
+}
+
+function convolve(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null,
+  geometry: Geometry,
+  relu: boolean,
+): Tensor {
+  native.conv2d(x.h, weight.h, bias?.h, geometry, relu);
+  const out = take(0, x.device);
+  return record(
+    'conv2d',
+    ruleOf(convOps.conv2d),
+    out,
+    bias ? [x, weight, bias] : [x, weight],
+    () => (relu ? [x, weight, out] : [x, weight]),
+    { geometry, relu, bias: bias !== null },
+  );
+}
+
+function expectWeight(op: string, weight: Tensor, bias: Tensor | null, rank: 3 | 4): void {
+  expectTensor(op, weight, 'weight');
+  if (weight.rank !== rank) {
+    throw new RangeError(`${op}: the weight must have rank ${rank}, got [${weight.shape}]`);
+  }
+  if (bias !== null) expectTensor(op, bias, 'bias');
+}
+
+/**
+ * y[n,o,i,j] = bias[o] + Σ x[n, c, i·stride + a·dilation - padding, …] · weight[o,c,a,b].
+ * @param x [N, C, H, W], or [C, H, W]
+ * @param weight [O, C / groups, kernel height, kernel width]
+ * @param bias [O], or null
+ * @returns [N, O, ⌊(H + 2·padding - dilation·(kernel - 1) - 1) / stride⌋ + 1, …]
+ */
+export function conv2d(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null = null,
+  options: Conv2dOptions = {},
+): Tensor {
+  const given = expectOptions('conv2d', options);
+  const stride = expectPair('conv2d', 'stride', given.stride ?? 1, 1);
+  const dilation = expectPair('conv2d', 'dilation', given.dilation ?? 1, 1);
+  const groups = expectGroups('conv2d', given.groups ?? 1);
+  const relu = expectBoolean('conv2d', 'relu', given.relu ?? false);
+  const padding = expectPadding('conv2d', given.padding ?? 0, stride);
+  expectWeight('conv2d', weight, bias, 4);
+  const [h, w] =
+    padding === 'same' ? (['same', 'same'] as const) : expectPair('conv2d', 'padding', padding, 0);
+  const [top, bottom] = paddings(h, weight.shape[2] as number, dilation[0]);
+  const [left, right] = paddings(w, weight.shape[3] as number, dilation[1]);
+  const geometry = [...stride, top, left, bottom, right, ...dilation, groups];
+  return batched('conv2d', x, 4, (images) => convolve(images, weight, bias, geometry, relu));
+}
+
+/**
+ * y[n,o,i] = bias[o] + Σ x[n, c, i·stride + a·dilation - padding] · weight[o,c,a].
+ * @param x [N, C, L], or [C, L]
+ * @param weight [O, C / groups, kernel]
+ * @param bias [O], or null
+ * @returns [N, O, ⌊(L + 2·padding - dilation·(kernel - 1) - 1) / stride⌋ + 1]
+ */
+export function conv1d(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null = null,
+  options: Conv1dOptions = {},
+): Tensor {
+  const given = expectOptions('conv1d', options);
+  const stride = expectSingle('conv1d', 'stride', given.stride ?? 1, 1);
+  const dilation = expectSingle('conv1d', 'dilation', given.dilation ?? 1, 1);
+  const groups = expectGroups('conv1d', given.groups ?? 1);
+  const relu = expectBoolean('conv1d', 'relu', given.relu ?? false);
+  const padding = expectPadding('conv1d', given.padding ?? 0, [stride]);
+  expectWeight('conv1d', weight, bias, 3);
+  const [left, right] = paddings(
+    padding === 'same' ? padding : expectSingle('conv1d', 'padding', padding, 0),
+    weight.shape[2] as number,
+    dilation,
+  );
+  const geometry = [1, stride, 0, left, 0, right, 1, dilation, groups];
+  return batched('conv1d', x, 3, (rows) =>
+    squeeze(convolve(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry, relu), 2),
+  );
+}
+
+function convolveTransposed(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null,
+  geometry: Geometry,
+): Tensor {
+  native.convTranspose2d(x.h, weight.h, bias?.h, geometry);
+  return record(
+    'convTranspose2d',
+    ruleOf(convOps.convTranspose2d),
+    take(0, x.device),
+    bias ? [x, weight, bias] : [x, weight],
+    () => [x, weight],
+    { geometry, relu: false, bias: bias !== null },
+  );
+}
+
+function expectOutputPadding(
+  op: string,
+  more: readonly number[],
+  stride: readonly number[],
+  dilation: readonly number[],
+): void {
+  more.forEach((size, axis) => {
+    const below = Math.max(stride[axis] as number, dilation[axis] as number);
+    if (size >= below) {
+      throw new RangeError(
+        `${op}: outputPadding must be below stride or dilation, got ${size} and ${below}`,
+      );
+    }
+  });
+}
+
+/**
+ * The gradient of {@link conv2d} in its input, as a layer: each element of x adds its window, times
+ * the weight, to the result.
+ * @param x [N, C, H, W], or [C, H, W]
+ * @param weight [C, O / groups, kernel height, kernel width]
+ * @param bias [O], or null
+ * @returns [N, O, (H - 1)·stride - 2·padding + dilation·(kernel - 1) + outputPadding + 1, …]
+ */
+export function convTranspose2d(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null = null,
+  options: ConvTranspose2dOptions = {},
+): Tensor {
+  const op = 'convTranspose2d';
+  const given = expectOptions(op, options);
+  const stride = expectPair(op, 'stride', given.stride ?? 1, 1);
+  const dilation = expectPair(op, 'dilation', given.dilation ?? 1, 1);
+  const padding = expectPair(op, 'padding', given.padding ?? 0, 0);
+  const more = expectPair(op, 'outputPadding', given.outputPadding ?? 0, 0);
+  const groups = expectGroups(op, given.groups ?? 1);
+  expectOutputPadding(op, more, stride, dilation);
+  expectWeight(op, weight, bias, 4);
+  const behind = [padding[0] - more[0], padding[1] - more[1]];
+  const geometry = [...stride, ...padding, ...behind, ...dilation, groups];
+  return batched(op, x, 4, (images) => convolveTransposed(images, weight, bias, geometry));
+}
+
+/**
+ * The gradient of {@link conv1d} in its input, as a layer.
+ * @param x [N, C, L], or [C, L]
+ * @param weight [C, O / groups, kernel]
+ * @param bias [O], or null
+ * @returns [N, O, (L - 1)·stride - 2·padding + dilation·(kernel - 1) + outputPadding + 1]
+ */
+export function convTranspose1d(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null = null,
+  options: ConvTranspose1dOptions = {},
+): Tensor {
+  const op = 'convTranspose1d';
+  const given = expectOptions(op, options);
+  const stride = expectSingle(op, 'stride', given.stride ?? 1, 1);
+  const dilation = expectSingle(op, 'dilation', given.dilation ?? 1, 1);
+  const padding = expectSingle(op, 'padding', given.padding ?? 0, 0);
+  const more = expectSingle(op, 'outputPadding', given.outputPadding ?? 0, 0);
+  const groups = expectGroups(op, given.groups ?? 1);
+  expectOutputPadding(op, [more], [stride], [dilation]);
+  expectWeight(op, weight, bias, 3);
+  const geometry = [1, stride, 0, padding, 0, padding - more, 1, dilation, groups];
+  return batched(op, x, 3, (rows) =>
+    squeeze(convolveTransposed(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry), 2),
+  );
+}

@@ -1,0 +1,31 @@
+// Convolutions: the contract of conv.cc and conv.cu (see core/backend.h).
+#pragma once
+
+#include "core/view.h"
+
+namespace nodegrad {
+
+class Stream;
+
+// A two-dimensional cross-correlation, every tensor contiguous and of one floating dtype:
+//   y[n,o,i,j] = Σ_{c,a,b} x[n, c, i·stride_h + a·dilation_h - pad_h, j·stride_w + …] · w[o,c,a,b]
+// x is [n,c,h,w], w [o,c/groups,kh,kw], y [n,o,oh,ow]; x is 0 outside. Padding after the last row
+// and column follows from oh and ow. Group g joins its share of c with its share of o.
+struct ConvShape {
+  int64_t n, c, h, w, o, kh, kw, oh, ow, groups;
+  int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
+  DType dtype;
+};
+
+struct ConvFamily {
+  // y = activation(x ∗ w + bias); bias is [o] or null.
+  void (*forward)(Stream&, const ConvShape&, const void* x, const void* w, const void* bias,
+                  void* y, bool relu);
+  // dx from dy, the transposed convolution: dx = activation(wᵀ ∗ dy + bias); bias is [c] or null.
+  void (*backward_data)(Stream&, const ConvShape&, const void* dy, const void* w, const void* bias,
+                        void* dx, bool relu);
+  // dw[o,c,a,b] = Σ dy · x over images and positions, in an order that sizes alone decide.
+  void (*backward_weight)(Stream&, const ConvShape&, const void* x, const void* dy, void* dw);
+};
+
+}  // namespace nodegrad

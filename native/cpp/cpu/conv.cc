@@ -1,0 +1,524 @@
+// Convolutions as matrix products whose right operand is read from the image (conv_gather.h), and
+// never lies in memory as a whole.
+//   forward:  y[n]  = W · patches(x[n])      M = o, K = (c, a, b), positions of y
+//   data:     dx[n] = Wᵀ · patches(dy[n])    M = c, K = (o, a, b), positions of dx; with a stride,
+//             one such product for each phase (h mod stride, w mod stride), over the taps it has
+//   weight:   dWᵀ = Σ_n patches(x[n]) · dy[n]ᵀ, in parts of some images that are added in order
+// Weights are packed once for a launch; a chunk gathers a block of positions and multiplies tiles
+// (gemm_kernel.h), then adds bias and applies ReLU while the tile is in cache. All cuts follow from
+// the sizes. 16-bit types go through float32. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations each.
+#include "core/backend.h"
+#include "core/error.h"
+#include "cpu/conv_gather.h"
+#include "cpu/gemm_kernel.h"
+#include "cpu/gemm_pack.h"
+#include "cpu/launch.h"
+
+namespace nodegrad::cpu::NODEGRAD_ISA {
+namespace {
+
+constexpr int64_t kDepth = 512;              // of a slice of K, more or less
+constexpr int64_t kBlockElements = 1 << 16;  // gathered at once
+constexpr int64_t kMostColumns = 1024;       // of a block of positions
+constexpr int64_t kManyChunks = 16;
+constexpr int64_t kChunkWork = 1 << 20;     // multiplications worth a chunk of their own
+constexpr int64_t kPartElements = 1 << 23;  // of all partial sums of a weight gradient
+
+NODEGRAD_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+NODEGRAD_INLINE int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
+NODEGRAD_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+NODEGRAD_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+
+template <class T>
+constexpr int64_t kPackedRows = (kRows + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
+
+// Rows of a block are cut into tiles of nearly equal height.
+struct Tiles {
+  int64_t count, height, taller;  // the first `taller` tiles have one row more
+};
+NODEGRAD_INLINE Tiles tiles_of(int64_t rows) {
+  const int64_t count = larger(1, divide_up(rows, kRows));
+  return {count, rows / count, rows % count};
+}
+
+// out[n, m, position] = activation(Σ_k weight[m, k] · patch[k, position] + bias[m]), per group.
+struct Product {
+  const void* image;
+  const void* weight;
+  const void* bias;  // [groups·m] or null
+  void* out;
+  void* packed;  // weights: [group][slice][block of rows][tile][k][kPackedRows]
+  Patches patches;
+  int64_t images, groups, m, channels, positions;
+  int64_t weight_m, weight_q, weight_group;           // elements between outputs, channels, groups
+  int64_t tap, tap_h, tap_w;                          // of the weight: the first, and between taps
+  int64_t out_plane, out_first, out_row, out_column;  // where positions lie
+  int64_t slice, slices;                              // channels in a slice
+  int64_t block_rows, row_blocks, block_columns, column_blocks;
+  bool direct;  // sums go straight to `out`
+  bool relu;
+};
+
+NODEGRAD_INLINE int64_t tap_count(const Patches& p) { return p.taps_h * p.taps_w; }
+
+template <class T>
+NODEGRAD_INLINE T* packed_block(const Product& p, int64_t group, int64_t slice, int64_t block) {
+  const int64_t size =
+      tiles_of(p.block_rows).count * kPackedRows<T> * p.slice * tap_count(p.patches);
+  return static_cast<T*>(p.packed) + ((group * p.slices + slice) * p.row_blocks + block) * size;
+}
+
+template <class T, class S>
+void pack_weights_kernel(const void* args, int64_t chunk) {
+  const Product& p = *static_cast<const Product*>(args);
+  const int64_t block = chunk % p.row_blocks, slice = chunk / p.row_blocks % p.slices;
+  const int64_t group = chunk / p.row_blocks / p.slices;
+  T* to = packed_block<T>(p, group, slice, block);
+  const int64_t q0 = slice * p.slice, channels = smaller(p.slice, p.channels - q0);
+  int64_t row = block * p.block_rows;
+  const Tiles tiles = tiles_of(smaller(p.block_rows, p.m - row));
+  for (int64_t t = 0; t < tiles.count; ++t) {
+    const int64_t height = tiles.height + (t < tiles.taller);
+    const S* from = static_cast<const S*>(p.weight) + group * p.weight_group + row * p.weight_m +
+                    q0 * p.weight_q + p.tap;
+    for (int64_t q = 0; q < channels; ++q) {
+      for (int64_t a = 0; a < p.patches.taps_h; ++a) {
+        for (int64_t b = 0; b < p.patches.taps_w; ++b) {
+          const S* const w = from + q * p.weight_q + a * p.tap_h + b * p.tap_w;
+          for (int64_t i = 0; i < height; ++i) to[i] = Stored<S>::load(w[i * p.weight_m]);
+          to += kPackedRows<T>;
+        }
+      }
+    }
+    row += height;
+  }
+}
+
+// to = activation([to +] sums + bias of the row).
+template <class T>
+void finish_rows(const T* sums, int64_t stride, T* to, int64_t to_stride, int64_t rows,
+                 int64_t columns, const T* bias, bool add, bool relu) {
+  constexpr int kL = kLanes<T>;
+  for (int64_t i = 0; i < rows; ++i) {
+    const T* const from = sums + i * stride;
+    T* const y = to + i * to_stride;
+    const Vector<T> more = bias ? broadcast(bias[i]) : Vector<T>{};
+    const auto finish = [&](Vector<T> x, Vector<T> before) __attribute__((always_inline)) {
+      if (add) x += before;
+      if (bias) x += more;
+      return relu ? (x < Vector<T>{} ? Vector<T>{} : x) : x;  // NaN stays
+    };
+    int64_t j = 0;
+    for (; j + kL <= columns; j += kL) {
+      store(y + j, finish(load(from + j), add ? load(y + j) : Vector<T>{}));
+    }
+    if (const int left = static_cast<int>(columns - j)) {
+      const Vector<T> before = add ? load_part(y + j, left) : Vector<T>{};
+      store_part(y + j, finish(load_part(from + j, left), before), left);
+    }
+  }
+}
+
+// One tile of rows times one panel of positions, into `target`.
+template <class T>
+void multiply_tile(const T* a, const T* b, int64_t width, int64_t depth, int64_t height,
+                   int64_t columns, T* target, int64_t stride, bool padded, bool add, const T* bias,
+                   bool finish, bool relu) {
+  const int vectors = static_cast<int>(width / kLanes<T>);
+  const MicroKernel<T> kernel = kKernels<T>.get(false, vectors, static_cast<int>(height));
+  if (padded || columns == width) {
+    kernel(depth, a, kPackedRows<T>, b, width, target, stride, add);
+    if (finish && (bias || relu)) {
+      finish_rows(target, stride, target, stride, height, columns, bias, false, relu);
+    }
+  } else {
+    alignas(64) T tile[kRows * kColumns<T>];
+    kernel(depth, a, kPackedRows<T>, b, width, tile, kColumns<T>, false);
+    finish_rows(tile, kColumns<T>, target, stride, height, columns, finish ? bias : nullptr, add,
+                finish && relu);
+  }
+}
+
+// Rows of sums to positions of `out` that are not next to each other, or of another type.
+template <class T, class S>
+void scatter_rows(const Product& p, const T* sums, int64_t stride, S* out, const S* bias,
+                  int64_t rows, const Run* runs, int64_t run_count) {
+  for (int64_t i = 0; i < rows; ++i) {
+    const T more = bias ? Stored<S>::load(bias[i]) : T(0);
+    for (int64_t r = 0; r < run_count; ++r) {
+      const Run& run = runs[r];
+      if (run.i < 0) continue;
+      const T* const from = sums + i * stride + run.panel + run.lane;
+      S* const to = out + i * p.out_plane + run.i * p.out_row + run.j * p.out_column;
+      const int64_t apart = p.out_column;
+      for (int64_t j = 0; j < run.length; ++j) {
+        const T x = from[j] + more;
+        to[j * apart] = Stored<S>::store(p.relu && x < T(0) ? T(0) : x);
+      }
+    }
+  }
+}
+
+template <class T, class S>
+void convolve_kernel(const void* args, int64_t chunk) {
+  const Product& p = *static_cast<const Product*>(args);
+  const int64_t block = chunk % p.row_blocks, row = block * p.block_rows;
+  chunk /= p.row_blocks;
+  const int64_t column = chunk % p.column_blocks * p.block_columns;
+  chunk /= p.column_blocks;
+  const int64_t group = chunk % p.groups, image = chunk / p.groups;
+  const int64_t rows = smaller(p.block_rows, p.m - row);
+  const int64_t columns = smaller(p.block_columns, p.positions - column);
+  const int64_t taps = tap_count(p.patches);
+
+  const int64_t stride = round_up(p.block_columns, kColumns<T>);
+  const int64_t panels = stride * p.slice * taps, sums_size = p.direct ? 0 : rows * stride;
+  T* const gathered = static_cast<T*>(thread_scratch(sizeof(T) * (panels + sums_size + rows) +
+                                                     sizeof(Run) * (p.block_columns + 2) + 64));
+  if (!gathered) fail("conv2d: out of memory for packing");
+  T* const sums = gathered + panels;
+  T* const bias = sums + sums_size;
+  Run* const runs = reinterpret_cast<Run*>(gathered + round_up(panels + sums_size + rows, 8));
+  const int64_t run_count = make_runs<T>(p.patches, column, columns, kColumns<T>, 0, runs);
+
+  const S* const source =
+      static_cast<const S*>(p.image) + (image * p.groups + group) * p.channels * p.patches.plane;
+  const S* const added = p.bias ? static_cast<const S*>(p.bias) + group * p.m + row : nullptr;
+  S* const out =
+      static_cast<S*>(p.out) + ((image * p.groups + group) * p.m + row) * p.out_plane + p.out_first;
+  if (added) {
+    for (int64_t i = 0; i < rows; ++i) bias[i] = Stored<S>::load(added[i]);
+  }
+  T* const target = p.direct ? reinterpret_cast<T*>(out) + column : sums;
+  const int64_t target_stride = p.direct ? p.out_plane : stride;
+  const Tiles tiles = tiles_of(rows);
+  for (int64_t slice = 0; slice < p.slices; ++slice) {
+    const int64_t q0 = slice * p.slice, channels = smaller(p.slice, p.channels - q0);
+    const int64_t depth = channels * taps;
+    const bool last = slice + 1 == p.slices;
+    gather<T, S>(p.patches, source + q0 * p.patches.plane, channels, runs, run_count, gathered);
+    const T* a = packed_block<T>(p, group, slice, block);
+    int64_t done = 0;
+    for (int64_t t = 0; t < tiles.count; ++t) {
+      const int64_t height = tiles.height + (t < tiles.taller);
+      for (int64_t j = 0; height > 0 && j < columns; j += kColumns<T>) {
+        const int64_t there = smaller(kColumns<T>, columns - j);
+        multiply_tile<T>(a, gathered + j * depth, round_up(there, kLanes<T>), depth, height, there,
+                         target + done * target_stride + j, target_stride, !p.direct, slice > 0,
+                         added ? bias + done : nullptr, last && p.direct, p.relu);
+      }
+      a += kPackedRows<T> * depth;
+      done += height;
+    }
+  }
+  if (!p.direct) {
+    scatter_rows<T, S>(p, sums, stride, out, added, rows, runs, run_count);
+  }
+}
+
+template <class T, class S>
+void convolve(Stream& stream, Product p) {
+  if (p.images * p.groups * p.m * p.positions == 0) return;
+  const int64_t taps = tap_count(p.patches);
+  const int64_t whole = larger(1, p.channels * taps);
+  p.slices = larger(1, smaller(p.channels, divide_up(whole, kDepth)));
+  p.slice = larger(1, divide_up(p.channels, p.slices));
+  p.slices = larger(1, divide_up(p.channels, p.slice));
+
+  const int64_t depth = larger(1, p.slice * taps);
+  int64_t columns = smaller(kMostColumns, larger(2 * kColumns<T>, kBlockElements / depth));
+  columns = smaller(p.positions, columns / kColumns<T> * kColumns<T>);
+  int64_t rows = p.m;
+  const auto chunks = [&] {
+    return p.images * p.groups * divide_up(p.m, rows) * divide_up(p.positions, columns);
+  };
+  while (chunks() < kManyChunks && rows * columns * whole > kChunkWork) {
+    if (columns >= 4 * kColumns<T>) {
+      columns = round_up(columns / 2, kColumns<T>);
+    } else if (rows >= 4 * kRows) {
+      rows /= 2;
+    } else {
+      break;
+    }
+  }
+  p.row_blocks = divide_up(p.m, rows);
+  p.block_rows = divide_up(p.m, p.row_blocks);
+  p.column_blocks = divide_up(p.positions, columns);
+  p.block_columns = round_up(divide_up(p.positions, p.column_blocks), kColumns<T>);
+  p.column_blocks = divide_up(p.positions, p.block_columns);
+  p.direct = sizeof(T) == sizeof(S) && p.out_column == 1 && p.out_row == p.patches.columns;
+
+  const int64_t packs = p.groups * p.slices * p.row_blocks;
+  p.packed = acquire_scratch(
+      stream, sizeof(T) * packs * tiles_of(p.block_rows).count * kPackedRows<T> * depth);
+  launch(stream, "conv_pack", pack_weights_kernel<T, S>, &p, sizeof p, packs);
+  launch(stream, "conv", convolve_kernel<T, S>, &p, sizeof p,
+         p.images * p.groups * p.row_blocks * p.column_blocks);
+  release_scratch(stream, p.packed);
+}
+
+Patches patches_of(const ConvShape& s) {
+  return {s.h,        s.w,        s.h * s.w, s.ow,     s.kh,         s.kw,
+          s.stride_h, s.stride_w, -s.pad_h,  -s.pad_w, s.dilation_h, s.dilation_w};
+}
+
+template <class T, class S>
+void forward_as(Stream& stream, const ConvShape& s, const void* x, const void* w, const void* bias,
+                void* y, bool relu) {
+  Product p = {};
+  p.image = x;
+  p.weight = w;
+  p.bias = bias;
+  p.out = y;
+  p.patches = patches_of(s);
+  p.images = s.n;
+  p.groups = s.groups;
+  p.m = s.o / s.groups;
+  p.channels = s.c / s.groups;
+  p.positions = s.oh * s.ow;
+  p.weight_q = s.kh * s.kw;
+  p.weight_m = p.channels * p.weight_q;
+  p.weight_group = p.m * p.weight_m;
+  p.tap_h = s.kw;
+  p.tap_w = 1;
+  p.out_plane = p.positions;
+  p.out_row = s.ow;
+  p.out_column = 1;
+  p.relu = relu;
+  convolve<T, S>(stream, p);
+}
+
+// The taps that reach positions at `phase` of one axis: every so many from `first` on, and which
+// element of dy the first position takes at the first of them.
+struct PhaseTaps {
+  int64_t count, first, apart, base, step;
+};
+PhaseTaps phase_taps(int64_t phase, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation) {
+  int64_t a = dilation, apart = stride;  // stride / gcd(stride, dilation)
+  for (int64_t b = stride; b != 0;) {
+    const int64_t rest = a % b;
+    a = b;
+    b = rest;
+  }
+  apart /= a;
+  for (int64_t k = 0; k < smaller(kernel, apart); ++k) {
+    const int64_t reach = phase + pad - k * dilation;
+    if (reach % stride != 0) continue;
+    return {(kernel - k - 1) / apart + 1, k, apart, reach / stride, -(dilation / a)};
+  }
+  return {0, 0, 0, 0, 0};
+}
+
+template <class T, class S>
+void backward_data_as(Stream& stream, const ConvShape& s, const void* dy, const void* w,
+                      const void* bias, void* dx, bool relu) {
+  Product p = {};
+  p.image = dy;
+  p.weight = w;
+  p.bias = bias;
+  p.out = dx;
+  p.images = s.n;
+  p.groups = s.groups;
+  p.m = s.c / s.groups;
+  p.channels = s.o / s.groups;
+  p.weight_m = s.kh * s.kw;
+  p.weight_q = p.m * p.weight_m;
+  p.weight_group = p.channels * p.weight_q;
+  p.out_plane = s.h * s.w;
+  p.out_row = s.stride_h * s.w;
+  p.out_column = s.stride_w;
+  p.relu = relu;
+  for (int64_t h = 0; h < smaller(s.stride_h, s.h); ++h) {
+    const PhaseTaps rows = phase_taps(h, s.kh, s.stride_h, s.pad_h, s.dilation_h);
+    for (int64_t v = 0; v < smaller(s.stride_w, s.w); ++v) {
+      const PhaseTaps columns = phase_taps(v, s.kw, s.stride_w, s.pad_w, s.dilation_w);
+      const int64_t wide = divide_up(s.w - v, s.stride_w);
+      p.patches = {s.oh, s.ow, s.oh * s.ow, wide,         rows.count, columns.count,
+                   1,    1,    rows.base,   columns.base, rows.step,  columns.step};
+      p.positions = divide_up(s.h - h, s.stride_h) * wide;
+      p.tap = rows.first * s.kw + columns.first;
+      p.tap_h = rows.apart * s.kw;
+      p.tap_w = columns.apart;
+      p.out_first = h * s.w + v;
+      convolve<T, S>(stream, p);
+    }
+  }
+}
+
+// dWᵀ[(c, a, b), o] of a group, in parts.
+struct WeightGradient {
+  const void* x;
+  const void* dy;
+  void* dw;
+  void* sums;  // [part][group][rows][stride]
+  Patches patches;
+  int64_t images, groups, channels, outputs, positions;
+  int64_t depth, slices;  // positions in a slice; slices in an image
+  int64_t parts, part_slices;
+  int64_t block_channels, blocks;
+  int64_t rows, stride;  // channels·taps; outputs, rounded to whole vectors
+};
+
+template <class T, class S>
+void weight_kernel(const void* args, int64_t chunk) {
+  constexpr bool kNative = sizeof(T) == sizeof(S);
+  const WeightGradient& p = *static_cast<const WeightGradient*>(args);
+  const int64_t taps = tap_count(p.patches);
+  const int64_t c0 = chunk % p.blocks * p.block_channels;
+  chunk /= p.blocks;
+  const int64_t group = chunk % p.groups, part = chunk / p.groups;
+  const int64_t channels = smaller(p.block_channels, p.channels - c0), rows = channels * taps;
+  const int64_t pitch = round_up(p.depth, kLanes<T>) + kLanes<T>;
+  const int64_t gathered_size = rows * pitch, panels_size = p.stride * p.depth;
+  const int64_t buffer_size = kNative ? 0 : kColumns<T> * p.depth;
+  T* const gathered = static_cast<T*>(thread_scratch(
+      sizeof(T) * (gathered_size + panels_size + buffer_size) + sizeof(Run) * (p.depth + 2) + 64));
+  if (!gathered) fail("conv2d: out of memory for packing");
+  T* const panels = gathered + gathered_size;
+  T* const buffer = panels + panels_size;
+  Run* const runs =
+      reinterpret_cast<Run*>(gathered + round_up(gathered_size + panels_size + buffer_size, 8));
+  T* const target =
+      static_cast<T*>(p.sums) + ((part * p.groups + group) * p.rows + c0 * taps) * p.stride;
+  const Tiles tiles = tiles_of(rows);
+
+  const int64_t first = part * p.part_slices;
+  const int64_t last = smaller(first + p.part_slices, p.images * p.slices);
+  for (int64_t slice = first; slice < last; ++slice) {
+    const int64_t image = slice / p.slices, at = slice % p.slices * p.depth;
+    const int64_t depth = smaller(p.depth, p.positions - at);
+    const int64_t run_count = make_runs<T>(p.patches, at, depth, 0, pitch, runs);
+    gather<T, S>(p.patches,
+                 static_cast<const S*>(p.x) +
+                     ((image * p.groups + group) * p.channels + c0) * p.patches.plane,
+                 channels, runs, run_count, gathered);
+    const S* const dy =
+        static_cast<const S*>(p.dy) + (image * p.groups + group) * p.outputs * p.positions + at;
+    for (int64_t j = 0; j < p.outputs; j += kColumns<T>) {
+      const int64_t there = smaller(kColumns<T>, p.outputs - j);
+      pack_panel(dy + j * p.positions, p.positions, 1, there, depth, panels + j * depth,
+                 round_up(there, kLanes<T>), buffer);
+    }
+    int64_t done = 0;
+    for (int64_t t = 0; t < tiles.count; ++t) {
+      const int64_t height = tiles.height + (t < tiles.taller);
+      for (int64_t j = 0; j < p.outputs; j += kColumns<T>) {
+        const int64_t width = round_up(smaller(kColumns<T>, p.outputs - j), kLanes<T>);
+        const MicroKernel<T> kernel =
+            kKernels<T>.get(true, static_cast<int>(width / kLanes<T>), static_cast<int>(height));
+        kernel(depth, gathered + done * pitch, pitch, panels + j * depth, width,
+               target + done * p.stride + j, p.stride, slice > first);
+      }
+      done += height;
+    }
+  }
+}
+
+// Adds the parts in order and turns them over: dw[o, k] = Σ_part sums[part][k][o].
+template <class T, class S>
+void add_parts_kernel(const void* args, int64_t chunk) {
+  const WeightGradient& p = *static_cast<const WeightGradient*>(args);
+  const int64_t taps = tap_count(p.patches);
+  const int64_t first = chunk % p.channels * taps, group = chunk / p.channels;
+  S* const dw = static_cast<S*>(p.dw) + group * p.outputs * p.rows;
+  alignas(64) T total[kColumns<T>];
+  for (int64_t k = first; k < first + taps; ++k) {
+    for (int64_t j = 0; j < p.stride; j += kLanes<T>) {
+      Vector<T> sum = {};
+      for (int64_t part = 0; part < p.parts; ++part) {
+        sum += load(static_cast<const T*>(p.sums) +
+                    ((part * p.groups + group) * p.rows + k) * p.stride + j);
+      }
+      store(total, sum);
+      for (int64_t i = 0; i < smaller(kLanes<T>, p.outputs - j); ++i) {
+        dw[(j + i) * p.rows + k] = Stored<S>::store(total[i]);
+      }
+    }
+  }
+}
+
+template <class T, class S>
+void backward_weight_as(Stream& stream, const ConvShape& s, const void* x, const void* dy,
+                        void* dw) {
+  WeightGradient p = {};
+  p.x = x;
+  p.dy = dy;
+  p.dw = dw;
+  p.patches = patches_of(s);
+  p.images = s.n;
+  p.groups = s.groups;
+  p.channels = s.c / s.groups;
+  p.outputs = s.o / s.groups;
+  p.positions = s.oh * s.ow;
+  const int64_t taps = s.kh * s.kw;
+  p.rows = p.channels * taps;
+  p.stride = round_up(p.outputs, kLanes<T>);
+  p.depth = smaller(p.positions, kDepth);
+  p.slices = divide_up(p.positions, p.depth);
+  p.depth = divide_up(p.positions, p.slices);
+  p.slices = divide_up(p.positions, p.depth);
+  // Gathered rows of a block stay in L2.
+  p.block_channels = smaller(p.channels, larger(1, 2 * kBlockElements / (taps * p.depth)));
+  p.blocks = divide_up(p.channels, p.block_channels);
+  p.block_channels = divide_up(p.channels, p.block_channels ? p.blocks : 1);
+  p.blocks = divide_up(p.channels, p.block_channels);
+
+  const int64_t all = p.images * p.slices;
+  const int64_t work = p.block_channels * taps * p.outputs * p.depth;
+  const int64_t useful = divide_up(2 * kManyChunks, p.groups * p.blocks);
+  const int64_t fitting = larger(1, kPartElements / (p.groups * p.rows * p.stride));
+  p.parts = smaller(smaller(useful, fitting), larger(1, all * work / kChunkWork));
+  p.part_slices = larger(1, divide_up(all, p.parts));
+  p.parts = divide_up(all, p.part_slices);
+
+  p.sums = acquire_scratch(stream, sizeof(T) * larger(1, p.parts * p.groups * p.rows * p.stride));
+  if (p.parts > 0) {
+    launch(stream, "conv_weight", weight_kernel<T, S>, &p, sizeof p, p.parts * p.groups * p.blocks);
+  }
+  launch(stream, "conv_parts", add_parts_kernel<T, S>, &p, sizeof p, p.groups * p.channels);
+  release_scratch(stream, p.sums);
+}
+
+// Calls f(T{}, S{}) with the types of arithmetic and storage.
+template <class F>
+void with_types(DType dtype, const F& f) {
+  switch (dtype) {
+    case DType::float32:
+      return f(float{}, float{});
+    case DType::float64:
+      return f(double{}, double{});
+    case DType::bfloat16:
+      return f(float{}, BFloat16{});
+    case DType::float16:
+      return f(float{}, Float16{});
+    default:
+      fail("conv2d: dtype must be floating, got %s", dtype_name(dtype));
+  }
+}
+
+void forward(Stream& stream, const ConvShape& s, const void* x, const void* w, const void* bias,
+             void* y, bool relu) {
+  with_types(s.dtype, [&](auto t, auto stored) {
+    forward_as<decltype(t), decltype(stored)>(stream, s, x, w, bias, y, relu);
+  });
+}
+
+void backward_data(Stream& stream, const ConvShape& s, const void* dy, const void* w,
+                   const void* bias, void* dx, bool relu) {
+  with_types(s.dtype, [&](auto t, auto stored) {
+    backward_data_as<decltype(t), decltype(stored)>(stream, s, dy, w, bias, dx, relu);
+  });
+}
+
+void backward_weight(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw) {
+  with_types(s.dtype, [&](auto t, auto stored) {
+    backward_weight_as<decltype(t), decltype(stored)>(stream, s, x, dy, dw);
+  });
+}
+
+}  // namespace
+
+extern const ConvFamily conv_family;
+const ConvFamily conv_family = {forward, backward_data, backward_weight};
+
+}  // namespace nodegrad::cpu::NODEGRAD_ISA
