@@ -30,6 +30,8 @@ export type { MemoryStats } from './native.js';
 export * as nn from './nn/index.js';
 export * from './ops/binary.js';
 export { cast, clone, contiguous, copyInto, to } from './ops/copy.js';
+export { dropout } from './ops/dropout.js';
+export { embedding } from './ops/embedding.js';
 export {
   arange,
   full,
@@ -51,6 +53,15 @@ export {
   setMatmulPrecision,
 } from './ops/gemm.js';
 export { indexAdd, indexSelect } from './ops/index.js';
+export {
+  type AffineOptions,
+  type BatchNormOptions,
+  batchNorm,
+  groupNorm,
+  instanceNorm,
+  layerNorm,
+  rmsNorm,
+} from './ops/norm.js';
 export {
   bernoulli,
   defaultGenerator,

@@ -10,9 +10,12 @@
 
 #include "core/families/binary.h"
 #include "core/families/copy.h"
+#include "core/families/dropout.h"
+#include "core/families/embedding.h"
 #include "core/families/fill.h"
 #include "core/families/gemm.h"
 #include "core/families/index.h"
+#include "core/families/norm.h"
 #include "core/families/optim.h"
 #include "core/families/random.h"
 #include "core/families/reduce.h"
