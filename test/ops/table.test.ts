@@ -7,8 +7,11 @@ import { native } from '../../lib/native.js';
 import { allSkips } from '../support/skips.js';
 import { binaryRows, whereRows } from './rows/binary.js';
 import { copyRows } from './rows/copy.js';
+import { dropoutRows } from './rows/dropout.js';
+import { embeddingRows } from './rows/embedding.js';
 import { gemmRows } from './rows/gemm.js';
 import { indexRows } from './rows/index.js';
+import { normRows } from './rows/norm.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
 import { softmaxRowsAll } from './rows/softmax.js';
 import { unaryRows } from './rows/unary.js';
@@ -23,7 +26,10 @@ const rows = [
   ...argReduceRows,
   ...gemmRows,
   ...softmaxRowsAll,
+  ...normRows,
+  ...dropoutRows,
   ...indexRows,
+  ...embeddingRows,
   ...viewRows,
   ...copyRows,
 ];
