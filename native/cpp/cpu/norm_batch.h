@@ -37,7 +37,7 @@ struct BatchArgs {
 template <class T>
 void column_moments(const BatchArgs& a, int64_t first, int64_t last, int64_t column, int64_t n,
                     Moments* moments) {
-  alignas(64) T values[kTile], sums[kTile], means[kTile];
+  alignas(64) T values[kTile], sums[kTile], means[kTile], rest[kTile];
   for (int64_t from = first; from < last; from += kFlushRows) {
     const int64_t to = min_of(last, from + kFlushRows);
     for (int64_t c = 0; c < n; ++c) sums[c] = T(0);
@@ -48,16 +48,22 @@ void column_moments(const BatchArgs& a, int64_t first, int64_t last, int64_t col
     const T count = static_cast<T>(to - from);
     for (int64_t c = 0; c < n; ++c) {
       means[c] = sums[c] / count;
-      sums[c] = T(0);
+      sums[c] = rest[c] = T(0);
     }
     for (int64_t r = from; r < to; ++r) {
       const T* x = read(a.x, r * a.channels + column, n, values);
-      for (int64_t c = 0; c < n; ++c) sums[c] += (x[c] - means[c]) * (x[c] - means[c]);
+      for (int64_t c = 0; c < n; ++c) {
+        const T distance = x[c] - means[c];
+        rest[c] += distance;
+        sums[c] += distance * distance;
+      }
     }
     for (int64_t c = 0; c < n; ++c) {
-      // The mean was rounded; what it lacks is too small to matter beside the squares.
-      join(moments[c], {static_cast<double>(count), static_cast<double>(means[c]),
-                        static_cast<double>(sums[c])});
+      // What the rounded sums left out of the mean.
+      const double missing = static_cast<double>(rest[c]) / static_cast<double>(count);
+      join(moments[c],
+           {static_cast<double>(count), static_cast<double>(means[c]) + missing,
+            static_cast<double>(sums[c]) - static_cast<double>(count) * missing * missing});
     }
   }
 }
