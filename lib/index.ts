@@ -40,6 +40,8 @@ export {
   convTranspose2d,
 } from './ops/conv.js';
 export { cast, clone, contiguous, copyInto, to } from './ops/copy.js';
+export { dropout } from './ops/dropout.js';
+export { embedding } from './ops/embedding.js';
 export {
   arange,
   full,
@@ -74,6 +76,14 @@ export {
   maxPool2d,
   type OutputSize,
 } from './ops/pool.js';
+  type AffineOptions,
+  type BatchNormOptions,
+  batchNorm,
+  groupNorm,
+  instanceNorm,
+  layerNorm,
+  rmsNorm,
+} from './ops/norm.js';
 export {
   bernoulli,
   defaultGenerator,

@@ -10,6 +10,8 @@ export {
   ConvTranspose2d,
   type ConvTranspose2dLayerOptions,
 } from './conv.js';
+export { Dropout, Dropout1d, Dropout2d } from './dropout.js';
+export { Embedding, type EmbeddingOptions } from './embedding.js';
 export * as init from './init.js';
 export { Linear, type LinearOptions } from './linear.js';
 export { CrossEntropyLoss, MSELoss, mseLoss } from './loss.js';
@@ -22,5 +24,14 @@ export {
   MaxPool1d,
   MaxPool2d,
 } from './pool.js';
+  BatchNorm1d,
+  BatchNorm2d,
+  type BatchNormLayerOptions,
+  GroupNorm,
+  InstanceNorm2d,
+  LayerNorm,
+  type NormOptions,
+  RMSNorm,
+} from './norm.js';
 export { type Layer, Sequential } from './sequential.js';
 export { Unflatten, Upsample } from './shape.js';

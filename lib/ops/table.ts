@@ -7,10 +7,13 @@ import { binaryOps } from './binary.js';
 import { convOps } from './conv.js';
 import { copyOps } from './copy.js';
 import type { OpName, OpRow } from './define.js';
+import { dropoutOps } from './dropout.js';
+import { embeddingOps } from './embedding.js';
 import { fillOps } from './fill.js';
 import { gemmOps } from './gemm.js';
 import { indexOps } from './index.js';
 import { poolOps } from './pool.js';
+import { normOps } from './norm.js';
 import { randomOps } from './random.js';
 import { reduceOps } from './reduce.js';
 import { softmaxOps } from './softmax.js';
@@ -29,5 +32,8 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...convOps,
   ...poolOps,
   ...softmaxOps,
+  ...normOps,
+  ...dropoutOps,
   ...indexOps,
+  ...embeddingOps,
 };

@@ -8,9 +8,12 @@ import { allSkips } from '../support/skips.js';
 import { binaryRows, whereRows } from './rows/binary.js';
 import { convRows, convTransposeRows } from './rows/conv.js';
 import { copyRows } from './rows/copy.js';
+import { dropoutRows } from './rows/dropout.js';
+import { embeddingRows } from './rows/embedding.js';
 import { gemmRows } from './rows/gemm.js';
 import { indexRows } from './rows/index.js';
 import { avgPoolRows, maxPoolRows } from './rows/pool.js';
+import { normRows } from './rows/norm.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
 import { softmaxRowsAll } from './rows/softmax.js';
 import { unaryRows } from './rows/unary.js';
@@ -29,7 +32,10 @@ const rows = [
   ...maxPoolRows,
   ...avgPoolRows,
   ...softmaxRowsAll,
+  ...normRows,
+  ...dropoutRows,
   ...indexRows,
+  ...embeddingRows,
   ...viewRows,
   ...copyRows,
 ];

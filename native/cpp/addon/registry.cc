@@ -123,6 +123,22 @@ void register_ops(Registry& registry) {
   registry.add("crossEntropy", ops::cross_entropy);
   registry.add("crossEntropyBackward", ops::cross_entropy_backward);
 
+  registry.add("layerNorm", ops::layer_norm);
+  registry.add("layerNormBackward", ops::layer_norm_backward);
+  registry.add("rmsNorm", ops::rms_norm);
+  registry.add("rmsNormBackward", ops::rms_norm_backward);
+  registry.add("groupNorm", ops::group_norm);
+  registry.add("groupNormBackward", ops::group_norm_backward);
+  registry.add("batchNorm", ops::batch_norm);
+  registry.add("batchNormBackward", ops::batch_norm_backward);
+
+  registry.add("dropout", ops::dropout);
+  registry.add("dropoutBackward", ops::dropout_backward);
+
+  registry.add("embedding", ops::embedding);
+  registry.add("embeddingBackward", ops::embedding_backward);
+  registry.add("embeddingBackwardInto", ops::embedding_backward_into);
+
   registry.add("indexSelect", ops::index_select);
   registry.add("indexAdd", ops::index_add);
 

@@ -95,6 +95,48 @@ std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const Tensor& tar
 Tensor cross_entropy_backward(const Tensor& logits, const Tensor& target, const Tensor& lse,
                               const Tensor& dloss, int64_t ignore_index);
 
+// norm: each gives y and what backward needs; `axes` trailing axes form a row. Gradients that are
+// not needed come as empty tensors.
+std::tuple<Tensor, Tensor, Tensor> layer_norm(const Tensor& x, int64_t axes,
+                                              const std::optional<Tensor>& weight,
+                                              const std::optional<Tensor>& bias, double eps);
+std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(
+    const Tensor& x, int64_t axes, const std::optional<Tensor>& weight, const Tensor& mean,
+    const Tensor& rstd, const Tensor& dy, bool needs_x, bool needs_weight, bool needs_bias);
+std::tuple<Tensor, Tensor> rms_norm(const Tensor& x, int64_t axes,
+                                    const std::optional<Tensor>& weight, double eps);
+std::tuple<Tensor, Tensor> rms_norm_backward(const Tensor& x, int64_t axes,
+                                             const std::optional<Tensor>& weight,
+                                             const Tensor& rstd, const Tensor& dy, bool needs_x,
+                                             bool needs_weight);
+std::tuple<Tensor, Tensor, Tensor> group_norm(const Tensor& x, int64_t groups,
+                                              const std::optional<Tensor>& weight,
+                                              const std::optional<Tensor>& bias, double eps);
+std::tuple<Tensor, Tensor, Tensor> group_norm_backward(
+    const Tensor& x, int64_t groups, const std::optional<Tensor>& weight, const Tensor& mean,
+    const Tensor& rstd, const Tensor& dy, bool needs_x, bool needs_weight, bool needs_bias);
+// Updates the running statistics where it trains; momentum below 0: the mean of all batches.
+std::tuple<Tensor, Tensor, Tensor> batch_norm(
+    const Tensor& x, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
+    const std::optional<Tensor>& running_mean, const std::optional<Tensor>& running_variance,
+    const std::optional<Tensor>& batches, double momentum, double eps, bool training);
+std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& x,
+                                                       const std::optional<Tensor>& weight,
+                                                       const Tensor& mean, const Tensor& rstd,
+                                                       const Tensor& dy, bool training,
+                                                       bool needs_x);
+
+// dropout: `state` as for random; the mask is uint8
+std::tuple<Tensor, Tensor> dropout(const Tensor& x, const Tensor& state, double p);
+Tensor dropout_backward(const Tensor& mask, const Tensor& dy, double p);
+
+// embedding: `padding` is the row that gets no gradient, or -1
+Tensor embedding(const Tensor& weight, const Tensor& index);
+Tensor embedding_backward(const Shape& shape, const Tensor& index, const Tensor& dy,
+                          int64_t padding);
+void embedding_backward_into(const Tensor& out, const Tensor& index, const Tensor& dy,
+                             int64_t padding, bool accumulate);
+
 // index
 Tensor index_select(const Tensor& x, const Tensor& index);
 // The same on another stream of x's device, which must not run before x and index are there.
