@@ -3,6 +3,7 @@
  * an op without a row, or a row without a rule, a compile error; `not differentiable` is written
  * out. docs/ops.md is generated from it.
  */
+import { attentionOps } from './attention.js';
 import { binaryOps } from './binary.js';
 import { copyOps } from './copy.js';
 import type { OpName, OpRow } from './define.js';
@@ -25,5 +26,6 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...reduceOps,
   ...gemmOps,
   ...softmaxOps,
+  ...attentionOps,
   ...indexOps,
 };

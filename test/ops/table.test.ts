@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { opTable, Tensor } from '../../lib/index.js';
 import { native } from '../../lib/native.js';
 import { allSkips } from '../support/skips.js';
+import { attentionRows } from './rows/attention.js';
 import { binaryRows, whereRows } from './rows/binary.js';
 import { copyRows } from './rows/copy.js';
 import { gemmRows } from './rows/gemm.js';
@@ -23,6 +24,7 @@ const rows = [
   ...argReduceRows,
   ...gemmRows,
   ...softmaxRowsAll,
+  ...attentionRows,
   ...indexRows,
   ...viewRows,
   ...copyRows,

@@ -113,6 +113,12 @@ void register_ops(Registry& registry) {
   registry.add("crossEntropy", ops::cross_entropy);
   registry.add("crossEntropyBackward", ops::cross_entropy_backward);
 
+  registry.add("scaledDotProductAttention", ops::attention);
+  registry.add("attentionBackward", ops::attention_backward, "scaledDotProductAttention");
+  registry.add("attentionBackwardPacked", ops::attention_backward_packed,
+               "scaledDotProductAttention");
+  registry.add("reserveDraws", ops::reserve_draws);
+
   registry.add("indexSelect", ops::index_select);
   registry.add("indexAdd", ops::index_add);
 
