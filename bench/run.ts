@@ -24,7 +24,12 @@ const families = readdirSync(opsFolder)
   .map((file) => file.slice(0, -'.bench.ts'.length))
   .sort((a, b) => Number(b === 'host') - Number(a === 'host'));
 
-const groups = [...families.map((family) => `ops/${family}`), 'native/gemm', 'models/mlp'];
+const groups = [
+  ...families.map((family) => `ops/${family}`),
+  'native/gemm',
+  'models/mlp',
+  'models/gpt-char',
+];
 
 async function run(group: string, { rounds, seconds, threads }: Flags): Promise<unknown> {
   if (group === 'native/gemm') {
@@ -42,6 +47,13 @@ async function run(group: string, { rounds, seconds, threads }: Flags): Promise<
       import('./models/mlp.js'),
     ]);
     return contest(mlp, { rounds, seconds, threads });
+  }
+  if (group === 'models/gpt-char') {
+    const [{ contest }, { gpt }] = await Promise.all([
+      import('./models/runner.js'),
+      import('./models/gpt.js'),
+    ]);
+    return contest(gpt, { rounds, seconds, threads });
   }
   const { default: bench } = await import(`./ops/${group.slice('ops/'.length)}.bench.ts`);
   return bench(threads);

@@ -30,3 +30,4 @@ export {
   TransformerEncoderLayer,
   type TransformerLayerOptions,
 } from './transformer.js';
+export { LayerNorm, type LayerNormOptions } from './transformer-parts.js';

@@ -1,7 +1,6 @@
 /** Attention and transformer layers against PyTorch's, from the same weights and inputs. */
 import { describe, expect, it } from 'vitest';
 import { crossEntropy, nn, optim, scope, type Tensor, tensor } from '../../lib/index.js';
-import { LayerNorm } from '../../lib/nn/transformer-parts.js';
 import { expectClose, valuesOf } from '../support/compare.js';
 import { devices } from '../support/devices.js';
 import { type Packed, readVectors, uniformOf, unpacked } from '../support/vectors.js';
@@ -104,7 +103,7 @@ describe.each(devices)('transformers on $name', (device) => {
   it.each(of('encoder', 'decoder'))('%s', (_, found) => {
     scope(() => {
       const options = { dimFeedforward: 12, dropout: 0, batchFirst: true, ...found.options };
-      const norm = new LayerNorm(8, place);
+      const norm = new nn.LayerNorm(8, place);
       const inputs = inputsOf(found);
       const [x, memory] = inputs as [Tensor, Tensor];
       if (found.kind === 'encoder') {
