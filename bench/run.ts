@@ -25,6 +25,12 @@ const families = readdirSync(opsFolder)
   .sort((a, b) => Number(b === 'host') - Number(a === 'host'));
 
 const groups = [...families.map((family) => `ops/${family}`), 'native/gemm', 'models/mlp', 'models/cnn'];
+const groups = [
+  ...families.map((family) => `ops/${family}`),
+  'native/gemm',
+  'models/mlp',
+  'models/gpt-char',
+];
 
 async function run(group: string, { rounds, seconds, threads }: Flags): Promise<unknown> {
   if (group === 'native/gemm') {
@@ -41,6 +47,13 @@ async function run(group: string, { rounds, seconds, threads }: Flags): Promise<
     const { mlp } = await import('./models/mlp.js');
     const { cnn } = await import('./models/cnn.js');
     return contest(group === 'models/cnn' ? cnn : mlp, { rounds, seconds, threads });
+  }
+  if (group === 'models/gpt-char') {
+    const [{ contest }, { gpt }] = await Promise.all([
+      import('./models/runner.js'),
+      import('./models/gpt.js'),
+    ]);
+    return contest(gpt, { rounds, seconds, threads });
   }
   const { default: bench } = await import(`./ops/${group.slice('ops/'.length)}.bench.ts`);
   return bench(threads);

@@ -28,6 +28,7 @@ export * from './io/index.js';
 export * as models from './models/index.js';
 export type { MemoryStats } from './native.js';
 export * as nn from './nn/index.js';
+export { type AttentionOptions, scaledDotProductAttention } from './ops/attention.js';
 export * from './ops/binary.js';
 export {
   type Conv1dOptions,

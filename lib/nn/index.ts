@@ -12,6 +12,13 @@ export {
 } from './conv.js';
 export { Dropout, Dropout1d, Dropout2d } from './dropout.js';
 export { Embedding, type EmbeddingOptions } from './embedding.js';
+  AdditiveAttention,
+  type AttentionMasks,
+  DotProductAttention,
+  MultiheadAttention,
+  type MultiheadAttentionCall,
+  type MultiheadAttentionOptions,
+} from './attention.js';
 export * as init from './init.js';
 export { Linear, type LinearOptions } from './linear.js';
 export { CrossEntropyLoss, MSELoss, mseLoss } from './loss.js';
@@ -35,3 +42,21 @@ export {
 } from './norm.js';
 export { type Layer, Sequential } from './sequential.js';
 export { Unflatten, Upsample } from './shape.js';
+  LearnedPositions,
+  type PositionOptions,
+  RotaryPositions,
+  SinusoidalPositions,
+  sinusoidalPositions,
+} from './position.js';
+export { type Layer, Sequential } from './sequential.js';
+export {
+  type DecoderMasks,
+  type EncoderMasks,
+  type StackOptions,
+  TransformerDecoder,
+  TransformerDecoderLayer,
+  TransformerEncoder,
+  TransformerEncoderLayer,
+  type TransformerLayerOptions,
+} from './transformer.js';
+export { LayerNorm, type LayerNormOptions } from './transformer-parts.js';

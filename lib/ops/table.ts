@@ -3,6 +3,7 @@
  * an op without a row, or a row without a rule, a compile error; `not differentiable` is written
  * out. docs/ops.md is generated from it.
  */
+import { attentionOps } from './attention.js';
 import { binaryOps } from './binary.js';
 import { convOps } from './conv.js';
 import { copyOps } from './copy.js';
@@ -34,6 +35,7 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...softmaxOps,
   ...normOps,
   ...dropoutOps,
+  ...attentionOps,
   ...indexOps,
   ...embeddingOps,
 };

@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { opTable, Tensor } from '../../lib/index.js';
 import { native } from '../../lib/native.js';
 import { allSkips } from '../support/skips.js';
+import { attentionRows } from './rows/attention.js';
 import { binaryRows, whereRows } from './rows/binary.js';
 import { convRows, convTransposeRows } from './rows/conv.js';
 import { copyRows } from './rows/copy.js';
@@ -34,6 +35,7 @@ const rows = [
   ...softmaxRowsAll,
   ...normRows,
   ...dropoutRows,
+  ...attentionRows,
   ...indexRows,
   ...embeddingRows,
   ...viewRows,

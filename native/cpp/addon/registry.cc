@@ -138,6 +138,11 @@ void register_ops(Registry& registry) {
   registry.add("embedding", ops::embedding);
   registry.add("embeddingBackward", ops::embedding_backward);
   registry.add("embeddingBackwardInto", ops::embedding_backward_into);
+  registry.add("scaledDotProductAttention", ops::attention);
+  registry.add("attentionBackward", ops::attention_backward, "scaledDotProductAttention");
+  registry.add("attentionBackwardPacked", ops::attention_backward_packed,
+               "scaledDotProductAttention");
+  registry.add("reserveDraws", ops::reserve_draws);
 
   registry.add("indexSelect", ops::index_select);
   registry.add("indexAdd", ops::index_add);

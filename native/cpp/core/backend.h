@@ -8,6 +8,7 @@
 // everywhere: core/families/x.h, ops/x.cc, cpu/x.cc, cuda/x.cu, lib/ops/x.ts.
 #pragma once
 
+#include "core/families/attention.h"
 #include "core/families/binary.h"
 #include "core/families/conv.h"
 #include "core/families/copy.h"

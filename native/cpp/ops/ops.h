@@ -136,6 +136,25 @@ Tensor embedding_backward(const Shape& shape, const Tensor& index, const Tensor&
                           int64_t padding);
 void embedding_backward_into(const Tensor& out, const Tensor& index, const Tensor& dy,
                              int64_t padding, bool accumulate);
+// attention: `state` is a generator's before the draw (reserve_draws), `keep` one minus the dropout
+std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v,
+                                     const std::optional<Tensor>& mask,
+                                     const std::optional<Tensor>& padding,
+                                     const std::optional<Tensor>& state, bool causal, double scale,
+                                     double keep);
+std::tuple<Tensor, Tensor, Tensor> attention_backward(
+    const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask,
+    const std::optional<Tensor>& padding, const std::optional<Tensor>& state, bool causal,
+    double scale, double keep, const Tensor& out, const Tensor& lse, const Tensor& dout);
+// The three gradients as one tensor [B,T,3,H,D], as a packed projection lies.
+Tensor attention_backward_packed(const Tensor& q, const Tensor& k, const Tensor& v,
+                                 const std::optional<Tensor>& mask,
+                                 const std::optional<Tensor>& padding,
+                                 const std::optional<Tensor>& state, bool causal, double scale,
+                                 double keep, const Tensor& out, const Tensor& lse,
+                                 const Tensor& dout);
+// A copy of a generator's state, which then moves on by so many counters.
+Tensor reserve_draws(const Tensor& state, int64_t counters);
 
 // index
 Tensor index_select(const Tensor& x, const Tensor& index);

@@ -1,0 +1,158 @@
+/** Positions: sinusoidal, learned and rotary. */
+import { describe, expectInteger, expectOptions, expectRange, expectTensor } from '../check.js';
+import { mul } from '../ops/binary.js';
+import type { TensorOptions } from '../ops/fill.js';
+import { arange, tensor, zeros } from '../ops/fill.js';
+import { indexSelect } from '../ops/index.js';
+import { permute, reshape, slice } from '../ops/view.js';
+import type { Tensor } from '../tensor.js';
+import { normal } from './init.js';
+import { buffer, Module, parameter } from './module.js';
+
+type Place = Pick<TensorOptions, 'dtype' | 'device'>;
+
+export interface PositionOptions extends Place {
+  /** Wavelengths go from 2π to 2π·base; 10000 where left out. */
+  base?: number;
+}
+
+/** base^(-2i/width) for i = 0 … width/2 - 1: the angle of one step in each pair of columns. */
+function frequencies(width: number, base: number): Float64Array {
+  return Float64Array.from({ length: Math.ceil(width / 2) }, (_, i) => base ** ((-2 * i) / width));
+}
+
+function expectSequence(op: string, x: unknown, width: number, most: number): number {
+  const { shape } = expectTensor(op, x, 'x');
+  const length = shape.at(-2);
+  if (length === undefined || shape.at(-1) !== width || length > most) {
+    throw new RangeError(
+      `${op}: x must be [...,T,${width}] with T up to ${most}, got ${describe(x)}`,
+    );
+  }
+  return length;
+}
+
+/**
+ * The table [length, width] of sines (even columns) and cosines (odd columns):
+ * P[t, 2i] = sin(t / base^(2i/width)), P[t, 2i + 1] = cos of the same. Source: Vaswani et al., 2017.
+ */
+export function sinusoidalPositions(
+  length: number,
+  width: number,
+  options: PositionOptions = {},
+): Tensor {
+  const name = 'sinusoidalPositions';
+  expectInteger(name, 'length', length, 0);
+  expectInteger(name, 'width', width, 1);
+  const { base = 10000, ...place } = expectOptions(name, options);
+  const steps = frequencies(width, expectRange(name, 'base', base, 1));
+  const values = new Float64Array(length * width);
+  for (let t = 0; t < length; ++t) {
+    for (let d = 0; d < width; ++d) {
+      const angle = t * (steps[d >> 1] as number);
+      values[t * width + d] = d % 2 === 0 ? Math.sin(angle) : Math.cos(angle);
+    }
+  }
+  return tensor(values, [length, width], { dtype: 'float32', ...place });
+}
+
+/** Adds {@link sinusoidalPositions} to [..., T, E], T up to maxLength. */
+export class SinusoidalPositions extends Module {
+  /** [maxLength, E], not trained */
+  table: Tensor;
+
+  constructor(
+    readonly maxLength: number,
+    readonly embedDim: number,
+    options: PositionOptions = {},
+  ) {
+    super();
+    this.table = buffer(sinusoidalPositions(maxLength, embedDim, options));
+  }
+
+  forward(x: Tensor): Tensor {
+    const length = expectSequence('SinusoidalPositions', x, this.embedDim, this.maxLength);
+    return x.add(slice(this.table, 0, 0, length));
+  }
+}
+
+/** Adds a trained vector per position to [..., T, E], T up to maxLength; normal(0, 0.02) at first. */
+export class LearnedPositions extends Module {
+  /** [maxLength, E] */
+  weight: Tensor;
+
+  constructor(
+    readonly maxLength: number,
+    readonly embedDim: number,
+    options: Place = {},
+  ) {
+    super();
+    expectInteger('LearnedPositions', 'maxLength', maxLength, 1);
+    expectInteger('LearnedPositions', 'embedDim', embedDim, 1);
+    this.weight = parameter(
+      zeros([maxLength, embedDim], expectOptions('LearnedPositions', options)),
+    );
+    normal(this.weight, 0, 0.02);
+  }
+
+  forward(x: Tensor): Tensor {
+    const length = expectSequence('LearnedPositions', x, this.embedDim, this.maxLength);
+    return x.add(slice(this.weight, 0, 0, length));
+  }
+}
+
+/**
+ * Rotary positions: column i and i + D/2 of queries and keys turn by the angle t·base^(-2i/D), so
+ * that their products depend on distances alone. Source: Su et al., "RoFormer", 2021; halves are
+ * paired as in GPT-NeoX and Llama.
+ * @example const rope = new nn.RotaryPositions(1024, 64); q = rope.forward(q); k = rope.forward(k);
+ */
+export class RotaryPositions extends Module {
+  /** [maxLength, D]: cosines, and sines with the sign that a column takes */
+  cosines: Tensor;
+  sines: Tensor;
+
+  constructor(
+    readonly maxLength: number,
+    readonly width: number,
+    options: PositionOptions = {},
+  ) {
+    super();
+    const name = 'RotaryPositions';
+    expectInteger(name, 'maxLength', maxLength, 1);
+    expectInteger(name, 'width', width, 2);
+    if (width % 2 !== 0) throw new RangeError(`${name}: width must be even, got ${width}`);
+    const { base = 10000, ...place } = expectOptions(name, options);
+    const steps = frequencies(width, expectRange(name, 'base', base, 1));
+    const half = width / 2;
+    const table = (f: (angle: number, d: number) => number): Tensor => {
+      const values = Float64Array.from({ length: maxLength * width }, (_, i) => {
+        const d = i % width;
+        return f(Math.floor(i / width) * (steps[d % half] as number), d);
+      });
+      return buffer(tensor(values, [maxLength, width], { dtype: 'float32', ...place }));
+    };
+    this.cosines = table(Math.cos);
+    this.sines = table((angle, d) => (d < half ? -Math.sin(angle) : Math.sin(angle)));
+  }
+
+  /**
+   * @param x [B, H, T, D] or [..., T, D]: queries or keys
+   * @param offset the position of the first one; 0 where left out
+   */
+  forward(x: Tensor, offset = 0): Tensor {
+    const name = 'RotaryPositions';
+    expectInteger(name, 'offset', offset, 0, this.maxLength);
+    const length = expectSequence(name, x, this.width, this.maxLength - offset);
+    const part = (table: Tensor): Tensor => slice(table, 0, offset, offset + length).to(x.dtype);
+    // The halves of the last axis in the other order.
+    const { rank, shape } = x;
+    const axes = Array.from({ length: rank }, (_, i) => i);
+    const split = reshape(x, [...shape.slice(0, -1), 2, this.width / 2]);
+    const front = permute(split, [rank - 1, ...axes.slice(0, -1), rank]);
+    const back = [...axes.slice(0, -1).map((axis) => axis + 1), 0, rank];
+    const other = arange(1, -1, -1, { dtype: 'int64', device: x.device });
+    const swapped = reshape(permute(indexSelect(front, other), back), shape);
+    return mul(x, part(this.cosines)).add(mul(swapped, part(this.sines)));
+  }
+}
