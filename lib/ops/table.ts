@@ -11,6 +11,7 @@ import { gemmOps } from './gemm.js';
 import { indexOps } from './index.js';
 import { randomOps } from './random.js';
 import { reduceOps } from './reduce.js';
+import { rnnOps } from './rnn.js';
 import { softmaxOps } from './softmax.js';
 import { unaryOps } from './unary.js';
 import { viewOps } from './view.js';
@@ -25,5 +26,6 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...reduceOps,
   ...gemmOps,
   ...softmaxOps,
+  ...rnnOps,
   ...indexOps,
 };

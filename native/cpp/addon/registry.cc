@@ -113,6 +113,9 @@ void register_ops(Registry& registry) {
   registry.add("crossEntropy", ops::cross_entropy);
   registry.add("crossEntropyBackward", ops::cross_entropy_backward);
 
+  registry.add("rnn", ops::rnn);
+  registry.add("rnnBackward", ops::rnn_backward);
+
   registry.add("indexSelect", ops::index_select);
   registry.add("indexAdd", ops::index_add);
 

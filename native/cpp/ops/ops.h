@@ -77,6 +77,21 @@ std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const Tensor& tar
 Tensor cross_entropy_backward(const Tensor& logits, const Tensor& target, const Tensor& lse,
                               const Tensor& dloss, int64_t ignore_index);
 
+// rnn: one layer; `weights` are W_ih, W_hh and, where there are biases, b_ih, b_hh per direction.
+// Gives [output, h_n, c_n] in one flat tensor, the gates, and the cells (empty where there are
+// none).
+std::tuple<Tensor, Tensor, Tensor> rnn(int64_t mode, const Tensor& x, bool batch_first,
+                                       int64_t directions, const std::optional<Tensor>& lengths,
+                                       const std::optional<Tensor>& h0,
+                                       const std::optional<Tensor>& c0,
+                                       const std::vector<Tensor>& weights, int64_t precision,
+                                       int64_t library);
+// Gives the gradients of both products, the h before each step, and the gradients of h0 and c0.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
+    int64_t mode, const Tensor& dout, const Tensor& out, const Tensor& gates, const Tensor& cells,
+    bool batch_first, const std::optional<Tensor>& lengths, const std::optional<Tensor>& h0,
+    const std::optional<Tensor>& c0, const std::vector<Tensor>& weights);
+
 // index
 Tensor index_select(const Tensor& x, const Tensor& index);
 // The same on another stream of x's device, which must not run before x and index are there.
