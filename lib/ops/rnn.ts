@@ -180,7 +180,7 @@ export function recurrent(
       `${op}: weights must be an array of tensors per direction, got ${describe(weights)}`,
     );
   }
-  const flat = (weights as Tensor[][]).flatMap((own) => own);
+  const flat = (weights as Tensor[][]).flat();
   for (const weight of flat) expectTensor(op, weight, 'each weight');
   const directions = weights.length;
   native.rnn(

@@ -74,7 +74,7 @@ __global__ void __launch_bounds__(kBlock)
     step_kernel(const __grid_constant__ RnnArgs a, const Arith<T>* now, Arith<T>* next, Arith<T>* c,
                 const int64_t step) {
   using A = Arith<T>;
-  constexpr int kGates = rnn_gates(mode);
+  constexpr int kGates = kRnnGates<mode>;
   StepShared<A, kGates>& shared = shared_memory<StepShared<A, kGates>>();
   const int thread = static_cast<int>(threadIdx.x), column = thread % kTile, row = thread / kTile;
   const int direction = static_cast<int>(blockIdx.z);
@@ -162,7 +162,7 @@ __global__ void __launch_bounds__(kBlock)
     gradient_kernel(const __grid_constant__ RnnArgs a, const __grid_constant__ RnnGradients d,
                     const Arith<T>* dh_now, Arith<T>* next, Arith<T>* dc, const int64_t step) {
   using A = Arith<T>;
-  constexpr int kGates = rnn_gates(mode);
+  constexpr int kGates = kRnnGates<mode>;
   const int64_t h = a.hidden, count = a.directions * a.batch * h;
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kBlock + static_cast<int>(threadIdx.x);
   if (i >= count) return;
@@ -315,7 +315,7 @@ void run_forward(Stream& stream, const RnnArgs& a) {
   if (mode == RnnMode::lstm) load<T>(stream, a.c0, c, n);
   for (int64_t step = 0; step < a.steps; ++step) {
     launch(stream, "rnn", step_kernel<T, mode>, tiles_of(a), dim3(kBlock),
-           sizeof(StepShared<A, rnn_gates(mode)>), a, now, next, c, step);
+           sizeof(StepShared<A, kRnnGates<mode>>), a, now, next, c, step);
     A* const swapped = now;
     now = next;
     next = swapped;
@@ -340,7 +340,7 @@ void run_backward(Stream& stream, const RnnArgs& a, const RnnGradients& d) {
            now, next, dc, step);
     launch(stream, "rnn_backward", product_kernel<T>, tiles_of(a), dim3(kBlock),
            sizeof(ProductShared<A>), a, static_cast<const T*>(d.d_hidden_gates), next,
-           rnn_gates(mode) * a.hidden, step);
+           kRnnGates<mode> * a.hidden, step);
     A* const swapped = now;
     now = next;
     next = swapped;

@@ -1,6 +1,6 @@
 /** Recurrent layers and cells against PyTorch's, with lengths and states, and what padding must not do. */
 import { describe, expect, it } from 'vitest';
-import { capture, nn, optim, scope, type Tensor, tensor } from '../../lib/index.js';
+import { capture, type Device, nn, optim, scope, type Tensor, tensor } from '../../lib/index.js';
 import { expectClose, valuesOf } from '../support/compare.js';
 import { devices } from '../support/devices.js';
 import type { Nd } from '../support/nd.js';
@@ -24,7 +24,10 @@ interface Vectors {
 }
 const [vectors] = readVectors<Vectors>('rnn').cases as [Vectors];
 
-type Place = Pick<nn.RNNOptions, 'dtype' | 'device'>;
+interface Place {
+  dtype: 'float32' | 'float64';
+  device: Device;
+}
 
 interface AnyLayer extends nn.Module {
   forward(x: Tensor | nn.PackedSequence, state?: unknown): [Tensor | nn.PackedSequence, unknown];
@@ -46,9 +49,7 @@ function fill(module: nn.Module, seed: number, bound = 0.6): void {
 }
 
 function leafOf(seed: number, shape: readonly number[], { dtype, device }: Place): Tensor {
-  return uniformOf(seed, shape)
-    .to(dtype as 'float64', device)
-    .requireGrad();
+  return uniformOf(seed, shape).to(dtype, device).requireGrad();
 }
 
 function flatStates(state: unknown): Tensor[] {
@@ -203,9 +204,10 @@ describe.each(devices)('recurrent layers on $name', (device) => {
         const long = run(6, filler);
         expect(long.zero).toEqual([0, 0]);
         long.same.forEach((values, i) => {
-          values.forEach((v, j) =>
-            expect(v).toBeCloseTo((short.same[i] as number[])[j] as number, 6),
-          );
+          const expected = short.same[i] as number[];
+          values.forEach((v, j) => {
+            expect(v).toBeCloseTo(expected[j] as number, 6);
+          });
         });
       }
     });

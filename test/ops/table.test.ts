@@ -10,6 +10,7 @@ import { copyRows } from './rows/copy.js';
 import { gemmRows } from './rows/gemm.js';
 import { indexRows } from './rows/index.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
+import { rnnRows } from './rows/rnn.js';
 import { softmaxRowsAll } from './rows/softmax.js';
 import { unaryRows } from './rows/unary.js';
 import { viewRows } from './rows/view.js';
@@ -23,6 +24,7 @@ const rows = [
   ...argReduceRows,
   ...gemmRows,
   ...softmaxRowsAll,
+  ...rnnRows,
   ...indexRows,
   ...viewRows,
   ...copyRows,

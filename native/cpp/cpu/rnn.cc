@@ -147,7 +147,7 @@ void pack_forward_kernel(const void* raw, int64_t chunk) {
 // Gates after their nonlinearities, c and h of `n` units, from the gates' sums in place. `c` holds
 // the c before; the GRU finds the h before in h and W_hn·h + b_hn in c.
 template <class T, RnnMode mode, int64_t kStride>
-NODEGRAD_INLINE void compute_cells(T (&gates)[rnn_gates(mode)][kStride], T* c, T* h, int64_t n) {
+NODEGRAD_INLINE void compute_cells(T (&gates)[kRnnGates<mode>][kStride], T* c, T* h, int64_t n) {
   if constexpr (mode == RnnMode::lstm) {
     auto& [i, f, g, o] = gates;
     for (int64_t j = 0; j < n; ++j) i[j] = m_sigmoid(i[j]);
@@ -173,7 +173,7 @@ NODEGRAD_INLINE void compute_cells(T (&gates)[rnn_gates(mode)][kStride], T* c, T
 template <class S, RnnMode mode>
 void forward_kernel(const void* raw, int64_t chunk) {
   using T = typename Stored<S>::Arithmetic;
-  constexpr int kGates = rnn_gates(mode);
+  constexpr int kGates = kRnnGates<mode>;
   constexpr int64_t kL = kLanes<T>, kTile = kChunkRows * kL;
   const Job& job = *static_cast<const Job*>(raw);
   const RnnArgs& a = job.a;
@@ -315,7 +315,7 @@ struct CellGradient {
 };
 
 template <class T, RnnMode mode>
-NODEGRAD_INLINE void differentiate(const CellGradient<T, rnn_gates(mode)>& k, int64_t n) {
+NODEGRAD_INLINE void differentiate(const CellGradient<T, kRnnGates<mode>>& k, int64_t n) {
   if constexpr (mode == RnnMode::lstm) {
 #pragma GCC ivdep
     for (int64_t j = 0; j < n; ++j) {
@@ -371,7 +371,7 @@ template <class S, RnnMode mode>
 void backward_row(const Job& job, const Place& p, int r, bool first_step,
                   const BackwardRow<typename Stored<S>::Arithmetic>& row) {
   using T = typename Stored<S>::Arithmetic;
-  constexpr int kGates = rnn_gates(mode);
+  constexpr int kGates = kRnnGates<mode>;
   const RnnArgs& a = job.a;
   const int64_t h = a.hidden, matrix = a.batch * a.steps;
   const int64_t at = p.direction * matrix + p.at[r], before = p.direction * matrix + p.before[r];
@@ -426,7 +426,7 @@ void backward_row(const Job& job, const Place& p, int r, bool first_step,
 template <class S, RnnMode mode>
 void backward_kernel(const void* raw, int64_t chunk) {
   using T = typename Stored<S>::Arithmetic;
-  constexpr int kGates = rnn_gates(mode);
+  constexpr int kGates = kRnnGates<mode>;
   constexpr int64_t kL = kLanes<T>, kC = kColumns<T>;
   const Job& job = *static_cast<const Job*>(raw);
   const RnnArgs& a = job.a;
@@ -497,7 +497,7 @@ void backward_kernel(const void* raw, int64_t chunk) {
 template <class S, RnnMode mode>
 void run(Stream& stream, const RnnArgs& a, const RnnGradients* gradients) {
   using T = typename Stored<S>::Arithmetic;
-  constexpr int kGates = rnn_gates(mode);
+  constexpr int kGates = kRnnGates<mode>;
   Job job = {};
   job.a = a;
   if (gradients) job.g = *gradients;

@@ -12,9 +12,11 @@ enum class RnnMode : uint8_t { lstm, gru, tanh, relu };
 constexpr int kMaxDirections = 2;
 
 // Gates of a cell: i f g o, r z n, or one.
-constexpr int rnn_gates(RnnMode mode) {
+static constexpr int rnn_gates(RnnMode mode) {
   return mode == RnnMode::lstm ? 4 : mode == RnnMode::gru ? 3 : 1;
 }
+template <RnnMode mode>
+static constexpr int kRnnGates = rnn_gates(mode);
 
 // One layer, in one direction or two. Row (b, t) of the matrices below is b·row_batch + t·row_step.
 // Direction 1 goes from each row's own last step to its first. `dtype` is a floating one; cells are
