@@ -31,6 +31,8 @@ const groups = [
   'models/mlp',
   'models/gpt-char',
 ];
+const groups = [...families.map((family) => `ops/${family}`), 'native/gemm', 'models/mlp'];
+groups.push('models/lstm', 'models/keras-lstm');
 
 async function run(group: string, { rounds, seconds, threads }: Flags): Promise<unknown> {
   if (group === 'native/gemm') {
@@ -54,6 +56,14 @@ async function run(group: string, { rounds, seconds, threads }: Flags): Promise<
       import('./models/gpt.js'),
     ]);
     return contest(gpt, { rounds, seconds, threads });
+  }
+  if (group === 'models/lstm' || group === 'models/keras-lstm') {
+    const [{ contest }, { lstmWorkload }] = await Promise.all([
+      import('./models/runner.js'),
+      import('./models/lstm.js'),
+    ]);
+    const name = group === 'models/lstm' ? 'lstm' : 'keras-lstm';
+    return contest(lstmWorkload(name), { rounds, seconds, threads });
   }
   const { default: bench } = await import(`./ops/${group.slice('ops/'.length)}.bench.ts`);
   return bench(threads);

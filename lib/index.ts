@@ -98,6 +98,12 @@ export {
 } from './ops/random.js';
 export { type Axes, argmax, argmin, max, mean, min, prod, sum } from './ops/reduce.js';
 export {
+  type RecurrentMode,
+  type RecurrentOptions,
+  type RecurrentResult,
+  recurrent,
+} from './ops/rnn.js';
+export {
   type CrossEntropyOptions,
   crossEntropy,
   logSoftmax,

@@ -40,6 +40,26 @@ export {
   type NormOptions,
   RMSNorm,
 } from './norm.js';
+  GRU,
+  GRUCell,
+  LSTM,
+  LSTMCell,
+  type LSTMState,
+  type RecurrentCellOptions,
+  type RecurrentLayerOptions,
+  RNN,
+  RNNCell,
+  type RNNCellOptions,
+  type RNNOptions,
+} from './rnn.js';
+export {
+  PackedSequence,
+  type PadOptions,
+  packPaddedSequence,
+  padPackedSequence,
+  padSequence,
+  type SequenceOptions,
+} from './sequence.js';
 export { type Layer, Sequential } from './sequential.js';
 export { Unflatten, Upsample } from './shape.js';
   LearnedPositions,

@@ -56,13 +56,19 @@ export function getMatmulBackend(): MatmulBackend {
   return libraries[library] as MatmulBackend;
 }
 
-function product(a: Tensor, b: Tensor): Tensor {
+/** The codes of precision and library, for families that compute products of their own. */
+export function matmulCodes(): readonly [precision: number, library: number] {
+  return [precision, library];
+}
+
+/** a · b without a gradient. */
+export function product(a: Tensor, b: Tensor): Tensor {
   native.matmul(a.h, b.h, precision, library);
   return take(0, a.device);
 }
 
 /** a · b as a gradient: straight into a leaf's buffer where both are matrices. */
-function deferredProduct(a: Tensor, b: Tensor): DeferredGradient | Tensor {
+export function deferredProduct(a: Tensor, b: Tensor): DeferredGradient | Tensor {
   if (a.rank !== 2 || b.rank !== 2) return product(a, b);
   return {
     compute: () => product(a, b),

@@ -17,6 +17,7 @@ import { poolOps } from './pool.js';
 import { normOps } from './norm.js';
 import { randomOps } from './random.js';
 import { reduceOps } from './reduce.js';
+import { rnnOps } from './rnn.js';
 import { softmaxOps } from './softmax.js';
 import { unaryOps } from './unary.js';
 import { viewOps } from './view.js';
@@ -36,6 +37,7 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...normOps,
   ...dropoutOps,
   ...attentionOps,
+  ...rnnOps,
   ...indexOps,
   ...embeddingOps,
 };

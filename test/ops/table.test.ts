@@ -16,6 +16,7 @@ import { indexRows } from './rows/index.js';
 import { avgPoolRows, maxPoolRows } from './rows/pool.js';
 import { normRows } from './rows/norm.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
+import { rnnRows } from './rows/rnn.js';
 import { softmaxRowsAll } from './rows/softmax.js';
 import { unaryRows } from './rows/unary.js';
 import { viewRows } from './rows/view.js';
@@ -36,6 +37,7 @@ const rows = [
   ...normRows,
   ...dropoutRows,
   ...attentionRows,
+  ...rnnRows,
   ...indexRows,
   ...embeddingRows,
   ...viewRows,

@@ -143,6 +143,8 @@ void register_ops(Registry& registry) {
   registry.add("attentionBackwardPacked", ops::attention_backward_packed,
                "scaledDotProductAttention");
   registry.add("reserveDraws", ops::reserve_draws);
+  registry.add("rnn", ops::rnn);
+  registry.add("rnnBackward", ops::rnn_backward);
 
   registry.add("indexSelect", ops::index_select);
   registry.add("indexAdd", ops::index_add);

@@ -22,6 +22,7 @@
 #include "core/families/pool.h"
 #include "core/families/random.h"
 #include "core/families/reduce.h"
+#include "core/families/rnn.h"
 #include "core/families/softmax.h"
 #include "core/families/unary.h"
 

@@ -155,6 +155,20 @@ Tensor attention_backward_packed(const Tensor& q, const Tensor& k, const Tensor&
                                  const Tensor& dout);
 // A copy of a generator's state, which then moves on by so many counters.
 Tensor reserve_draws(const Tensor& state, int64_t counters);
+// rnn: one layer; `weights` are W_ih, W_hh and, where there are biases, b_ih, b_hh per direction.
+// Gives [output, h_n, c_n] in one flat tensor, the gates, and the cells (empty where there are
+// none).
+std::tuple<Tensor, Tensor, Tensor> rnn(int64_t mode, const Tensor& x, bool batch_first,
+                                       int64_t directions, const std::optional<Tensor>& lengths,
+                                       const std::optional<Tensor>& h0,
+                                       const std::optional<Tensor>& c0,
+                                       const std::vector<Tensor>& weights, int64_t precision,
+                                       int64_t library);
+// Gives the gradients of both products, the h before each step, and the gradients of h0 and c0.
+std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
+    int64_t mode, const Tensor& dout, const Tensor& out, const Tensor& gates, const Tensor& cells,
+    bool batch_first, const std::optional<Tensor>& lengths, const std::optional<Tensor>& h0,
+    const std::optional<Tensor>& c0, const std::vector<Tensor>& weights);
 
 // index
 Tensor index_select(const Tensor& x, const Tensor& index);
