@@ -1,5 +1,6 @@
 /** Layers, losses and initialisers. */
 export * from './activation.js';
+export type { BackwardHook, ForwardHook, ForwardPreHook } from './hooks.js';
 export * as init from './init.js';
 export { Linear, type LinearOptions } from './linear.js';
 export { CrossEntropyLoss, MSELoss, mseLoss } from './loss.js';

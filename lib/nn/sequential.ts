@@ -2,6 +2,7 @@
 import { describe } from '../check.js';
 import type { Tensor } from '../tensor.js';
 import { ReLU } from './activation.js';
+import { hasHooks } from './hooks.js';
 import { Linear } from './linear.js';
 import { Module } from './module.js';
 
@@ -31,7 +32,8 @@ export class Sequential extends Module {
     let y = x;
     for (let i = 0; i < this.layers.length; ++i) {
       const layer = this.layers[i] as Layer;
-      if (layer instanceof Linear && this.layers[i + 1] instanceof ReLU) {
+      const next = this.layers[i + 1];
+      if (layer instanceof Linear && next instanceof ReLU && !hasHooks(layer) && !hasHooks(next)) {
         y = layer.forwardRelu(y);
         ++i;
       } else {
