@@ -1,18 +1,12 @@
 /**
- * Reverse-mode differentiation. Every op that has a gradient rule records a node; backward() walks
- * the nodes from the newest to the oldest. Rules know nothing of accumulation or broadcasting:
- * this file alone sums gradients and reduces them to the shape of what they belong to.
- *
- * backward() frees the graph as it goes: saved tensors are given back at once, and a tensor whose
- * graph is gone is a constant from then on (so a running sum of losses does not grow a graph).
+ * The tape of reverse-mode differentiation: every op that has a gradient rule records a node, which
+ * lib/backward.ts walks. A node holds what it saved for as long as its graph can be walked; a tensor
+ * whose graph is gone is a constant from then on (so a running sum of losses does not grow a graph).
  */
-import { describe, expectOptions, expectTensor } from './check.js';
-import { type Context, context, withContext } from './context.js';
-import { type DType, dtypeCode } from './dtype.js';
+import { context } from './context.js';
+import type { DType } from './dtype.js';
 import { observe, observed } from './guards.js';
-import { native } from './native.js';
-import { Scope } from './scope.js';
-import { type Shape, Tensor, take } from './tensor.js';
+import { type Shape, Tensor } from './tensor.js';
 
 /** A gradient that can be computed straight into where it belongs, saving a pass over memory. */
 export interface DeferredGradient {
@@ -42,7 +36,8 @@ export interface GradientState {
   buffer: Tensor | null;
   /** Whether the buffer holds a gradient; false after zeroGrad(). */
   filled: boolean;
-  hooks: GradientHook[];
+  /** Replaced, never changed, so that a captured step can tell. */
+  hooks: readonly GradientHook[];
 }
 
 /** Called with a gradient; what it returns, if anything, replaces it. */
@@ -58,7 +53,7 @@ export class Node {
   pending: Tensor | null = null;
   /** The output itself, where its gradient is to be kept. */
   retained: Tensor | null = null;
-  hooks: GradientHook[] | null = null;
+  hooks: readonly GradientHook[] = [];
   // Live tensors with this node, and younger nodes that lead to it.
   private references = 1;
   private readonly versions: number[];
@@ -112,7 +107,8 @@ export class Node {
     this.retained = null;
   }
 
-  run(dout: Tensor): readonly Gradient[] {
+  /** The gradients of the inputs by a rule: the node's own, or one that is itself recorded. */
+  run(dout: Tensor, rule: Rule = this.rule, recorded = false): readonly Gradient[] {
     const revived: Tensor[] = [];
     for (let i = 0; i < this.saved.length; ++i) {
       const tensor = this.saved[i] as Tensor;
@@ -123,8 +119,14 @@ export class Node {
       }
       if (tensor.revive()) revived.push(tensor);
     }
+    if (recorded && revived.length > 0) {
+      for (const tensor of revived) tensor.retire();
+      throw new Error(
+        `grad: createGraph needs the tensors of the graph, but what ${this.name} saved was released`,
+      );
+    }
     try {
-      return this.rule(
+      return rule(
         dout,
         this.saved,
         this.attributes,
@@ -137,7 +139,7 @@ export class Node {
 }
 
 /** Where a gradient for this tensor would go: its node, the leaf itself, or nowhere. */
-function destination(tensor: Tensor): Node | Tensor | null {
+export function destination(tensor: Tensor): Node | Tensor | null {
   const { node } = tensor;
   if (node) {
     if (!node.dead()) return node;
@@ -179,7 +181,24 @@ export function record<A>(
       }
     }
   }
-  if (!current.grad || rule === null) return output;
+  if (rule !== null) {
+    if (current.grad) connect(name, rule as Rule, output, inputs, saves, attributes);
+    else if (current.probe && !current.probe.reached) {
+      current.probe.reached = inputs.some(needsGradient);
+    }
+  }
+  if (watcher !== null) watcher(name, output, inputs);
+  return output;
+}
+
+function connect(
+  name: string,
+  rule: Rule,
+  output: Tensor,
+  inputs: readonly Tensor[],
+  saves: (() => readonly Tensor[]) | null,
+  attributes: unknown,
+): void {
   let parents: (Node | Tensor | null)[] | null = null;
   for (let i = 0; i < inputs.length; ++i) {
     const to = destination(inputs[i] as Tensor);
@@ -187,266 +206,43 @@ export function record<A>(
     parents ??= new Array(inputs.length).fill(null);
     parents[i] = to;
   }
-  if (parents === null) return output;
+  if (parents === null) return;
   output.node = new Node(
     name,
-    rule as Rule,
+    rule,
     attributes,
     parents,
     saves ? saves() : [],
     output.shape,
     output.dtype,
   );
-  return output;
 }
 
-function sameShape(a: Shape, b: Shape): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; ++i) if (a[i] !== b[i]) return false;
-  return true;
+/** Sees every op with its output and inputs, as anomaly detection does. */
+export type Watcher = (name: string, output: Tensor, inputs: readonly Tensor[]) => void;
+let watcher: Watcher | null = null;
+
+export function setWatcher(next: Watcher | null): void {
+  watcher = next;
 }
 
-/** What a gradient must look like: that of the tensor or the node's output it belongs to. */
-interface Form {
-  readonly shape: Shape;
-  readonly dtype: DType;
-}
-
-/** Sums a gradient over the axes that broadcasting had added or stretched, and casts it. */
-function fitTo(gradient: Tensor, { shape, dtype }: Form): Tensor {
-  let fitted = gradient;
-  if (!sameShape(gradient.shape, shape)) {
-    const lead = gradient.rank - shape.length;
-    let axes = 0;
-    for (let i = 0; i < gradient.rank; ++i) {
-      if (i < lead || (shape[i - lead] === 1 && gradient.shape[i] !== 1)) axes += 2 ** i;
-    }
-    native.sum(gradient.h, axes, true);
-    fitted = take(0, gradient.device);
-    if (lead > 0) {
-      native.reshape(fitted.h, shape);
-      fitted = take(0, gradient.device);
-    }
-  }
-  if (fitted.dtype !== dtype) {
-    native.cast(fitted.h, dtypeCode('backward', dtype));
-    fitted = take(0, gradient.device);
-  }
-  return fitted;
-}
-
-function sumOf(a: Tensor, b: Tensor): Tensor {
-  native.add(a.h, b.h);
-  return take(0, a.device);
-}
-
-function computed(gradient: Tensor | DeferredGradient): Tensor {
-  return gradient instanceof Tensor ? gradient : gradient.compute();
-}
-
-function withHooks(gradient: Tensor, hooks: readonly GradientHook[] | null): Tensor {
-  let result = gradient;
-  for (const hook of hooks ?? []) {
-    const replaced: unknown = hook(result) ?? result;
-    if (!(replaced instanceof Tensor) || !sameShape(replaced.shape, gradient.shape)) {
-      throw new TypeError(
-        `onGrad: a hook must return a tensor of the shape [${gradient.shape}] or nothing, ` +
-          `got ${describe(replaced)}`,
-      );
-    }
-    result = replaced;
-  }
-  return result;
-}
-
-/** Adds a gradient to a leaf's persistent buffer. */
-function accumulate(leaf: Tensor, gradient: Tensor | DeferredGradient, outer: Context): void {
-  const state = leaf.gradient as GradientState;
-  if (observed()) {
-    observe(state, 'filled');
-    observe(state, 'buffer');
-  }
-  const plain = state.hooks.length > 0 ? withHooks(computed(gradient), state.hooks) : gradient;
-  if (!state.buffer) {
-    native.clone(fitTo(computed(plain), leaf).h);
-    state.buffer = take(0, leaf.device, { ...outer, scope: null });
-    state.buffer.persistent = true;
-  } else if (plain instanceof Tensor || !plain.into(state.buffer, state.filled)) {
-    const tensor = fitTo(computed(plain), leaf);
-    if (state.filled) native.addInto(state.buffer.h, tensor.h);
-    else native.copyInto(state.buffer.h, tensor.h);
-  }
-  ++state.buffer.version;
-  state.filled = true;
-}
-
-export interface BackwardOptions {
-  /** Keep the graph for another backward(). */
-  retainGraph?: boolean;
-}
-
-type Sink = (leaf: Tensor, gradient: Tensor | DeferredGradient) => void;
-
-function reachable(start: Node): Node[] {
-  const found = new Set<Node>([start]);
-  for (const node of found) {
-    for (const parent of node.parents) {
-      if (parent instanceof Node && !parent.consumed) found.add(parent);
-    }
-  }
-  return [...found].sort((a, b) => b.id - a.id);
-}
-
-function propagate(root: Node, seed: Tensor, retainGraph: boolean, outer: Context, sink: Sink) {
-  const order = reachable(root);
-  const own = context().scope as Scope;
-  // Freeing a node lets go of those before it, which are still to be visited.
-  for (const node of order) node.retain();
-  root.pending = seed;
-  seed.hold();
-  try {
-    for (const node of order) {
-      let dout = node.pending;
-      if (!dout) continue;
-      const mark = own.mark();
-      const revived = dout.revive();
-      if (node.hooks) dout = withHooks(dout, node.hooks);
-      if (node.retained) setRetained(node.retained, dout, outer);
-      const gradients = node.run(dout);
-      for (let i = 0; i < node.parents.length; ++i) {
-        const parent = node.parents[i];
-        const gradient = gradients[i];
-        if (!parent || !gradient) continue;
-        if (parent instanceof Tensor) {
-          sink(parent, gradient);
-          continue;
-        }
-        const part = fitTo(computed(gradient), parent);
-        const before: Tensor | null = parent.pending;
-        parent.pending = before ? sumOf(before, part) : part;
-        parent.pending.hold();
-        before?.unhold();
-      }
-      if (revived) node.pending?.retire();
-      node.pending?.unhold();
-      node.pending = null;
-      if (!retainGraph) node.free();
-      own.releaseSince(mark);
-    }
-  } finally {
-    for (const node of order) {
-      node.pending?.unhold();
-      node.pending = null;
-      node.drop();
-    }
-  }
-}
-
-function setRetained(tensor: Tensor, dout: Tensor, outer: Context): void {
-  native.clone(dout.h);
-  tensor.gradient = {
-    required: false,
-    buffer: take(0, dout.device, outer),
-    filled: true,
-    hooks: [],
-  };
-}
-
-function seedOf(output: Tensor, dout: Tensor | undefined): Tensor {
-  if (dout !== undefined) {
-    expectTensor('backward', dout, 'the gradient');
-    if (dout.dtype !== output.dtype || dout.device !== output.device) {
-      throw new TypeError(
-        `backward: the gradient must be ${output.dtype} on ${output.device}, ` +
-          `got ${dout.dtype} on ${dout.device}`,
-      );
-    }
-    if (!sameShape(dout.shape, output.shape)) {
-      throw new RangeError(
-        `backward: the gradient must have the shape [${output.shape}], got [${dout.shape}]`,
-      );
-    }
-    return dout;
-  }
-  if (output.size !== 1) {
-    throw new RangeError(
-      `backward: needs a tensor of one element or a gradient, got shape [${output.shape}]`,
-    );
-  }
-  native.full(output.device.code, output.shape, 1, dtypeCode('backward', output.dtype));
-  return take(0, output.device);
-}
-
-function run(output: Tensor, dout: Tensor | undefined, retainGraph: boolean, sink: Sink): void {
-  const outer = context();
-  const to = destination(output);
-  if (to === null) {
-    throw new Error(
-      'backward: the tensor has no graph: nothing it was computed from requires gradients, it was ' +
-        'computed under noGrad, or an earlier backward() freed the graph (see retainGraph)',
-    );
-  }
-  const inner = new Scope({ scope: outer.scope, grad: false });
-  withContext(inner.context, () => {
-    try {
-      const seed = seedOf(output, dout);
-      if (to instanceof Tensor) sink(to, seed);
-      else propagate(to, seed, retainGraph, outer, sink);
-    } finally {
-      inner.close();
-    }
-  });
-}
+const recordedRules = new WeakMap<Rule, Rule>();
 
 /**
- * Computes the gradients of every leaf that `output` depends on and adds them to `leaf.grad`.
- * @param dout the gradient of the output; may be left out for a single element
+ * Says that `rule` can be differentiated in its turn: by `recorded`, an equal rule of recorded ops,
+ * or as it stands. Rules that call kernels of their own cannot without.
  */
-export function backward(output: Tensor, dout?: Tensor, options: BackwardOptions = {}): void {
-  expectTensor('backward', output, 'the output');
-  const { retainGraph = false } = expectOptions('backward', options);
-  const outer = context();
-  run(output, dout, retainGraph, (leaf, gradient) => accumulate(leaf, gradient, outer));
+// biome-ignore lint/suspicious/noExplicitAny: each rule types its own attributes
+export function differentiable<R extends Rule<any>>(rule: R, recorded: R = rule): R {
+  recordedRules.set(rule as Rule, recorded as Rule);
+  return rule;
 }
 
-/**
- * The gradients of `output` with respect to `inputs` (leaves that require gradients), returned
- * instead of accumulated. Inputs that the output does not depend on get zeros.
- */
-export function grad(
-  output: Tensor,
-  inputs: readonly Tensor[],
-  dout?: Tensor,
-  options: BackwardOptions = {},
-): Tensor[] {
-  expectTensor('grad', output, 'the output');
-  const { retainGraph = false } = expectOptions('grad', options);
-  const outer = context();
-  const found = new Map<Tensor, Tensor>();
-  if (!Array.isArray(inputs)) {
-    throw new TypeError(`grad: inputs must be an array of tensors, got ${describe(inputs)}`);
-  }
-  for (const input of inputs) {
-    if (!expectTensor('grad', input, 'each input').gradient?.required) {
-      throw new Error('grad: inputs must be leaves that require gradients');
-    }
-  }
-  run(output, dout, retainGraph, (leaf, gradient) => {
-    if (!inputs.includes(leaf)) return;
-    const part = fitTo(computed(gradient), leaf);
-    const before = found.get(leaf);
-    if (before) native.add(before.h, part.h);
-    else native.clone(part.h);
-    found.set(leaf, take(0, leaf.device, outer));
-  });
-  return inputs.map((input) => {
-    const gradient = found.get(input);
-    if (gradient) return gradient;
-    native.clone(input.h);
-    const zeros = take(0, input.device, outer);
-    native.fillInto(zeros.h, 0);
-    return zeros;
-  });
+/** The rule to use where the gradient is to be differentiated again. */
+export function recordedRule(node: Node): Rule {
+  const rule = recordedRules.get(node.rule);
+  if (rule) return rule;
+  throw new Error(`grad: createGraph is not supported by ${node.name}`);
 }
 
 /** The gradient state of a leaf, made if need be. */

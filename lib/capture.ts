@@ -9,7 +9,7 @@
  */
 import { record } from './autograd.js';
 import { describe } from './check.js';
-import { context, runInContext } from './context.js';
+import { context, rootContext, runInContext } from './context.js';
 import { type Device, getDefaultDevice } from './device.js';
 import { applyChanges, Guards, guardsHold, type Observation, watch } from './guards.js';
 import { native } from './native.js';
@@ -199,7 +199,7 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
       tensors.map((tensor) => tensor.h),
     );
     const guards = new Guards();
-    const detached = { scope: null, grad: true };
+    const detached = rootContext;
     const inputs = tensors.map((_, i) => take(i, on, detached));
     const outputs: Tensor[] = [];
     try {

@@ -6,21 +6,38 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { expectFunction } from './check.js';
 import type { Scope } from './scope.js';
+import type { Tensor } from './tensor.js';
 
 export interface Context {
   readonly scope: Scope | null;
   /** Whether ops are recorded for backward(). */
   readonly grad: boolean;
+  /** What {@link autocast} asks for; null outside. */
+  readonly autocast: AutocastPolicy | null;
+  /** Where ops run unrecorded but it matters whether they could have been, as in checkpoints. */
+  readonly probe: GradientProbe | null;
 }
 
-const root: Context = { scope: null, grad: true };
+/** The dtype that products are computed in, and the casts of parameters made so far. */
+export interface AutocastPolicy {
+  readonly dtype: 'bfloat16' | 'float16';
+  readonly casts: Map<Tensor, { version: number; replays: number; cast: Tensor }>;
+}
+
+/** Notes whether an op met something that requires gradients. */
+export interface GradientProbe {
+  reached: boolean;
+}
+
+/** Outside everything. */
+export const rootContext: Context = { scope: null, grad: true, autocast: null, probe: null };
 const storage = new AsyncLocalStorage<Context>();
 // Set while library code that cannot await runs; saves the cost of an asynchronous context.
 let override: Context | null = null;
 
 /** The context in force; scopes that have ended are looked through. */
 export function context(): Context {
-  let found = override ?? storage.getStore() ?? root;
+  let found = override ?? storage.getStore() ?? rootContext;
   while (found.scope?.closed) found = found.scope.outer;
   return found;
 }
@@ -54,7 +71,7 @@ export function enterContext(inner: Context): void {
 
 /** Runs code outside every scope of the user's, as prefetching does. */
 export function outsideScopes<T>(fn: () => T): T {
-  return withContext(root, fn);
+  return withContext(rootContext, fn);
 }
 
 /**
@@ -63,13 +80,11 @@ export function outsideScopes<T>(fn: () => T): T {
  */
 export function noGrad<T>(fn: () => T): T {
   expectFunction('noGrad', 'its argument', fn);
-  const { scope } = context();
-  return runInContext({ scope, grad: false }, fn);
+  return runInContext({ ...context(), grad: false, probe: null }, fn);
 }
 
 /** Runs `fn` with gradients recorded, inside a {@link noGrad}. */
 export function enableGrad<T>(fn: () => T): T {
   expectFunction('enableGrad', 'its argument', fn);
-  const { scope } = context();
-  return runInContext({ scope, grad: true }, fn);
+  return runInContext({ ...context(), grad: true }, fn);
 }

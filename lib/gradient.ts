@@ -1,14 +1,9 @@
 /** Gradients as methods of Tensor, and as functions of functions. */
-import {
-  type BackwardOptions,
-  backward,
-  type GradientHook,
-  grad,
-  gradientState,
-  needsGradient,
-} from './autograd.js';
+import { type GradientHook, gradientState, needsGradient } from './autograd.js';
+import { type BackwardOptions, backward, grad } from './backward.js';
 import { describe, expectFunction, expectTensor } from './check.js';
 import { isFloating } from './dtype.js';
+import './gradients/second.js';
 import { observe } from './guards.js';
 import { addGetters, addMethods } from './ops/define.js';
 import { Tensor } from './tensor.js';
@@ -16,6 +11,12 @@ import { Tensor } from './tensor.js';
 /** Something with parameters by name, as modules are. */
 export interface HasParameters {
   namedParameters(): Iterable<[string, Tensor]>;
+}
+
+/** What registering a hook returns. */
+export interface HookHandle {
+  /** Takes the hook away. */
+  remove(): void;
 }
 
 /** Gradients by parameter name. */
@@ -63,6 +64,8 @@ declare module './tensor.js' {
     retainGrad(): Tensor;
     /** Calls `hook` with each gradient of this tensor; what it returns, if anything, replaces it. */
     onGrad(hook: GradientHook): () => void;
+    /** As {@link onGrad}, with a handle whose `remove()` ends it. */
+    registerHook(hook: GradientHook): HookHandle;
     /** Forgets the gradient; its buffer is used again. */
     zeroGrad(): void;
   }
@@ -86,9 +89,9 @@ addMethods({
     if (flag && !isFloating(this.dtype)) {
       throw new TypeError(`requireGrad: needs a floating dtype, got ${this.dtype}`);
     }
-    const state = gradientState(this);
-    observe(state, 'required');
-    state.required = flag;
+    // What did not exist before is no state that a captured step could have found.
+    if (this.gradient) observe(this.gradient, 'required');
+    gradientState(this).required = flag;
     return this;
   },
   backward(dout?: Tensor, options?: BackwardOptions) {
@@ -100,18 +103,18 @@ addMethods({
   },
   onGrad(hook: GradientHook) {
     expectFunction('onGrad', 'the hook', hook);
-    let hooks: GradientHook[];
-    if (this.node) {
-      this.node.hooks ??= [];
-      hooks = this.node.hooks;
-    } else {
-      hooks = gradientState(this).hooks;
-    }
-    hooks.push(hook);
+    const place = this.node ?? gradientState(this);
+    // The same function may be there twice.
+    const own: GradientHook = (gradient) => hook(gradient);
+    observe(place, 'hooks');
+    place.hooks = [...place.hooks, own];
     return () => {
-      const at = hooks.indexOf(hook);
-      if (at >= 0) hooks.splice(at, 1);
+      observe(place, 'hooks');
+      place.hooks = place.hooks.filter((other) => other !== own);
     };
+  },
+  registerHook(hook: GradientHook): HookHandle {
+    return { remove: this.onGrad(expectFunction('registerHook', 'the hook', hook)) };
   },
   zeroGrad() {
     const state = this.gradient;

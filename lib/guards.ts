@@ -12,9 +12,16 @@ interface Observation {
   readonly value: unknown;
 }
 
+/** What every step depends on: counts of the changes to hooks of modules. */
+export const hostState = { moduleHooks: 0 };
+
 /** The state that one run of a step read, with the values it found first. */
 export class Guards {
   private readonly found = new Map<object, Map<string, unknown>>();
+
+  constructor() {
+    this.note(hostState, 'moduleHooks');
+  }
 
   note(owner: object, key: string): void {
     let keys = this.found.get(owner);

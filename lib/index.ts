@@ -1,11 +1,6 @@
 /** nodegrad: neural networks in Node.js at native GPU speed. */
-export {
-  type BackwardOptions,
-  backward,
-  type GradientHook,
-  grad,
-  type Rule,
-} from './autograd.js';
+export type { GradientHook, Rule } from './autograd.js';
+export { type BackwardOptions, backward, type GradOptions, grad } from './backward.js';
 export { type CapturedStep, capture } from './capture.js';
 export { enableGrad, noGrad } from './context.js';
 export * from './data/index.js';
@@ -23,7 +18,13 @@ export {
   setNumThreads,
 } from './device.js';
 export { type DType, dtypes, type TypedArray } from './dtype.js';
-export { type Gradients, type HasParameters, valueAndGrad } from './gradient.js';
+export { type Gradients, type HasParameters, type HookHandle, valueAndGrad } from './gradient.js';
+export { checkpoint } from './gradients/checkpoint.js';
+export {
+  customFunction,
+  type FunctionContext,
+  type FunctionDefinition,
+} from './gradients/function.js';
 export * from './io/index.js';
 export * as models from './models/index.js';
 export type { MemoryStats } from './native.js';

@@ -9,7 +9,7 @@
  * handed from step to step work as written.
  */
 import { describe, expectFunction } from './check.js';
-import { type Context, context, enterContext, runInContext } from './context.js';
+import { type Context, context, enterContext, rootContext, runInContext } from './context.js';
 import { native } from './native.js';
 import type { Tensor } from './tensor.js';
 
@@ -54,7 +54,7 @@ export class Scope {
     readonly outer: Context,
     isIteration = false,
   ) {
-    this.context = { scope: this, grad: outer.grad };
+    this.context = { ...outer, scope: this };
     this.iteration = isIteration ? this : (outer.scope?.iteration ?? null);
   }
 
@@ -97,7 +97,7 @@ export class Scope {
 }
 
 // Stands for the loop as the owner of carried tensors between two iterations.
-const carriedOwner = new Scope({ scope: null, grad: true });
+const carriedOwner = new Scope(rootContext);
 
 /** The life of one loop: `enter` at the start of each iteration, `exit` at its end. */
 export class LoopScope {

@@ -19,6 +19,7 @@ export { Embedding, type EmbeddingOptions } from './embedding.js';
   type MultiheadAttentionCall,
   type MultiheadAttentionOptions,
 } from './attention.js';
+export type { BackwardHook, ForwardHook, ForwardPreHook } from './hooks.js';
 export * as init from './init.js';
 export { Linear, type LinearOptions } from './linear.js';
 export { CrossEntropyLoss, MSELoss, mseLoss } from './loss.js';

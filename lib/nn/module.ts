@@ -4,10 +4,11 @@
  */
 import { describe, expectOptions, expectTensor, expectTensorMap } from '../check.js';
 import { type DeviceLike, device } from '../device.js';
-import { makeParameter } from '../gradient.js';
+import { type HookHandle, makeParameter } from '../gradient.js';
 import { observe } from '../guards.js';
 import { cast, copyInto, to } from '../ops/copy.js';
 import { Tensor } from '../tensor.js';
+import { addHook, type BackwardHook, type ForwardHook, type ForwardPreHook } from './hooks.js';
 
 /** A trainable tensor: it outlives every scope, and backward() finds its gradient. */
 export function parameter(tensor: Tensor): Tensor {
@@ -119,6 +120,25 @@ export abstract class Module {
   requireGrad(flag = true): this {
     for (const tensor of this.parameters()) tensor.requireGrad(flag);
     return this;
+  }
+
+  /** Calls `hook` before each forward; what it returns, if anything, replaces the arguments. */
+  registerForwardPreHook(hook: ForwardPreHook): HookHandle {
+    return addHook('registerForwardPreHook', this, 'before', hook);
+  }
+
+  /** Calls `hook` after each forward; what it returns, if anything, replaces the result. */
+  registerForwardHook(hook: ForwardHook): HookHandle {
+    return addHook('registerForwardHook', this, 'after', hook);
+  }
+
+  /**
+   * Calls `hook` in backward() with the gradients of forward's arguments and results; what it
+   * returns, if anything, replaces those of the arguments. Called once both are known, or with null
+   * for the arguments where none of them needs a gradient.
+   */
+  registerFullBackwardHook(hook: BackwardHook): HookHandle {
+    return addHook('registerFullBackwardHook', this, 'backward', hook);
   }
 
   /** Moves all tensors to a device. Do so before making an optimizer. Returns the module. */

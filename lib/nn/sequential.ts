@@ -4,6 +4,7 @@ import { relu } from '../ops/unary.js';
 import type { Tensor } from '../tensor.js';
 import { ReLU } from './activation.js';
 import { Conv1d, Conv2d } from './conv.js';
+import { hasHooks } from './hooks.js';
 import { Linear } from './linear.js';
 import { Module } from './module.js';
 import { MaxPool1d, MaxPool2d } from './pool.js';
@@ -45,10 +46,11 @@ export class Sequential extends Module {
     for (let i = 0; i < this.layers.length; ++i) {
       const layer = this.layers[i] as Layer;
       const [next, afterNext] = [this.layers[i + 1], this.layers[i + 2]];
-      if (next instanceof ReLU && isMaximum(afterNext) && isConvolution(layer)) {
+      const fusible = next instanceof ReLU && !hasHooks(layer) && !hasHooks(next);
+      if (fusible && isMaximum(afterNext) && isConvolution(layer) && !hasHooks(afterNext)) {
         y = relu(afterNext.forward(layer.forward(y)));
         i += 2;
-      } else if (next instanceof ReLU && (isConvolution(layer) || layer instanceof Linear)) {
+      } else if (fusible && (isConvolution(layer) || layer instanceof Linear)) {
         y = layer.forwardRelu(y);
         ++i;
       } else {

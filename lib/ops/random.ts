@@ -65,6 +65,22 @@ export const randomOps: OpRows<'uniform' | 'normal' | 'bernoulli'> = {
   bernoulli: row('1 with a probability, else 0'),
 };
 
+let drawn: ((state: Tensor) => void) | null = null;
+
+/** @internal Runs synchronous code; `visit` sees the state of each generator before it is drawn from. */
+export function onDraw<T>(visit: (state: Tensor) => void, fn: () => T): T {
+  const before = drawn;
+  drawn = (state) => {
+    before?.(state);
+    visit(state);
+  };
+  try {
+    return fn();
+  } finally {
+    drawn = before;
+  }
+}
+
 /** A stream of random numbers, with a state on each device that draws from it. */
 export class Generator {
   private states = new Map<Device, Tensor>();
@@ -108,6 +124,7 @@ export class Generator {
       state.persistent = true;
       this.states.set(on, state);
     }
+    drawn?.(state);
     return state;
   }
 

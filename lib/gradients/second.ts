@@ -1,0 +1,142 @@
+/**
+ * Which gradient rules can be differentiated again (grad with createGraph): those composed of
+ * recorded ops as they stand, those that call kernels of their own by an equal rule of recorded ops
+ * given here. Any other op refuses createGraph.
+ */
+import { differentiable, type Rule, record } from '../autograd.js';
+import type { UnaryName } from '../native.js';
+import { binaryOps, div, eq, gt, mul, ne, sub, where } from '../ops/binary.js';
+import { copyOps } from '../ops/copy.js';
+import type { OpRow } from '../ops/define.js';
+import { arange } from '../ops/fill.js';
+import { gemmOps, matmul } from '../ops/gemm.js';
+import { indexOps } from '../ops/index.js';
+import { reduceOps, sum } from '../ops/reduce.js';
+import { logSoftmax, softmaxOps } from '../ops/softmax.js';
+import { cos, erf, exp, neg, sigmoid, sign, sin, square, unaryOps } from '../ops/unary.js';
+import { reshape, select, slice, transpose, unsqueeze, viewOps } from '../ops/view.js';
+import type { Shape, Tensor } from '../tensor.js';
+
+for (const rows of [binaryOps, copyOps, reduceOps, indexOps]) {
+  for (const row of Object.values(rows as Record<string, OpRow>)) {
+    if (typeof row.gradient === 'function') differentiable(row.gradient);
+  }
+}
+for (const name of ['reshape', 'permute', 'expand', 'alias'] as const) {
+  differentiable(viewOps[name].gradient as Rule);
+}
+
+/** The derivative from what the op saved: its input x or its output y. */
+const derivatives: Record<UnaryName, (saved: Tensor) => Tensor | number> = {
+  neg: () => -1,
+  abs: (x) => sign(x),
+  sign: () => 0,
+  square: (x) => mul(x, 2),
+  relu: (y) => gt(y, 0).to(y.dtype),
+  exp: (y) => y,
+  expm1: (y) => y.add(1),
+  log: (x) => div(1, x),
+  log1p: (x) => div(1, x.add(1)),
+  sqrt: (y) => div(0.5, y),
+  rsqrt: (y) => mul(mul(square(y), y), -0.5),
+  reciprocal: (y) => neg(square(y)),
+  sigmoid: (y) => mul(y, sub(1, y)),
+  tanh: (y) => sub(1, square(y)),
+  sin: (x) => cos(x),
+  cos: (x) => neg(sin(x)),
+  erf: (x) => mul(exp(neg(square(x))), 2 / Math.sqrt(Math.PI)),
+  // Φ(x) + x·φ(x)
+  gelu: (x) =>
+    mul(erf(mul(x, Math.SQRT1_2)).add(1), 0.5).add(
+      mul(mul(x, exp(mul(square(x), -0.5))), 1 / Math.sqrt(2 * Math.PI)),
+    ),
+  silu: (x) => {
+    const s = sigmoid(x);
+    return mul(s, mul(x, sub(1, s)).add(1));
+  },
+  softplus: (x) => sigmoid(x),
+  floor: () => 0,
+  ceil: () => 0,
+  round: () => 0,
+  trunc: () => 0,
+};
+for (const [name, derivative] of Object.entries(derivatives)) {
+  differentiable(unaryOps[name as UnaryName].gradient as Rule, (dout, [saved]) => [
+    mul(dout, derivative(saved as Tensor)),
+  ]);
+}
+
+interface Part {
+  shape: Shape;
+  axis: number;
+  start: number;
+  stop: number;
+  step: number;
+}
+
+/** The rule of slice and select as an op of its own, whose gradient takes the part again. */
+function recordedPart(name: 'slice' | 'select'): void {
+  const plain = viewOps[name].gradient as Rule<Part>;
+  const again: Rule<Part> = (dout, _, { axis, start, stop, step }) => [
+    name === 'slice' ? slice(dout, axis, start, stop, step) : select(dout, axis, start),
+  ];
+  differentiable(plain, (dout, saved, part, needs) => {
+    const [whole] = plain(dout, saved, part, needs) as [Tensor];
+    whole.node = null;
+    return [record(name, again, whole, [dout], null, part)];
+  });
+  differentiable(again);
+}
+recordedPart('slice');
+recordedPart('select');
+
+differentiable(gemmOps.matmul.gradient as Rule, (dout, [left, right], _, needs) => {
+  const [a, b] = [left as Tensor, right as Tensor];
+  const rows = a.rank === 1 ? unsqueeze(a, 0) : a;
+  const columns = b.rank === 1 ? unsqueeze(b, 1) : b;
+  let dc = a.rank === 1 ? unsqueeze(dout, b.rank === 1 ? 0 : -2) : dout;
+  if (b.rank === 1) dc = unsqueeze(dc, -1);
+  const without = (x: Tensor, axis: -1 | -2): Tensor => {
+    const shape = [...x.shape];
+    shape.splice(axis, 1);
+    return reshape(x, shape);
+  };
+  const da = needs[0] ? matmul(dc, transpose(columns)) : null;
+  const db = needs[1] ? matmul(transpose(rows), dc) : null;
+  return [da && (a.rank === 1 ? without(da, -2) : da), db && (b.rank === 1 ? without(db, -1) : db)];
+});
+
+differentiable(
+  gemmOps.linear.gradient as Rule<{ relu: boolean; bias: boolean }>,
+  (dout, [x, weight, y], { relu, bias }, needs) => {
+    const dy = relu ? mul(dout, gt(y as Tensor, 0).to(dout.dtype)) : dout;
+    const [input, w] = [x as Tensor, weight as Tensor];
+    const lead = input.shape.slice(0, -1).reduce((a, b) => a * b, 1);
+    const matrix = (t: Tensor): Tensor => reshape(t, [lead, t.shape[t.rank - 1] as number]);
+    return [
+      needs[0] ? matmul(dy, w) : null,
+      needs[1] ? matmul(transpose(matrix(dy)), matrix(input)) : null,
+      ...(bias ? [needs[2] ? sum(matrix(dy), 0) : null] : []),
+    ];
+  },
+);
+
+differentiable(softmaxOps.softmax.gradient as Rule<boolean>, (dout, [out], logarithm) => {
+  const y = out as Tensor;
+  return [
+    logarithm
+      ? sub(dout, mul(exp(y), sum(dout, -1, true)))
+      : mul(y, sub(dout, sum(mul(dout, y), -1, true))),
+  ];
+});
+
+differentiable(
+  softmaxOps.crossEntropy.gradient as Rule<number>,
+  (dout, [logits, target], ignoreIndex) => {
+    const [x, t] = [logits as Tensor, target as Tensor];
+    const classes = arange(0, x.shape[1] as number, 1, { device: x.device });
+    const hits = eq(unsqueeze(t, 1), classes).to(x.dtype);
+    const weight = where(ne(t, ignoreIndex), dout.to(x.dtype), 0);
+    return [mul(unsqueeze(weight, 1), sub(exp(logSoftmax(x)), hits)), null];
+  },
+);

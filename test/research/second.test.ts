@@ -1,0 +1,125 @@
+import { describe, expect, it } from 'vitest';
+import * as ng from '../../lib/index.js';
+import { grad, scope, type Tensor, tensor } from '../../lib/index.js';
+import { devices } from '../support/devices.js';
+
+const values = [0.31, 0.72, 1.13, 1.54, 0.95, 0.26];
+
+/** d/dx of Σ (df/dx)², by createGraph and by central differences of it. */
+function check(fn: (x: Tensor) => Tensor): void {
+  const slope = (x: Tensor, createGraph: boolean): Tensor =>
+    (grad(fn(x).sum(), [x], undefined, { createGraph }) as [Tensor])[0].square().sum();
+  scope(() => {
+    const at = (list: number[]): Tensor =>
+      tensor(Float64Array.from(list), [2, 3], { requiresGrad: true });
+    const x = at(values);
+    slope(x, true).backward();
+    const h = 1e-5;
+    values.forEach((_, i) => {
+      const moved = (d: number): number =>
+        Number(slope(at(values.map((v, j) => v + (i === j ? d : 0))), false).item());
+      const expected = (moved(h) - moved(-h)) / (2 * h);
+      const actual = Number((x.grad as Tensor).data()[i]);
+      expect(Math.abs(actual - expected)).toBeLessThan(1e-5 * (1 + Math.abs(expected)));
+    });
+  });
+}
+
+const w = (shape: number[]): Tensor =>
+  tensor(
+    Float64Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i + 1)),
+    shape,
+  );
+const target = (): Tensor => tensor([2n, 0n]);
+const functions: Record<string, (x: Tensor) => Tensor> = {
+  mul: (x) => x.mul(x).mul(x),
+  div: (x) => ng.div(1, x).div(x.add(2)),
+  pow: (x) => x.pow(3).add(ng.pow(2, x)).add(x.pow(x)),
+  maximum: (x) => x.maximum(0.8).mul(x).mul(x),
+  where: (x) => ng.where(x.gt(0.8), x.square(), x.exp()),
+  mean: (x) => x.square().mean(0).square(),
+  max: (x) => x.max(1).pow(3),
+  prod: (x) => x.prod(1),
+  views: (x) =>
+    x.T.reshape([6])
+      .slice(0, 1, 6, 2)
+      .pow(3)
+      .add(x.select(0, 1).mul(x.at(0))),
+  expand: (x) => x.reshape([1, 6]).expand([4, 6]).pow(3),
+  indexSelect: (x) => x.indexSelect(tensor([1n, 0n, 1n])).pow(3),
+  matmul: (x) => x.matmul(x.T.tanh()).square(),
+  vectors: (x) => x.select(0, 0).matmul(x.select(0, 1)).square(),
+  linear: (x) => ng.linear(x, x.matmul(x.T).matmul(w([2, 3])), w([2])).square(),
+  linearRelu: (x) =>
+    ng
+      .linear(x, w([4, 3]), null, { relu: true })
+      .square()
+      .mul(x.sum()),
+  softmax: (x) => x.softmax().mul(w([2, 3])),
+  logSoftmax: (x) => x.logSoftmax().mul(w([2, 3])),
+  crossEntropy: (x) => ng.crossEntropy(x.mul(x), target()),
+  cast: (x) =>
+    x
+      .mul(x)
+      .to('float32')
+      .to('float64')
+      .mul(w([2, 3]))
+      .mul(x.detach()),
+};
+for (const name of Object.keys(ng.opTable)) {
+  if (ng.opTable[name as 'relu'].family === 'unary' && name in ng) {
+    const row = ng.opTable[name as 'relu'];
+    if (typeof row.gradient === 'function') {
+      functions[name] = (x) =>
+        (ng as unknown as Record<string, (t: Tensor) => Tensor>)[name]?.(x).mul(x) as Tensor;
+    }
+  }
+}
+
+describe('second derivatives', () => {
+  it.each(Object.keys(functions).filter((name) => name !== 'cast'))('of %s', (name) => {
+    check(functions[name] as (x: Tensor) => Tensor);
+  });
+
+  it('are refused by ops that have none', () => {
+    scope(() => {
+      const x = tensor([1, 2], { requiresGrad: true });
+      const y = ng.checkpoint((h: Tensor) => h.square(), x);
+      expect(() => grad(y.sum(), [x], undefined, { createGraph: true })).toThrow(
+        'grad: createGraph is not supported by checkpoint',
+      );
+      expect(() => y.sum().backward(undefined, { createGraph: true } as never)).toThrow(
+        /^backward: createGraph is an option of grad/,
+      );
+    });
+  });
+});
+
+describe.each(devices)('grad on $name', (device) => {
+  it('trains on the norm of a gradient', () => {
+    scope(() => {
+      const weight = tensor([[2, -1]], { device, requiresGrad: true });
+      const x = tensor([[1, 3]], { device, requiresGrad: true });
+      const [dx] = grad(ng.linear(x, weight).square().sum(), [x], undefined, {
+        createGraph: true,
+      }) as [Tensor];
+      // y = w·x; dx = 2y·w; |dx|² = 4y²|w|²
+      dx.square().sum().backward();
+      const y = -1;
+      expect(weight.grad?.toArray()).toEqual([
+        [8 * y * 5 * 1 + 8 * y * y * 2, 8 * y * 5 * 3 + 8 * y * y * -1],
+      ]);
+    });
+  });
+
+  it('gives the gradients of computed tensors', () => {
+    scope(() => {
+      const x = tensor([1, 2], { device, requiresGrad: true });
+      const h = x.mul(3);
+      const [dh, dx] = grad(h.square().add(h).sum(), [h, x]) as [Tensor, Tensor];
+      expect(dh.toArray()).toEqual([7, 13]);
+      expect(dx.toArray()).toEqual([21, 39]);
+      expect(x.grad).toBeNull();
+    });
+  });
+});
