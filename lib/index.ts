@@ -32,7 +32,10 @@ export * from './ops/binary.js';
 export { cast, clone, contiguous, copyInto, to } from './ops/copy.js';
 export {
   arange,
+  eye,
   full,
+  linspace,
+  logspace,
   ones,
   onesLike,
   type TensorOptions,
@@ -40,6 +43,15 @@ export {
   zeros,
   zerosLike,
 } from './ops/fill.js';
+export {
+  gather,
+  maskedFill,
+  maskedSelect,
+  nonzero,
+  oneHot,
+  scatter,
+  scatterAdd,
+} from './ops/gather.js';
 export {
   getMatmulBackend,
   getMatmulPrecision,
@@ -52,6 +64,29 @@ export {
 } from './ops/gemm.js';
 export { indexAdd, indexSelect } from './ops/index.js';
 export {
+  cat,
+  flip,
+  type PadMode,
+  pad,
+  repeatInterleave,
+  roll,
+  stack,
+  tile,
+  tril,
+  triu,
+} from './ops/movement.js';
+export {
+  broadcastTo,
+  chunk,
+  diag,
+  expandAs,
+  meshgrid,
+  movedim,
+  split,
+  swapaxes,
+  unbind,
+} from './ops/parts.js';
+export {
   bernoulli,
   defaultGenerator,
   Generator,
@@ -63,6 +98,7 @@ export {
   uniform,
 } from './ops/random.js';
 export { type Axes, argmax, argmin, max, mean, min, prod, sum } from './ops/reduce.js';
+export { multinomial, randperm, truncatedNormal } from './ops/sample.js';
 export {
   type CrossEntropyOptions,
   crossEntropy,
@@ -76,6 +112,8 @@ export {
   alias,
   at,
   detach,
+  diagEmbed,
+  diagonal,
   expand,
   flatten,
   type IndexEntry,

@@ -7,10 +7,13 @@ import { binaryOps } from './binary.js';
 import { copyOps } from './copy.js';
 import type { OpName, OpRow } from './define.js';
 import { fillOps } from './fill.js';
+import { gatherOps } from './gather.js';
 import { gemmOps } from './gemm.js';
 import { indexOps } from './index.js';
+import { movementOps } from './movement.js';
 import { randomOps } from './random.js';
 import { reduceOps } from './reduce.js';
+import { sampleOps } from './sample.js';
 import { softmaxOps } from './softmax.js';
 import { unaryOps } from './unary.js';
 import { viewOps } from './view.js';
@@ -18,7 +21,9 @@ import { viewOps } from './view.js';
 export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...fillOps,
   ...randomOps,
+  ...sampleOps,
   ...copyOps,
+  ...movementOps,
   ...viewOps,
   ...unaryOps,
   ...binaryOps,
@@ -26,4 +31,5 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...gemmOps,
   ...softmaxOps,
   ...indexOps,
+  ...gatherOps,
 };

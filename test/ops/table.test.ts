@@ -7,8 +7,10 @@ import { native } from '../../lib/native.js';
 import { allSkips } from '../support/skips.js';
 import { binaryRows, whereRows } from './rows/binary.js';
 import { copyRows } from './rows/copy.js';
+import { gatherRows } from './rows/gather.js';
 import { gemmRows } from './rows/gemm.js';
 import { indexRows } from './rows/index.js';
+import { movementRows } from './rows/movement.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
 import { softmaxRowsAll } from './rows/softmax.js';
 import { unaryRows } from './rows/unary.js';
@@ -24,6 +26,8 @@ const rows = [
   ...gemmRows,
   ...softmaxRowsAll,
   ...indexRows,
+  ...gatherRows,
+  ...movementRows,
   ...viewRows,
   ...copyRows,
 ];
@@ -34,6 +38,10 @@ const elsewhere: Record<string, string> = {
   uniform: 'random.test.ts',
   normal: 'random.test.ts',
   bernoulli: 'random.test.ts',
+  randperm: 'sample.test.ts',
+  multinomial: 'sample.test.ts',
+  bernoulliEach: 'sample.test.ts',
+  truncatedNormal: 'sample.test.ts',
 };
 
 describe('the op table', () => {
