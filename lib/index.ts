@@ -46,7 +46,10 @@ export { dropout } from './ops/dropout.js';
 export { embedding } from './ops/embedding.js';
 export {
   arange,
+  eye,
   full,
+  linspace,
+  logspace,
   ones,
   onesLike,
   type TensorOptions,
@@ -54,6 +57,15 @@ export {
   zeros,
   zerosLike,
 } from './ops/fill.js';
+export {
+  gather,
+  maskedFill,
+  maskedSelect,
+  nonzero,
+  oneHot,
+  scatter,
+  scatterAdd,
+} from './ops/gather.js';
 export {
   getMatmulBackend,
   getMatmulPrecision,
@@ -86,6 +98,28 @@ export {
   layerNorm,
   rmsNorm,
 } from './ops/norm.js';
+  cat,
+  flip,
+  type PadMode,
+  pad,
+  repeatInterleave,
+  roll,
+  stack,
+  tile,
+  tril,
+  triu,
+} from './ops/movement.js';
+export {
+  broadcastTo,
+  chunk,
+  diag,
+  expandAs,
+  meshgrid,
+  movedim,
+  split,
+  swapaxes,
+  unbind,
+} from './ops/parts.js';
 export {
   bernoulli,
   defaultGenerator,
@@ -98,6 +132,7 @@ export {
   uniform,
 } from './ops/random.js';
 export { type Axes, argmax, argmin, max, mean, min, prod, sum } from './ops/reduce.js';
+export { multinomial, randperm, truncatedNormal } from './ops/sample.js';
 export {
   type RecurrentMode,
   type RecurrentOptions,
@@ -119,6 +154,8 @@ export {
   alias,
   at,
   detach,
+  diagEmbed,
+  diagonal,
   expand,
   flatten,
   type IndexEntry,

@@ -16,6 +16,7 @@ import { cpu } from '../device.js';
 import { copyInto, to } from '../ops/copy.js';
 import { full } from '../ops/fill.js';
 import * as random from '../ops/random.js';
+import { truncatedNormal as truncated } from '../ops/sample.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 
@@ -44,6 +45,20 @@ export function uniform(target: Tensor, low = 0, high = 1, generator?: random.Ge
 export function normal(target: Tensor, mean = 0, std = 1, generator?: random.Generator): Tensor {
   return fillWith('normal', target, (options) =>
     random.normal(target.shape, mean, std, { ...options, ...(generator && { generator }) }),
+  );
+}
+
+/** Fills with normal numbers that are in [low, high], as PyTorch's `trunc_normal_`. */
+export function truncatedNormal(
+  target: Tensor,
+  mean = 0,
+  std = 1,
+  low = -2,
+  high = 2,
+  generator?: random.Generator,
+): Tensor {
+  return fillWith('truncatedNormal', target, (options) =>
+    truncated(target.shape, mean, std, low, high, { ...options, ...(generator && { generator }) }),
   );
 }
 

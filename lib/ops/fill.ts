@@ -3,6 +3,7 @@ import { record } from '../autograd.js';
 import {
   describe,
   expectBoolean,
+  expectInteger,
   expectNumber,
   expectOptions,
   expectShape,
@@ -19,6 +20,7 @@ import {
 } from '../dtype.js';
 import { native } from '../native.js';
 import { type NestedArray, type Shape, type Tensor, take } from '../tensor.js';
+import { pow } from './binary.js';
 import { cast } from './copy.js';
 import { notDifferentiable, type OpRow, type OpRows } from './define.js';
 
@@ -227,4 +229,69 @@ export function arange(
   }
   native.arange(on.code, start, step, count, dtypeCode('arange', dtype));
   return finish('arange', take(0, on), options);
+}
+
+/**
+ * `steps` numbers from `start` to `end`, both included, evenly apart: start + i·(end - start)/(steps
+ * - 1), computed in float64. A floating dtype.
+ */
+export function linspace(
+  start: number,
+  end: number,
+  steps: number,
+  options: TensorOptions = {},
+): Tensor {
+  return spaced('linspace', start, end, steps, options);
+}
+
+/** `steps` powers of `base`, whose exponents are those of {@link linspace}. A floating dtype. */
+export function logspace(
+  start: number,
+  end: number,
+  steps: number,
+  base = 10,
+  options: TensorOptions = {},
+): Tensor {
+  expectNumber('logspace', 'base', base);
+  const { dtype = 'float32' } = expectOptions('logspace', options);
+  const wide = dtype === 'float64' ? dtype : 'float32';
+  const on = deviceIn(options);
+  const exponents = spaced('logspace', start, end, steps, { dtype: wide, device: on });
+  dtypeCode('logspace', dtype);
+  if (!isFloating(dtype)) throw new TypeError(`logspace: needs a floating dtype, got ${dtype}`);
+  const powers = pow(base, exponents);
+  return finish('logspace', dtype === wide ? powers : cast(powers, dtype), options);
+}
+
+function spaced(
+  op: string,
+  start: number,
+  end: number,
+  steps: number,
+  options: TensorOptions,
+): Tensor {
+  const { dtype = 'float32' } = expectOptions(op, options);
+  const code = dtypeCode(op, dtype);
+  if (!isFloating(dtype)) throw new TypeError(`${op}: needs a floating dtype, got ${dtype}`);
+  const from = expectNumber(op, 'start', start);
+  const gap = expectNumber(op, 'end', end) - from;
+  const count = expectInteger(op, 'steps', steps, 0);
+  const on = deviceIn(options);
+  native.arange(on.code, from, count > 1 ? gap / (count - 1) : 0, count, code);
+  return finish(op, take(0, on), options);
+}
+
+/** Ones on the main diagonal of [rows, columns], zeros elsewhere; square where columns is left out. */
+export function eye(rows: number, columns = rows, options: TensorOptions = {}): Tensor {
+  const sizes = [rows, columns].map((n) => expectInteger('eye', 'each size', n, 0));
+  const { dtype = 'float32' } = expectOptions('eye', options);
+  const on = deviceIn(options);
+  const code = dtypeCode('eye', dtype);
+  native.full(on.code, [], 1, code);
+  const one = take(0, on);
+  native.full(on.code, sizes, 0, code);
+  const out = take(0, on);
+  native.diagonal(out.h, 0, 0, 1);
+  native.copyInto(take(0, on).h, one.h);
+  return finish('eye', out, options);
 }

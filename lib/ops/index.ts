@@ -1,9 +1,10 @@
 /** Choosing rows by index, and its opposite. Named as the native family; see table.ts for all ops. */
 import { type Rule, record } from '../autograd.js';
-import { expectShape, expectTensor } from '../check.js';
+import { expectInteger, expectShape, expectTensor } from '../check.js';
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
 import { addMethods, type OpRows, ruleOf } from './define.js';
+import { expand, permute, reshape } from './view.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -12,15 +13,20 @@ declare module '../native.js' {
   }
 }
 
+interface Chosen {
+  shape: Shape;
+  axis: number;
+}
+
 export const indexOps: OpRows<'indexSelect' | 'indexAdd'> = {
   indexSelect: {
     family: 'index',
-    summary: 'rows of the first axis, by index',
+    summary: 'indices of one axis, by a list',
     dtypes: 'any',
-    gradient: ((dout, [index], shape) => [
-      indexAdd(shape, index as Tensor, dout),
+    gradient: ((dout, [index], { shape, axis }) => [
+      indexAdd(shape, index as Tensor, dout, axis),
       null,
-    ]) satisfies Rule<Shape>,
+    ]) satisfies Rule<Chosen>,
   },
   indexAdd: {
     family: 'index',
@@ -30,33 +36,55 @@ export const indexOps: OpRows<'indexSelect' | 'indexAdd'> = {
   },
 };
 
+/** An axis counted from the front. */
+function axisOf(op: string, axis: number, rank: number): number {
+  const at = expectInteger(op, 'axis', axis, -Math.max(rank, 1), Math.max(rank - 1, 0));
+  return at < 0 ? at + rank : at;
+}
+
 /**
- * Rows `index[i]` of x's first axis.
+ * Indices `index[i]` of an axis of x, the first where it is left out.
  * @param index [I], int64; an index outside the axis gives NaN (0 for integers)
- * @returns [I, ...]
+ * @returns x's shape with I in the place of the axis
  */
-export function indexSelect(x: Tensor, index: Tensor): Tensor {
+export function indexSelect(x: Tensor, index: Tensor, axis = 0): Tensor {
   expectTensor('indexSelect', x, 'x');
   expectTensor('indexSelect', index, 'index');
-  native.indexSelect(x.h, index.h);
+  const at = axisOf('indexSelect', axis, x.rank);
+  if (at === 0 || index.rank !== 1) {
+    native.indexSelect(x.h, index.h);
+  } else {
+    const shape = x.shape.map((size, i) => (i === at ? index.size : size));
+    const along = reshape(index, [index.size, ...new Array<number>(x.rank - at - 1).fill(1)]);
+    native.gather(x.h, at, expand(along, shape).h);
+  }
   return record(
     'indexSelect',
     ruleOf(indexOps.indexSelect),
     take(0, x.device),
     [x, index],
     () => [index],
-    x.shape,
+    { shape: x.shape, axis: at },
   );
 }
 
 /**
- * Zeros of `shape` to whose rows `index[i]` the rows of src are added, in order of i.
+ * Zeros of `shape` to whose indices `index[i]` along an axis those of src are added, in order of i.
  * @param index [I], int64
- * @param src [I, ...]
+ * @param src of that shape, with I in the place of the axis, which is the first where left out
  */
-export function indexAdd(shape: Shape, index: Tensor, src: Tensor): Tensor {
+export function indexAdd(shape: Shape, index: Tensor, src: Tensor, axis = 0): Tensor {
   expectTensor('indexAdd', index, 'index');
   expectTensor('indexAdd', src, 'src');
+  const at = axisOf('indexAdd', axis, expectShape('indexAdd', shape).length);
+  if (at > 0) {
+    // The axis comes first, and goes back.
+    const order = shape.map((_, i) => (i === 0 ? at : i <= at ? i - 1 : i));
+    const back = shape.map((_, i) => (i === at ? 0 : i < at ? i + 1 : i));
+    const moved = src.rank === shape.length ? permute(src, order) : src;
+    const sizes = order.map((i) => shape[i] as number);
+    return permute(indexAdd(sizes, index, moved), back);
+  }
   native.indexAdd(expectShape('indexAdd', shape), index.h, src.h);
   return record(
     'indexAdd',
@@ -70,12 +98,12 @@ export function indexAdd(shape: Shape, index: Tensor, src: Tensor): Tensor {
 
 declare module '../tensor.js' {
   interface Tensor {
-    indexSelect(index: Tensor): Tensor;
+    indexSelect(index: Tensor, axis?: number): Tensor;
   }
 }
 
 addMethods({
-  indexSelect(index: Tensor) {
-    return indexSelect(this, index);
+  indexSelect(index: Tensor, axis?: number) {
+    return indexSelect(this, index, axis);
   },
 });

@@ -23,9 +23,10 @@ import {
 } from '../device.js';
 import { dtypeCode } from '../dtype.js';
 import { native } from '../native.js';
-import { type Shape, type Tensor, take } from '../tensor.js';
+import { type Shape, Tensor, take } from '../tensor.js';
 import { notDifferentiable, type OpRow, type OpRows } from './define.js';
 import { deviceIn, finish, type TensorOptions } from './fill.js';
+import { bernoulliEach } from './sample.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -190,11 +191,15 @@ export interface RandomOptions extends TensorOptions {
 
 type Draw = (device: number, shape: Shape, dtype: number, state: number) => void;
 
-function draw(op: string, shape: Shape, options: RandomOptions, call: Draw): Tensor {
+/** @internal The generator of the options. */
+export function generatorIn(op: string, options: { generator?: Generator }): Generator {
   const { generator = defaultGenerator } = expectOptions(op, options);
-  if (!(generator instanceof Generator)) {
-    throw new TypeError(`${op}: generator must be a Generator, got ${describe(generator)}`);
-  }
+  if (generator instanceof Generator) return generator;
+  throw new TypeError(`${op}: generator must be a Generator, got ${describe(generator)}`);
+}
+
+function draw(op: string, shape: Shape, options: RandomOptions, call: Draw): Tensor {
+  const generator = generatorIn(op, options);
   const on = deviceIn(options);
   const state = generator.state(on);
   call(on.code, expectShape(op, shape), dtypeCode(op, options.dtype ?? 'float32'), state.h);
@@ -232,8 +237,18 @@ export function randn(shape: Shape, options: RandomOptions = {}): Tensor {
   return normal(shape, 0, 1, options);
 }
 
-/** 1 with the given probability, else 0. */
-export function bernoulli(shape: Shape, probability: number, options: RandomOptions = {}): Tensor {
+/**
+ * 1 with the given probability, else 0. Given a tensor of probabilities, each element has its own,
+ * and the result that tensor's shape, device and dtype (unless `dtype` says otherwise).
+ */
+export function bernoulli(probabilities: Tensor, options?: RandomOptions): Tensor;
+export function bernoulli(shape: Shape, probability: number, options?: RandomOptions): Tensor;
+export function bernoulli(
+  shape: Shape | Tensor,
+  probability?: number | RandomOptions,
+  options: RandomOptions = {},
+): Tensor {
+  if (shape instanceof Tensor) return bernoulliEach(shape, probability as RandomOptions);
   const p = expectRange('bernoulli', 'probability', probability, 0, 1);
   return draw('bernoulli', shape, options, (device, sizes, dtype, state) =>
     native.bernoulli(device, sizes, dtype, state, p),

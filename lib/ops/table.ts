@@ -11,6 +11,7 @@ import type { OpName, OpRow } from './define.js';
 import { dropoutOps } from './dropout.js';
 import { embeddingOps } from './embedding.js';
 import { fillOps } from './fill.js';
+import { gatherOps } from './gather.js';
 import { gemmOps } from './gemm.js';
 import { indexOps } from './index.js';
 import { poolOps } from './pool.js';
@@ -18,6 +19,10 @@ import { normOps } from './norm.js';
 import { randomOps } from './random.js';
 import { reduceOps } from './reduce.js';
 import { rnnOps } from './rnn.js';
+import { movementOps } from './movement.js';
+import { randomOps } from './random.js';
+import { reduceOps } from './reduce.js';
+import { sampleOps } from './sample.js';
 import { softmaxOps } from './softmax.js';
 import { unaryOps } from './unary.js';
 import { viewOps } from './view.js';
@@ -25,7 +30,9 @@ import { viewOps } from './view.js';
 export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...fillOps,
   ...randomOps,
+  ...sampleOps,
   ...copyOps,
+  ...movementOps,
   ...viewOps,
   ...unaryOps,
   ...binaryOps,
@@ -40,4 +47,5 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...rnnOps,
   ...indexOps,
   ...embeddingOps,
+  ...gatherOps,
 };

@@ -5,6 +5,7 @@ import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
 import { addGetters, addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
 import { zeros } from './fill.js';
+import { flip } from './movement.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -14,10 +15,20 @@ declare module '../native.js' {
     slice(x: Handle, axis: number, start: number, stop: number, step: number): void;
     select(x: Handle, axis: number, index: number): void;
     alias(x: Handle): void;
+    diagonal(x: Handle, offset: number, first: number, second: number): void;
+    diagEmbed(x: Handle, offset: number): void;
   }
 }
 
-type ViewName = 'reshape' | 'permute' | 'expand' | 'slice' | 'select' | 'alias';
+type ViewName =
+  | 'reshape'
+  | 'permute'
+  | 'expand'
+  | 'slice'
+  | 'select'
+  | 'alias'
+  | 'diagonal'
+  | 'diagEmbed';
 
 function view<A>(summary: string, gradient: Rule<A>): OpRow {
   return { family: 'view', summary, dtypes: 'any', gradient };
@@ -29,6 +40,13 @@ interface Part {
   start: number;
   stop: number;
   step: number;
+}
+
+interface Diagonal {
+  shape: Shape;
+  offset: number;
+  first: number;
+  second: number;
 }
 
 /** A gradient of a part, in zeros of the whole's shape. */
@@ -58,6 +76,15 @@ export const viewOps: OpRows<ViewName> = {
     return [padded(reshape(dout, shape), part)];
   }),
   alias: view<null>('the tensor itself', (dout) => [dout]),
+  diagonal: view<Diagonal>('a diagonal of two axes', (dout, _, { shape, ...of }) => {
+    const whole = zeros(shape, { dtype: dout.dtype, device: dout.device });
+    native.diagonal(whole.h, of.offset, of.first, of.second);
+    native.copyInto(take(0, dout.device).h, dout.h);
+    return [whole];
+  }),
+  diagEmbed: view<number>('a last axis on a diagonal, zeros elsewhere', (dout, _, offset) => [
+    diagonal(dout, offset, -2, -1),
+  ]),
 };
 
 /** The same elements in another shape; one size may be -1, found from the others. */
@@ -92,17 +119,38 @@ export function expand(x: Tensor, shape: Shape): Tensor {
   return record('expand', ruleOf(viewOps.expand), take(0, x.device), [x], null, null);
 }
 
-/** Elements start, start + step … below stop along an axis; negative bounds count from the end. */
-export function slice(
-  x: Tensor,
-  axis: number,
-  start: number,
-  stop: number = Number.MAX_SAFE_INTEGER,
-  step = 1,
-): Tensor {
+/**
+ * A diagonal of two axes, `offset` above the main one (below where negative), as a last axis in the
+ * place of the two. A view.
+ */
+export function diagonal(x: Tensor, offset = 0, first = 0, second = 1): Tensor {
+  expectTensor('diagonal', x);
+  const of = {
+    offset: expectInteger('diagonal', 'offset', offset),
+    first: expectInteger('diagonal', 'axis', first),
+    second: expectInteger('diagonal', 'axis', second),
+  };
+  native.diagonal(x.h, of.offset, of.first, of.second);
+  const out = take(0, x.device);
+  return record('diagonal', ruleOf(viewOps.diagonal), out, [x], null, { shape: x.shape, ...of });
+}
+
+/** Zeros with x's last axis on a diagonal of two axes at the end, as PyTorch's `diag_embed`. */
+export function diagEmbed(x: Tensor, offset = 0): Tensor {
+  native.diagEmbed(expectTensor('diagEmbed', x).h, expectInteger('diagEmbed', 'offset', offset));
+  return record('diagEmbed', ruleOf(viewOps.diagEmbed), take(0, x.device), [x], null, offset);
+}
+
+/**
+ * Elements start, start + step … before stop along an axis; negative bounds count from the end.
+ * A negative step goes backwards from `start` (to the first element where `stop` is left out), which
+ * copies; other slices are views.
+ */
+export function slice(x: Tensor, axis: number, start: number, stop?: number, step = 1): Tensor {
   expectTensor('slice', x);
+  if (step < 0) return backwards(x, axis, start, stop, expectInteger('slice', 'step', step));
   const from = expectInteger('slice', 'start', start);
-  const to = expectInteger('slice', 'stop', stop);
+  const to = expectInteger('slice', 'stop', stop ?? Number.MAX_SAFE_INTEGER);
   native.slice(
     x.h,
     expectInteger('slice', 'axis', axis),
@@ -113,6 +161,25 @@ export function slice(
   const at = axis < 0 ? axis + x.rank : axis;
   const part: Part = { shape: x.shape, axis: at, start: from, stop: to, step };
   return record('slice', ruleOf(viewOps.slice), take(0, x.device), [x], null, part);
+}
+
+/** A slice with a negative step, by Python's rules: the same elements forwards, then flipped. */
+function backwards(
+  x: Tensor,
+  axis: number,
+  start: number,
+  stop: number | undefined,
+  step: number,
+): Tensor {
+  const { rank } = x;
+  const at = expectInteger('slice', 'axis', axis, -rank, Math.max(rank - 1, 0));
+  const size = x.shape.at(at) ?? 0;
+  const bound = (index: number): number => Math.max(index < 0 ? index + size : index, -1);
+  const first = Math.min(bound(expectInteger('slice', 'start', start)), size - 1);
+  const last = stop === undefined ? -1 : bound(expectInteger('slice', 'stop', stop));
+  const count = Math.max(0, Math.ceil((first - last) / -step));
+  if (count === 0) return slice(x, at, 0, 0);
+  return flip(slice(x, at, first + (count - 1) * step, first + 1, -step), at);
 }
 
 /** One index of an axis; the axis goes away. Negative indices count from the end. */
@@ -189,7 +256,7 @@ export type IndexEntry = number | null | readonly (number | undefined)[];
 
 /**
  * A part of a tensor by one entry per leading axis: `x.at(0)`, `x.at(null, [0, 10])`,
- * `x.at([2, undefined, 2], -1)`.
+ * `x.at([2, undefined, 2], -1)`, `x.at([undefined, undefined, -1])`.
  */
 export function at(x: Tensor, ...entries: IndexEntry[]): Tensor {
   expectTensor('at', x);
@@ -208,8 +275,9 @@ export function at(x: Tensor, ...entries: IndexEntry[]): Tensor {
             `at: an entry must be an index, [start, stop, step] or null, got ${describe(entry)}`,
           );
         }
-        const [start = 0, stop = Number.MAX_SAFE_INTEGER, step = 1] = entry;
-        part = slice(part, axis, start, stop, step);
+        const [start, stop, step = 1] = entry;
+        const from = start ?? (step < 0 ? Number.MAX_SAFE_INTEGER : 0);
+        part = slice(part, axis, from, stop, step);
       }
       ++axis;
     }
@@ -232,6 +300,7 @@ declare module '../tensor.js' {
     unsqueeze(axis: number): Tensor;
     flatten(start?: number): Tensor;
     detach(): Tensor;
+    diagonal(offset?: number, first?: number, second?: number): Tensor;
     at(...entries: IndexEntry[]): Tensor;
   }
 }
@@ -266,6 +335,9 @@ addMethods({
   },
   detach() {
     return detach(this);
+  },
+  diagonal(offset?: number, first?: number, second?: number) {
+    return diagonal(this, offset, first, second);
   },
   at(...entries: IndexEntry[]) {
     return at(this, ...entries);

@@ -15,6 +15,10 @@ import { gemmRows } from './rows/gemm.js';
 import { indexRows } from './rows/index.js';
 import { avgPoolRows, maxPoolRows } from './rows/pool.js';
 import { normRows } from './rows/norm.js';
+import { gatherRows } from './rows/gather.js';
+import { gemmRows } from './rows/gemm.js';
+import { indexRows } from './rows/index.js';
+import { movementRows } from './rows/movement.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
 import { rnnRows } from './rows/rnn.js';
 import { softmaxRowsAll } from './rows/softmax.js';
@@ -40,6 +44,8 @@ const rows = [
   ...rnnRows,
   ...indexRows,
   ...embeddingRows,
+  ...gatherRows,
+  ...movementRows,
   ...viewRows,
   ...copyRows,
 ];
@@ -50,6 +56,10 @@ const elsewhere: Record<string, string> = {
   uniform: 'random.test.ts',
   normal: 'random.test.ts',
   bernoulli: 'random.test.ts',
+  randperm: 'sample.test.ts',
+  multinomial: 'sample.test.ts',
+  bernoulliEach: 'sample.test.ts',
+  truncatedNormal: 'sample.test.ts',
 };
 
 describe('the op table', () => {

@@ -82,6 +82,11 @@ void register_ops(Registry& registry) {
   registry.add("normal", ops::normal);
   registry.add("bernoulli", ops::bernoulli);
 
+  registry.add("randperm", ops::randperm);
+  registry.add("multinomial", ops::multinomial);
+  registry.add("bernoulliEach", ops::bernoulli_each, "bernoulli");
+  registry.add("truncatedNormal", ops::truncated_normal);
+
   registry.add("cast", ops::cast);
   registry.add("contiguous", ops::contiguous);
   registry.add("clone", ops::clone);
@@ -94,6 +99,13 @@ void register_ops(Registry& registry) {
   registry.add("slice", ops::slice);
   registry.add("select", ops::select);
   registry.add("alias", ops::alias);
+  registry.add("diagonal", ops::diagonal);
+  registry.add("diagEmbed", ops::diag_embed);
+
+  registry.add("remap", ops::remap);
+  registry.add("fold", ops::fold);
+  registry.add("cat", ops::cat);
+  registry.add("triangle", ops::triangle);
 
   registry.add("sum", ops::sum);
   registry.add("mean", ops::mean);
@@ -148,6 +160,11 @@ void register_ops(Registry& registry) {
 
   registry.add("indexSelect", ops::index_select);
   registry.add("indexAdd", ops::index_add);
+
+  registry.add("gather", ops::gather);
+  registry.add("scatter", ops::scatter);
+  registry.add("scatterAdd", ops::scatter_add);
+  registry.add("nonzero", ops::nonzero);
 
   registry.add("sgd", ops::sgd);
   registry.add("adam", ops::adam);

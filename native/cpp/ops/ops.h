@@ -25,6 +25,13 @@ Tensor normal(Device& device, const Shape& shape, DType dtype, const Tensor& sta
 Tensor bernoulli(Device& device, const Shape& shape, DType dtype, const Tensor& state,
                  double probability);
 
+// sample: `state` as for random
+Tensor randperm(Device& device, int64_t count, const Tensor& state);
+Tensor multinomial(const Tensor& weights, int64_t samples, bool replacement, const Tensor& state);
+Tensor bernoulli_each(const Tensor& probability, const Tensor& state, DType dtype);
+Tensor truncated_normal(Device& device, const Shape& shape, DType dtype, const Tensor& state,
+                        double mean, double std, double low, double high);
+
 // copy
 Tensor cast(const Tensor& x, DType dtype);
 Tensor contiguous(const Tensor& x);  // x itself where it is contiguous already
@@ -39,6 +46,17 @@ Tensor expand(const Tensor& x, const Shape& shape);
 Tensor slice(const Tensor& x, int64_t axis, int64_t start, int64_t stop, int64_t step);
 Tensor select(const Tensor& x, int64_t axis, int64_t index);
 Tensor alias(const Tensor& x);
+// The diagonal of two axes as a last axis; `offset` above the main one.
+Tensor diagonal(const Tensor& x, int64_t offset, int64_t first, int64_t second);
+// Zeros with x's last axis on the diagonal of two axes at the end: fresh memory.
+Tensor diag_embed(const Tensor& x, int64_t offset);
+
+// movement: maps of axes as core/axis_map.h has them; `spec` is mode, before, repeat and new size
+Tensor remap(const Tensor& x, const Shape& spec, double fill);
+Tensor fold(const Tensor& dout, int64_t axis, int64_t size, int64_t mode, int64_t before,
+            int64_t repeat);
+Tensor cat(const std::vector<Tensor>& tensors, int64_t axis);
+Tensor triangle(const Tensor& x, int64_t diagonal, bool upper);
 
 // unary and binary; `axes` below is a bit mask
 Tensor unary(UnaryOp op, const char* name, bool floating, const Tensor& x);
@@ -175,6 +193,12 @@ Tensor index_select(const Tensor& x, const Tensor& index);
 // The same on another stream of x's device, which must not run before x and index are there.
 Tensor index_select_on(Stream& stream, const Tensor& x, const Tensor& index);
 Tensor index_add(const Shape& shape, const Tensor& index, const Tensor& src);
+
+// gather: an index of x's rank along one axis
+Tensor gather(const Tensor& x, int64_t axis, const Tensor& index);
+Tensor scatter(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src);
+Tensor scatter_add(const Tensor& x, int64_t axis, const Tensor& index, const Tensor& src);
+Tensor nonzero(const Tensor& x);  // waits for the device
 
 // optim
 using TensorList = std::vector<Tensor>;

@@ -182,4 +182,44 @@ Tensor select(const Tensor& x, int64_t axis_index, int64_t index) {
 
 Tensor alias(const Tensor& x) { return x; }
 
+Tensor diagonal(const Tensor& x, int64_t offset, int64_t first, int64_t second) {
+  const int a = normal_axis("diagonal", first, x.rank());
+  const int b = normal_axis("diagonal", second, x.rank());
+  if (a == b)
+    fail("diagonal: axes must differ, got %lld and %lld", (long long)first, (long long)second);
+  const int64_t row = offset < 0 ? std::min(-offset, x.size(a)) : 0;
+  const int64_t column = offset > 0 ? std::min(offset, x.size(b)) : 0;
+  const int64_t length = std::min(x.size(a) - row, x.size(b) - column);
+  Tensor out = x;
+  out.view.rank = 0;
+  for (int i = 0; i < x.rank(); ++i) {
+    if (i == a || i == b) continue;
+    out.view.shape[out.view.rank] = x.view.shape[i];
+    out.view.strides[out.view.rank++] = x.view.strides[i];
+  }
+  out.view.shape[out.view.rank] = length;
+  out.view.strides[out.view.rank++] = x.view.strides[a] + x.view.strides[b];
+  if (length > 0) {
+    out.view.data =
+        static_cast<char*>(x.view.data) + (row * x.view.strides[a] + column * x.view.strides[b]) *
+                                              static_cast<int64_t>(item_size(x.dtype()));
+  }
+  return out;
+}
+
+Tensor diag_embed(const Tensor& x, int64_t offset) {
+  if (x.rank() == 0) fail("diagEmbed: needs a tensor of rank 1 or more, got a scalar");
+  if (x.rank() == kMaxRank) fail("diagEmbed: needs a tensor of rank 7 or less, got 8");
+  constexpr int64_t farthest = int64_t{1} << 46;
+  if (offset < -farthest || offset > farthest) {
+    fail("diagEmbed: too many elements, got offset %lld", (long long)offset);
+  }
+  Shape shape = x.shape();
+  shape.back() += offset < 0 ? -offset : offset;
+  shape.push_back(shape.back());
+  Tensor out = full(x.device(), shape, 0, x.dtype());
+  copy_into(diagonal(out, offset, -2, -1), x);
+  return out;
+}
+
 }  // namespace nodegrad::ops

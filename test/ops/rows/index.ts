@@ -33,7 +33,7 @@ function indexErrors(op: string, call: (index: ng.Tensor) => ng.Tensor): OpRow['
 export const indexRows: readonly OpRow[] = [
   {
     op: 'indexSelect',
-    fn: ng.indexSelect as OpRow['fn'],
+    fn: (x, index) => ng.indexSelect(x as ng.Tensor, index as ng.Tensor),
     reference: (x: Nd, index: Nd) =>
       build([index.shape[0] as number, width], ([i, j]) =>
         at(x, [index.data[i as number] as number, j as number]),
@@ -51,7 +51,7 @@ export const indexRows: readonly OpRow[] = [
   {
     op: 'indexSelect',
     variant: 'of a vector',
-    fn: ng.indexSelect as OpRow['fn'],
+    fn: (x, index) => ng.indexSelect(x as ng.Tensor, index as ng.Tensor),
     reference: (x: Nd, index: Nd) =>
       build([index.shape[0] as number], ([i]) => at(x, [index.data[i as number] as number])),
     inputs: [{ shape: () => [rows] }, positions((n) => [n])],

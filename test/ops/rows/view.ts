@@ -344,6 +344,67 @@ export const viewRows: readonly OpRow[] = [
     (x) => without(part(part(part(x, 0, 1, 2, 1), 1, 0, x.shape[1] as number, 2), 2, 2, 3, 1), 2),
   ),
   view(
+    'diagonal',
+    '',
+    two,
+    (x) => x.diagonal(1),
+    (x) =>
+      build([Math.max(0, Math.min(x.shape[0] as number, 5))], ([i]) =>
+        at(x, [i as number, (i as number) + 1]),
+      ),
+    {
+      errors: [
+        refuses(
+          'one axis twice',
+          (x) => x.diagonal(0, 1, -1),
+          'diagonal: axes must differ, got 1 and -1',
+        ),
+        refuses(
+          'an axis out of range',
+          (x) => x.diagonal(0, 0, 2),
+          'diagonal: axis must be in [-2,2), got 2',
+        ),
+      ],
+    },
+  ),
+  view(
+    'diagonal',
+    'of other axes',
+    three,
+    (x) => x.diagonal(-1, -1, 0),
+    (x) =>
+      build([x.shape[1] as number, 2], ([i, j]) =>
+        at(x, [j as number, i as number, (j as number) + 1]),
+      ),
+  ),
+  view(
+    'diagonal',
+    'beyond the edge',
+    two,
+    (x) => x.diagonal(6),
+    () => reshaped({ shape: [0], data: new Float64Array() }, [0]),
+    { sizes: [1, 33] },
+  ),
+  view(
+    'diagEmbed',
+    '',
+    two,
+    (x) => ng.diagEmbed(x, -2),
+    (x) =>
+      build([x.shape[0] as number, 8, 8], ([b, i, j]) =>
+        (i as number) - 2 === j ? at(x, [b as number, j]) : 0,
+      ),
+    {
+      errors: [
+        refuses(
+          'a scalar',
+          (x) => ng.diagEmbed(x.sum()),
+          'diagEmbed: needs a tensor of rank 1 or more, got a scalar',
+        ),
+      ],
+    },
+  ),
+  view(
     'alias',
     '',
     two,

@@ -1,0 +1,392 @@
+/**
+ * Elements in other places: joined, padded, flipped, rolled, repeated, cut to triangles. Padding,
+ * flips, rolls and repetition are one native op, `remap`, with one map per axis.
+ */
+import { type Rule, record } from '../autograd.js';
+import { describe, expectInteger, expectNumber, expectOneOf, expectTensor } from '../check.js';
+import { native } from '../native.js';
+import { type Shape, type Tensor, take } from '../tensor.js';
+import { addMethods, type OpRows, ruleOf } from './define.js';
+import { tensor } from './fill.js';
+import { indexSelect } from './index.js';
+import { flatten, reshape, slice, unsqueeze } from './view.js';
+
+declare module '../native.js' {
+  interface NativeOps {
+    /** `spec`: mode, before, repeat and the size of the result, for each axis. */
+    remap(x: Handle, spec: Numbers, fill: number): void;
+    cat(tensors: Numbers, axis: number): void;
+    triangle(x: Handle, diagonal: number, upper: boolean): void;
+  }
+  interface NativeKernels {
+    /** The gradient of remap on one axis. */
+    fold(
+      dout: Handle,
+      axis: number,
+      size: number,
+      mode: number,
+      before: number,
+      repeat: number,
+    ): void;
+  }
+}
+
+// As core/axis_map.h has them.
+const modes = { pad: 0, reflect: 1, replicate: 2, circular: 3, flip: 4, each: 5 } as const;
+
+/** How an axis becomes one of `size` elements; see core/axis_map.h. */
+interface AxisMap {
+  mode: keyof typeof modes;
+  before: number;
+  repeat: number;
+  size: number;
+}
+
+const whole = (size: number): AxisMap => ({ mode: 'pad', before: 0, repeat: 1, size });
+
+function stays({ mode, before, size }: AxisMap, from: number): boolean {
+  return mode === 'pad' && before === 0 && size === from;
+}
+
+function mapped(x: Tensor, maps: readonly AxisMap[], fill: number): Tensor {
+  const spec = maps.flatMap(({ mode, before, repeat, size }) => [
+    modes[mode],
+    before,
+    repeat,
+    size,
+  ]);
+  native.remap(x.h, spec, fill);
+  return take(0, x.device);
+}
+
+/** The map that leads back, where each element has one place at most. */
+function inverse({ mode, before, size }: AxisMap, from: number): AxisMap | null {
+  if (mode === 'pad' || (mode === 'circular' && size === from)) {
+    return { mode, before: before === 0 ? 0 : -before, repeat: 1, size: from };
+  }
+  return mode === 'flip' ? { mode, before: 0, repeat: 1, size: from } : null;
+}
+
+interface Remapped {
+  shape: Shape;
+  maps: readonly AxisMap[];
+}
+
+const remapRule: Rule<Remapped> = (dout, _, { shape, maps }) => {
+  const back = maps.map((map, axis) => inverse(map, shape[axis] as number));
+  if (back.every((map) => map !== null)) return [mapped(dout, back, 0)];
+  let gradient = dout;
+  maps.forEach((map, axis) => {
+    const size = shape[axis] as number;
+    if (stays(map, size)) return;
+    native.fold(gradient.h, axis, size, modes[map.mode], map.before, map.repeat);
+    gradient = take(0, dout.device);
+  });
+  return [gradient];
+};
+
+interface Joined {
+  axis: number;
+  sizes: readonly number[];
+}
+
+const catRule: Rule<Joined> = (dout, _, { axis, sizes }, needs) => {
+  let end = 0;
+  return sizes.map((size, i) => {
+    const start = end;
+    end += size;
+    return needs[i] ? slice(dout, axis, start, end) : null;
+  });
+};
+
+interface Triangle {
+  diagonal: number;
+  upper: boolean;
+}
+
+export const movementOps: OpRows<'remap' | 'cat' | 'triangle'> = {
+  remap: {
+    family: 'movement',
+    summary: 'padded, flipped, rolled, tiled or repeated along its axes',
+    dtypes: 'any',
+    gradient: remapRule,
+  },
+  cat: {
+    family: 'movement',
+    summary: 'tensors one after another along an axis',
+    dtypes: 'any',
+    gradient: catRule,
+  },
+  triangle: {
+    family: 'movement',
+    summary: 'the lower or upper triangle of matrices, zeros elsewhere',
+    dtypes: 'any',
+    gradient: ((dout, _, { diagonal, upper }) => [
+      triangle(dout, diagonal, upper),
+    ]) satisfies Rule<Triangle>,
+  },
+};
+
+function remap(x: Tensor, maps: readonly AxisMap[], fill = 0): Tensor {
+  const out = mapped(x, maps, fill);
+  return record('remap', ruleOf(movementOps.remap), out, [x], null, { shape: x.shape, maps });
+}
+
+function expectTensors(op: string, tensors: readonly Tensor[]): readonly Tensor[] {
+  if (!Array.isArray(tensors) || tensors.length === 0) {
+    throw new TypeError(`${op}: needs an array of at least one tensor, got ${describe(tensors)}`);
+  }
+  for (const x of tensors) expectTensor(op, x, 'each item');
+  return tensors;
+}
+
+/** An axis of a tensor of that rank, counted from the front. */
+function axisOf(op: string, axis: unknown, rank: number): number {
+  const at = expectInteger(op, 'axis', axis, -rank, Math.max(rank - 1, 0));
+  return at < 0 ? at + rank : at;
+}
+
+/** Several different axes, counted from the front. */
+function axesOf(op: string, axes: number | readonly number[], rank: number): number[] {
+  const list = (Array.isArray(axes) ? axes : [axes]).map((axis) => axisOf(op, axis, rank));
+  if (new Set(list).size !== list.length) {
+    throw new RangeError(`${op}: axes must differ, got ${describe(axes)}`);
+  }
+  return list;
+}
+
+/**
+ * Tensors one after another along an axis, as PyTorch's `cat`. All other sizes must agree; dtypes
+ * are promoted to one.
+ */
+export function cat(tensors: readonly Tensor[], axis = 0): Tensor {
+  const [first] = expectTensors('cat', tensors) as [Tensor, ...Tensor[]];
+  native.cat(
+    tensors.map((x) => x.h),
+    expectInteger('cat', 'axis', axis),
+  );
+  const at = axis < 0 ? axis + first.rank : axis;
+  return record('cat', ruleOf(movementOps.cat), take(0, first.device), tensors, null, {
+    axis: at,
+    sizes: tensors.map((x) => x.shape[at] as number),
+  });
+}
+
+/** Tensors of one shape along a new axis, as PyTorch's `stack`. */
+export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
+  const [first] = expectTensors('stack', tensors) as [Tensor, ...Tensor[]];
+  for (const x of tensors) {
+    if (String(x.shape) !== String(first.shape)) {
+      throw new RangeError(`stack: shapes must match, got [${first.shape}] and [${x.shape}]`);
+    }
+  }
+  const at = axisOf('stack', axis, first.rank + 1);
+  return cat(
+    tensors.map((x) => unsqueeze(x, at)),
+    at,
+  );
+}
+
+export type PadMode = 'constant' | 'reflect' | 'replicate' | 'circular';
+const padModes: readonly PadMode[] = ['constant', 'reflect', 'replicate', 'circular'];
+
+/**
+ * Padded along trailing axes, as PyTorch's `pad`.
+ * @param padding elements before and after the last axis, then those of the one before it, …;
+ *   negative ones cut (`constant` only)
+ * @param mode `constant`; `reflect` mirrors at the ends, which are not repeated (padding must be
+ *   smaller than the axis); `replicate` repeats the ends; `circular` goes round
+ * @param value what `constant` pads with
+ */
+export function pad(
+  x: Tensor,
+  padding: readonly number[],
+  mode: PadMode = 'constant',
+  value = 0,
+): Tensor {
+  const { shape, rank } = expectTensor('pad', x);
+  expectOneOf('pad', 'mode', mode, padModes);
+  const fill = expectNumber('pad', 'the value', value);
+  if (!Array.isArray(padding) || padding.length % 2 !== 0 || padding.length > 2 * rank) {
+    throw new RangeError(
+      `pad: padding must be pairs for at most ${rank} axes, got ${describe(padding)}`,
+    );
+  }
+  const least = mode === 'constant' ? -(2 ** 46) : 0;
+  const amounts = padding.map((n) => expectInteger('pad', 'padding', n, least, 2 ** 46));
+  const maps = shape.map((size, axis): AxisMap => {
+    const [before, after] = [0, 1].map((side) => amounts[2 * (rank - 1 - axis) + side] ?? 0) as [
+      number,
+      number,
+    ];
+    const total = size + before + after;
+    const short = mode === 'reflect' ? Math.max(before, after) >= size : size === 0;
+    if (total < 0 || (mode !== 'constant' && before + after > 0 && short)) {
+      throw new RangeError(
+        `pad: an axis of ${size} elements cannot be padded so (${mode}), got ${before} and ${after}`,
+      );
+    }
+    if (before === 0 && after === 0) return whole(size);
+    return { mode: mode === 'constant' ? 'pad' : mode, before, repeat: 1, size: total };
+  });
+  return remap(x, maps, fill);
+}
+
+/** The elements of some axes in reverse order; a copy. */
+export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
+  const { shape, rank } = expectTensor('flip', x);
+  const chosen = axesOf('flip', axes, rank);
+  return remap(
+    x,
+    shape.map((size, axis) => ({ ...whole(size), mode: chosen.includes(axis) ? 'flip' : 'pad' })),
+  );
+}
+
+/**
+ * Elements moved on along axes; what leaves at the end comes in at the front. Without axes the
+ * tensor is rolled as one row, as in PyTorch.
+ */
+export function roll(
+  x: Tensor,
+  shifts: number | readonly number[],
+  axes?: number | readonly number[],
+): Tensor {
+  const { shape, rank } = expectTensor('roll', x);
+  const amounts = (Array.isArray(shifts) ? shifts : [shifts]).map((shift) =>
+    expectInteger('roll', 'a shift', shift),
+  );
+  if (axes === undefined) {
+    if (amounts.length !== 1) {
+      throw new RangeError(
+        `roll: needs one shift where no axes are given, got ${describe(shifts)}`,
+      );
+    }
+    return reshape(roll(reshape(x, [-1]), amounts, 0), shape);
+  }
+  const chosen = axesOf('roll', axes, rank);
+  if (chosen.length !== amounts.length) {
+    throw new RangeError(
+      `roll: needs as many shifts as axes, got ${describe(shifts)} and ${describe(axes)}`,
+    );
+  }
+  return remap(
+    x,
+    shape.map((size, axis) => {
+      const shift = amounts[chosen.indexOf(axis)];
+      if (shift === undefined || size === 0) return whole(size);
+      return { ...whole(size), mode: 'circular', before: (shift % size) + 0 };
+    }),
+  );
+}
+
+function expectRepeats(op: string, repeats: readonly number[]): readonly number[] {
+  if (!Array.isArray(repeats) || repeats.length > 8) {
+    throw new RangeError(
+      `${op}: repeats must be an array of at most 8 integers, got ${describe(repeats)}`,
+    );
+  }
+  return repeats.map((n) => expectInteger(op, 'each number of repeats', n, 0, 2 ** 46));
+}
+
+/**
+ * The whole tensor repeated along its axes, as PyTorch's `tile`: the list is for trailing axes,
+ * and axes are added in front where it is longer than the shape.
+ */
+export function tile(x: Tensor, repeats: readonly number[]): Tensor {
+  const times = expectRepeats('tile', repeats);
+  const lead = Math.max(times.length - expectTensor('tile', x).rank, 0);
+  const padded = lead > 0 ? reshape(x, [...new Array<number>(lead).fill(1), ...x.shape]) : x;
+  return remap(
+    padded,
+    padded.shape.map((size, axis) => {
+      const n = times[axis + times.length - padded.rank] ?? 1;
+      return n === 1 ? whole(size) : { ...whole(size * n), mode: 'circular' };
+    }),
+  );
+}
+
+/**
+ * Every element repeated `repeats` times in a row along an axis; a list has a number for each
+ * element of the axis. Without an axis the tensor is one row.
+ */
+export function repeatInterleave(
+  x: Tensor,
+  repeats: number | readonly number[],
+  axis?: number,
+): Tensor {
+  expectTensor('repeatInterleave', x);
+  if (axis === undefined) return repeatInterleave(flatten(x), repeats, 0);
+  const at = axisOf('repeatInterleave', axis, x.rank);
+  const length = x.shape[at] as number;
+  if (Array.isArray(repeats)) {
+    if (repeats.length !== length) {
+      throw new RangeError(
+        `repeatInterleave: needs a number for each of ${length} elements, got ${describe(repeats)}`,
+      );
+    }
+    const places = repeats.flatMap((n, i) =>
+      new Array<bigint>(
+        expectInteger('repeatInterleave', 'each number of repeats', n, 0, 2 ** 32 - 1),
+      ).fill(BigInt(i)),
+    );
+    const index = tensor(BigInt64Array.from(places), { device: x.device });
+    return indexSelect(x, index, at);
+  }
+  const times = expectInteger('repeatInterleave', 'repeats', repeats, 0, 2 ** 46);
+  if (times === 0) return slice(x, at, 0, 0);
+  return remap(
+    x,
+    x.shape.map((size, i) =>
+      i === at ? { mode: 'each', before: 0, repeat: times, size: size * times } : whole(size),
+    ),
+  );
+}
+
+function triangle(x: Tensor, diagonal: number, upper: boolean): Tensor {
+  const op = upper ? 'triu' : 'tril';
+  native.triangle(expectTensor(op, x).h, expectInteger(op, 'diagonal', diagonal), upper);
+  const attributes: Triangle = { diagonal, upper };
+  return record('triangle', ruleOf(movementOps.triangle), take(0, x.device), [x], null, attributes);
+}
+
+/** The lower triangles of the last two axes: elements on and below a diagonal, zeros above it. */
+export function tril(x: Tensor, diagonal = 0): Tensor {
+  return triangle(x, diagonal, false);
+}
+
+/** The upper triangles of the last two axes: elements on and above a diagonal, zeros below it. */
+export function triu(x: Tensor, diagonal = 0): Tensor {
+  return triangle(x, diagonal, true);
+}
+
+declare module '../tensor.js' {
+  interface Tensor {
+    flip(axes: number | readonly number[]): Tensor;
+    roll(shifts: number | readonly number[], axes?: number | readonly number[]): Tensor;
+    tile(repeats: readonly number[]): Tensor;
+    repeatInterleave(repeats: number | readonly number[], axis?: number): Tensor;
+    tril(diagonal?: number): Tensor;
+    triu(diagonal?: number): Tensor;
+  }
+}
+
+addMethods({
+  flip(axes: number | readonly number[]) {
+    return flip(this, axes);
+  },
+  roll(shifts: number | readonly number[], axes?: number | readonly number[]) {
+    return roll(this, shifts, axes);
+  },
+  tile(repeats: readonly number[]) {
+    return tile(this, repeats);
+  },
+  repeatInterleave(repeats: number | readonly number[], axis?: number) {
+    return repeatInterleave(this, repeats, axis);
+  },
+  tril(diagonal?: number) {
+    return tril(this, diagonal);
+  },
+  triu(diagonal?: number) {
+    return triu(this, diagonal);
+  },
+});
