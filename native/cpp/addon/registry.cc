@@ -116,8 +116,10 @@ void register_ops(Registry& registry) {
   registry.add("indexSelect", ops::index_select);
   registry.add("indexAdd", ops::index_add);
 
-  registry.add("sgd", ops::sgd);
-  registry.add("adam", ops::adam);
+  registry.add("updateParameters", ops::update_parameters);
+  registry.add("totalNorm", ops::total_norm);
+  registry.add("scaleGradients", ops::scale_gradients);
+  registry.add("clampGradients", ops::clamp_gradients);
 }
 
 }  // namespace nodegrad
