@@ -3,25 +3,11 @@
  * m ← β₁m + (1 − β₁)g; v ← β₂v + (1 − β₂)g²;
  * w ← w − lr·(m / (1 − β₁ᵗ)) / (√(v / (1 − β₂ᵗ)) + ε).
  * Adam adds weightDecay·w to the gradient, AdamW takes lr·weightDecay·w from the weight first.
- * Sources: Kingma and Ba 2015; Loshchilov and Hutter 2019.
+ * With `amsgrad` the largest v so far takes v's place in the update.
+ * Sources: Kingma and Ba 2015; Loshchilov and Hutter 2019; Reddi, Kale and Kumar 2018 (AMSGrad).
  */
 import { expectBoolean, expectOptions, expectRange } from '../check.js';
-import { native } from '../native.js';
-import { Optimizer, type Parameters } from './optimizer.js';
-
-declare module '../native.js' {
-  interface NativeKernels {
-    adam(
-      params: Numbers,
-      grads: Numbers,
-      first: Numbers,
-      second: Numbers,
-      hyper: Handle,
-      decoupled: boolean,
-      maximize: boolean,
-    ): void;
-  }
-}
+import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
 
 export interface AdamOptions {
   /** Learning rate; 0.001 where left out. */
@@ -32,6 +18,8 @@ export interface AdamOptions {
   eps: number;
   /** 0 for Adam and 0.01 for AdamW where left out. */
   weightDecay: number;
+  /** Divides by the largest second moment so far. */
+  amsgrad: boolean;
   /** Ascends instead. */
   maximize: boolean;
 }
@@ -41,8 +29,17 @@ const defaults: AdamOptions = {
   betas: [0.9, 0.999],
   eps: 1e-8,
   weightDecay: 0,
+  amsgrad: false,
   maximize: false,
 };
+
+/** @internal Two decays in [0, 1). */
+export function expectBetas(name: string, betas: unknown): void {
+  if (!Array.isArray(betas) || betas.length !== 2) {
+    throw new TypeError(`${name}: betas must be two numbers`);
+  }
+  for (const beta of betas) expectRange(name, 'each beta', beta, 0, 1, true);
+}
 
 class AdamFamily extends Optimizer<AdamOptions> {
   constructor(
@@ -51,18 +48,15 @@ class AdamFamily extends Optimizer<AdamOptions> {
     parameters: Parameters<AdamOptions>,
     options: AdamOptions,
   ) {
-    super(name, parameters, options);
+    super(name, 'adam', parameters, options);
   }
 
   protected validate(options: AdamOptions): void {
     expectRange(this.name, 'lr', options.lr, 0);
-    const betas: unknown = options.betas;
-    if (!Array.isArray(betas) || betas.length !== 2) {
-      throw new TypeError(`${this.name}: betas must be two numbers`);
-    }
-    for (const beta of betas) expectRange(this.name, 'each beta', beta, 0, 1, true);
+    expectBetas(this.name, options.betas);
     expectRange(this.name, 'eps', options.eps, 0);
     expectRange(this.name, 'weightDecay', options.weightDecay, 0);
+    expectBoolean(this.name, 'amsgrad', options.amsgrad);
     expectBoolean(this.name, 'maximize', options.maximize);
   }
 
@@ -70,26 +64,12 @@ class AdamFamily extends Optimizer<AdamOptions> {
     return [lr, betas[0], betas[1], eps, weightDecay, 0];
   }
 
-  protected stateNames(): string[] {
-    return ['first', 'second'];
+  protected stateNames({ amsgrad }: AdamOptions): StateNames {
+    return { first: 'first', second: 'second', ...(amsgrad && { third: 'largest' }) };
   }
 
-  protected update(
-    { maximize }: AdamOptions,
-    hyperHandle: number,
-    parameters: Float64Array,
-    gradients: Float64Array,
-    [first, second]: Float64Array[],
-  ): void {
-    native.adam(
-      parameters,
-      gradients,
-      first as Float64Array,
-      second as Float64Array,
-      hyperHandle,
-      this.decoupled,
-      maximize,
-    );
+  protected flagsOf({ maximize }: AdamOptions): number {
+    return (maximize ? flags.maximize : 0) + (this.decoupled ? flags.decoupled : 0);
   }
 }
 

@@ -1,9 +1,13 @@
-/** Optimizers. */
+/** Optimizers, schedules of their learning rates, clipping of gradients, averages of weights. */
+export { Adadelta, type AdadeltaOptions, Adagrad, type AdagradOptions } from './adagrad.js';
 export { Adam, type AdamOptions, AdamW } from './adam.js';
+export { clipGradNorm, clipGradValue, getTotalNorm } from './clip.js';
+export { Lion, type LionOptions } from './lion.js';
 export {
   Optimizer,
   type OptimizerState,
   type ParameterGroup,
   type Parameters,
 } from './optimizer.js';
+export { RMSprop, type RMSpropOptions } from './rmsprop.js';
 export { SGD, type SGDOptions } from './sgd.js';

@@ -1,19 +1,64 @@
 /**
  * What all optimizers share: parameters in groups, state that lives on the device, one kernel
  * launch over all tensors. Learning rate and step count are read by the kernels from device memory
- * (float64, as core/backend.h lays out), so a captured step sees every change.
+ * (float64, as core/families/optim.h lays out), so a captured step sees every change.
+ *
+ * Parameters of 16 bits are updated in float32: their states are float32, and so is a copy of the
+ * parameter itself (`master`), which follows where somebody else changes the parameter.
  */
-import { describe, expectOptions, expectRange, expectTensor, expectTensorMap } from '../check.js';
-import { noGrad } from '../context.js';
+import {
+  describe,
+  expectInteger,
+  expectOptions,
+  expectRange,
+  expectTensor,
+  expectTensorMap,
+} from '../check.js';
 import type { Device } from '../device.js';
 import type { Gradients } from '../gradient.js';
 import { observe } from '../guards.js';
 import { native } from '../native.js';
-import { tensor, zerosLike } from '../ops/fill.js';
+import { full, tensor, zeros } from '../ops/fill.js';
 import { slice } from '../ops/view.js';
 import { Tensor } from '../tensor.js';
 
-/** Places in the hyper-parameters, as core/backend.h numbers them. */
+declare module '../native.js' {
+  interface NativeKernels {
+    updateParameters(
+      rule: number,
+      params: Numbers,
+      grads: Numbers,
+      first: Numbers,
+      second: Numbers,
+      third: Numbers,
+      masters: Numbers,
+      hyper: Handle,
+      options: number,
+    ): void;
+  }
+}
+
+/** @internal The rules and their options, as core/families/optim.h numbers them. */
+export const rules = {
+  sgd: 0,
+  adam: 1,
+  rmsprop: 2,
+  adagrad: 3,
+  adadelta: 4,
+  lion: 5,
+  average: 6,
+} as const;
+/** @internal */
+export const flags = {
+  maximize: 1,
+  nesterov: 2,
+  classical: 4,
+  decoupled: 8,
+  warmup: 16,
+  equal: 32,
+} as const;
+
+/** Places in the hyper-parameters, as core/families/optim.h numbers them. */
 export const hyper = {
   learningRate: 0,
   momentum: 1,
@@ -23,7 +68,10 @@ export const hyper = {
   step: 5,
   size: 6,
 } as const;
-type HyperName = Exclude<keyof typeof hyper, 'size'>;
+
+const slots = ['first', 'second', 'third'] as const;
+/** The states that a rule keeps per parameter, by their place in the kernel, with their names. */
+export type StateNames = Partial<Record<(typeof slots)[number], string>>;
 
 /** Parameters that are updated alike; what a group leaves out it takes from the optimizer. */
 export type ParameterGroup<Options> = Partial<Options> & { parameters: Iterable<Tensor> };
@@ -50,14 +98,15 @@ interface Group<Options> {
 export type OptimizerState = Map<string, Tensor>;
 
 export abstract class Optimizer<Options extends { lr: number }> {
-  protected readonly groups: Group<Options>[];
-  private readonly all: Tensor[];
-  private readonly states = new Map<Tensor, Tensor[]>();
+  private groups: Group<Options>[] = [];
+  private all: Tensor[] = [];
+  private readonly states = new Map<Tensor, Map<string, Tensor>>();
 
   constructor(
     protected readonly name: string,
+    private readonly rule: keyof typeof rules,
     parameters: Parameters<Options>,
-    options: Options,
+    private readonly defaults: Options,
   ) {
     if (!isIterable(parameters)) {
       throw new TypeError(
@@ -66,48 +115,93 @@ export abstract class Optimizer<Options extends { lr: number }> {
     }
     const items = [...(parameters as Iterable<Tensor | ParameterGroup<Options>>)];
     const grouped = items.length > 0 && items.every((item) => !(item instanceof Tensor));
-    const groups = (grouped ? items : [{ parameters: items }]) as ParameterGroup<Options>[];
-    this.groups = groups.map((group) => {
-      const { parameters: own, ...rest } = expectOptions(name, group);
-      if (!isIterable(own)) {
-        throw new TypeError(`${name}: a group needs parameters, got ${describe(own)}`);
-      }
-      const merged = { ...options, ...rest } as Options;
-      this.validate(merged);
-      return { options: merged, parameters: [...own], cohorts: [] };
-    });
-    this.all = this.groups.flatMap((group) => group.parameters);
+    const given = (grouped ? items : [{ parameters: items }]) as ParameterGroup<Options>[];
+    for (const group of given) this.addParamGroup(group);
     if (this.all.length === 0) throw new RangeError(`${name}: needs at least one parameter`);
-    for (const parameter of this.all) {
-      if (!(parameter instanceof Tensor) || !parameter.gradient) {
-        throw new TypeError(
-          `${name}: parameters must be leaf tensors that require gradients, got ${describe(parameter)}`,
-        );
-      }
-    }
-    if (new Set(this.all).size !== this.all.length) {
-      throw new RangeError(`${name}: a parameter is given more than once`);
-    }
   }
 
   /** Throws where an option is out of its range. */
   protected abstract validate(options: Options): void;
   /** The hyper-parameters in the order of `hyper`, step 0. */
   protected abstract hyperOf(options: Options): number[];
-  /** Names of the state tensors that each parameter has. */
-  protected abstract stateNames(options: Options): string[];
-  /** One launch: handles of parameters, gradients and states. */
-  protected abstract update(
-    options: Options,
-    hyperHandle: number,
-    parameters: Float64Array,
-    gradients: Float64Array,
-    states: Float64Array[],
-  ): void;
+  /** The states that each parameter has. */
+  protected abstract stateNames(options: Options): StateNames;
+  /** The sum of `flags` that hold. */
+  protected abstract flagsOf(options: Options): number;
+  /** What states are filled with at first. */
+  protected initialState(_options: Options): number {
+    return 0;
+  }
+
+  /** Adds parameters with options of their own; what they leave out comes from the optimizer. */
+  addParamGroup(group: ParameterGroup<Options>): void {
+    const { parameters, ...rest } = expectOptions(this.name, group);
+    if (!isIterable(parameters)) {
+      throw new TypeError(`${this.name}: a group needs parameters, got ${describe(parameters)}`);
+    }
+    const options = { ...this.defaults, ...rest } as unknown as Options;
+    this.validate(options);
+    const own = [...(parameters as Iterable<Tensor>)];
+    for (const parameter of own) {
+      if (!(parameter instanceof Tensor) || !parameter.gradient) {
+        throw new TypeError(
+          `${this.name}: parameters must be leaf tensors that require gradients, got ${describe(parameter)}`,
+        );
+      }
+    }
+    const all = [...this.all, ...own];
+    if (new Set(all).size !== all.length) {
+      throw new RangeError(`${this.name}: a parameter is given more than once`);
+    }
+    observe(this, 'groups');
+    // A new array: captured steps depend on which one it is.
+    this.groups = [...this.groups, { options, parameters: own, cohorts: [] }];
+    this.all = all;
+  }
+
+  /** How many parameter groups there are. */
+  get groupCount(): number {
+    return this.groups.length;
+  }
+
+  /** The options of one group, as they are now. */
+  optionsOf(group: number): Readonly<Options> {
+    return this.group(group).options;
+  }
+
+  /**
+   * Changes options of one group that are numbers: learning rate, momentum, betas, weight decay.
+   * They take effect in stream order, in captured steps too.
+   * @throws where a change would need other states or another kernel
+   */
+  setOptions(group: number, changes: Partial<Options>): void {
+    const found = this.group(group);
+    const options = { ...found.options, ...expectOptions(this.name, changes) };
+    this.validate(options);
+    const form = (of: Options): string =>
+      JSON.stringify([this.stateNames(of), this.flagsOf(of), this.initialState(of)]);
+    if (form(options) !== form(found.options)) {
+      throw new Error(
+        `${this.name}: an optimizer's states and form are fixed, got ${Object.keys(changes)}`,
+      );
+    }
+    const before = this.hyperOf(found.options);
+    for (const [at, value] of this.hyperOf(options).entries()) {
+      if (value === before[at]) continue;
+      for (const cohort of found.cohorts) writeHyper(cohort, at, value);
+    }
+    found.options = options;
+  }
+
+  private group(at: number): Group<Options> {
+    const found = this.groups[at];
+    if (!found) throw new RangeError(`${this.name}: no group ${describe(at)}`);
+    return found;
+  }
 
   /** Learning rate of the first group. Setting it sets all groups; it takes effect in stream order. */
   get lr(): number {
-    return (this.groups[0] as Group<Options>).options.lr;
+    return this.group(0).options.lr;
   }
 
   set lr(value: number) {
@@ -117,11 +211,10 @@ export abstract class Optimizer<Options extends { lr: number }> {
 
   /** Sets the learning rate of one group. */
   setLearningRate(group: number, value: number): void {
-    const found = this.groups[group];
-    if (!found) throw new RangeError(`${this.name}: no group ${group}`);
+    const found = this.group(expectInteger(this.name, 'group', group));
     expectRange(this.name, 'lr', value, 0);
-    for (const cohort of found.cohorts) this.writeHyper(cohort, 'learningRate', value);
-    found.options.lr = value;
+    for (const cohort of found.cohorts) writeHyper(cohort, hyper.learningRate, value);
+    found.options = { ...found.options, lr: value };
   }
 
   /** Forgets the gradients of all parameters. */
@@ -157,6 +250,7 @@ export abstract class Optimizer<Options extends { lr: number }> {
   }
 
   private run(gradientOf: (parameter: Tensor) => Tensor | null): void {
+    observe(this, 'groups');
     for (const group of this.groups) {
       const active = new Map<Tensor, Tensor>();
       for (const parameter of group.parameters) {
@@ -174,12 +268,20 @@ export abstract class Optimizer<Options extends { lr: number }> {
         if (parameters.length === 0) continue;
         const states = parameters.map((p) => this.stateOf(p, group.options));
         const names = this.stateNames(group.options);
-        this.update(
-          group.options,
-          cohort.hyper.h,
+        const [first, second, third] = slots.map((slot) => {
+          const name = names[slot];
+          return handles(name ? states.map((state) => state.get(name) as Tensor) : []);
+        }) as [Float64Array, Float64Array, Float64Array];
+        native.updateParameters(
+          rules[this.rule],
           handles(parameters),
           handles(parameters.map((p) => active.get(p) as Tensor)),
-          names.map((_, i) => handles(states.map((state) => state[i] as Tensor))),
+          first,
+          second,
+          third,
+          masters(parameters, states),
+          cohort.hyper.h,
+          this.flagsOf(group.options),
         );
         for (const parameter of parameters) ++parameter.version;
       }
@@ -210,19 +312,21 @@ export abstract class Optimizer<Options extends { lr: number }> {
     if (sorted.some((cohort, i) => cohort !== group.cohorts[i])) group.cohorts = sorted;
   }
 
-  private stateOf(parameter: Tensor, options: Options): Tensor[] {
+  private stateOf(parameter: Tensor, options: Options): Map<string, Tensor> {
     let state = this.states.get(parameter);
     if (!state) {
-      state = this.stateNames(options).map(() => noGrad(() => persistent(zerosLike(parameter))));
+      state = new Map();
+      const { shape, device } = parameter;
+      const dtype = parameter.dtype === 'float64' ? 'float64' : 'float32';
+      const value = this.initialState(options);
+      for (const slot of slots) {
+        const name = this.stateNames(options)[slot];
+        if (name) state.set(name, persistent(full(shape, value, { dtype, device })));
+      }
+      if (isHalf(parameter)) state.set('master', persistent(zeros(shape, { dtype, device })));
       this.states.set(parameter, state);
     }
     return state;
-  }
-
-  private writeHyper(cohort: Cohort, name: HyperName, value: number): void {
-    const place = slice(cohort.hyper, 0, hyper[name], hyper[name] + 1);
-    native.writeBytes(place.h, Float64Array.of(value));
-    place.dispose();
   }
 
   /**
@@ -232,14 +336,12 @@ export abstract class Optimizer<Options extends { lr: number }> {
   stateDict(): OptimizerState {
     const state: OptimizerState = new Map();
     for (const group of this.groups) {
-      const names = this.stateNames(group.options);
       for (const cohort of group.cohorts) {
         for (const parameter of cohort.members) {
           const at = `state.${this.all.indexOf(parameter)}`;
           state.set(`${at}.hyper`, cohort.hyper);
-          const own = this.states.get(parameter) ?? [];
-          for (const [i, name] of names.entries()) {
-            if (own[i]) state.set(`${at}.${name}`, own[i]);
+          for (const [name, own] of this.states.get(parameter) ?? []) {
+            state.set(`${at}.${name}`, own);
           }
         }
       }
@@ -265,24 +367,26 @@ export abstract class Optimizer<Options extends { lr: number }> {
       const at = `state.${this.all.indexOf(parameter)}`;
       const saved = state.get(`${at}.hyper`);
       if (!saved) {
-        for (const own of this.states.get(parameter) ?? []) native.fillInto(own.h, 0);
+        const value = this.initialState(group.options);
+        for (const own of this.states.get(parameter)?.values() ?? []) {
+          native.fillInto(own.h, value);
+        }
         continue;
       }
       const values = saved.data() as Float64Array;
       if (!(values instanceof Float64Array) || values.length !== hyper.size) {
         throw new Error(`${this.name}: ${at}.hyper must be float64[${hyper.size}], got ${saved}`);
       }
-      const own = this.stateOf(parameter, group.options);
-      for (const [i, name] of this.stateNames(group.options).entries()) {
+      for (const [name, own] of this.stateOf(parameter, group.options)) {
         const source = state.get(`${at}.${name}`);
         if (!source) throw new Error(`${this.name}: the state lacks ${at}.${name}`);
-        (own[i] as Tensor).copyFrom(source.to(parameter.device));
+        own.copyFrom(source.to(parameter.device));
       }
       const key = `${parameter.device.name} ${values.join()}`;
       const cohort = byStep.get(key);
       if (cohort) cohort.members.add(parameter);
       else byStep.set(key, { values, members: new Set([parameter]) });
-      group.options.lr = values[hyper.learningRate] as number;
+      group.options = { ...group.options, lr: values[hyper.learningRate] as number };
     }
     const loaded = [...byStep.values()];
     const places = loaded.map(({ members }) =>
@@ -311,13 +415,33 @@ function isIterable(value: unknown): value is Iterable<unknown> {
   return typeof (value as Partial<Iterable<unknown>> | null)?.[Symbol.iterator] === 'function';
 }
 
-function persistent(made: Tensor): Tensor {
+/** Writes one hyper-parameter in stream order. */
+function writeHyper(cohort: Cohort, at: number, value: number): void {
+  const place = slice(cohort.hyper, 0, at, at + 1);
+  native.writeBytes(place.h, Float64Array.of(value));
+  place.dispose();
+}
+
+/** @internal */
+export function isHalf(x: Tensor): boolean {
+  return x.dtype === 'bfloat16' || x.dtype === 'float16';
+}
+
+/** Handles of the masters, any tensor where a parameter has none; empty where no one has. */
+function masters(parameters: readonly Tensor[], states: readonly Map<string, Tensor>[]) {
+  if (!parameters.some(isHalf)) return handles([]);
+  return handles(parameters.map((p, i) => states[i]?.get('master') ?? p));
+}
+
+/** @internal A tensor that outlives its scope, as state does. */
+export function persistent(made: Tensor): Tensor {
   made.keep();
   made.persistent = true;
   return made;
 }
 
-function handles(tensors: readonly Tensor[]): Float64Array {
+/** @internal */
+export function handles(tensors: readonly Tensor[]): Float64Array {
   const list = new Float64Array(tensors.length);
   for (let i = 0; i < list.length; ++i) list[i] = (tensors[i] as Tensor).h;
   return list;

@@ -2,24 +2,12 @@
  * Stochastic gradient descent, in PyTorch's form:
  * g ← g + weightDecay·w; v ← momentum·v + (1 − dampening)·g (v ← g at first);
  * w ← w − lr·v, or w − lr·(g + momentum·v) with Nesterov.
- * Source: Sutskever, Martens, Dahl and Hinton 2013, as torch.optim.SGD has it.
+ * In the classical form the learning rate is within the velocity: v ← momentum·v + lr·g;
+ * w ← w − v, or w − (lr·g + momentum·v) with Nesterov. Both are the same while lr stays.
+ * Sources: Polyak 1964 and Sutskever, Martens, Dahl and Hinton 2013 (classical); torch.optim.SGD.
  */
-import { expectBoolean, expectNumber, expectOptions, expectRange } from '../check.js';
-import { native } from '../native.js';
-import { Optimizer, type Parameters } from './optimizer.js';
-
-declare module '../native.js' {
-  interface NativeKernels {
-    sgd(
-      params: Numbers,
-      grads: Numbers,
-      momenta: Numbers,
-      hyper: Handle,
-      nesterov: boolean,
-      maximize: boolean,
-    ): void;
-  }
-}
+import { expectBoolean, expectNumber, expectOneOf, expectOptions, expectRange } from '../check.js';
+import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
 
 export interface SGDOptions {
   /** Learning rate; 0.001 where left out. */
@@ -31,6 +19,8 @@ export interface SGDOptions {
   nesterov: boolean;
   /** Ascends instead. */
   maximize: boolean;
+  /** Whether the velocity is of gradients ('pytorch') or of steps ('classical'). */
+  form: 'pytorch' | 'classical';
 }
 
 const defaults: SGDOptions = {
@@ -40,11 +30,12 @@ const defaults: SGDOptions = {
   weightDecay: 0,
   nesterov: false,
   maximize: false,
+  form: 'pytorch',
 };
 
 export class SGD extends Optimizer<SGDOptions> {
   constructor(parameters: Parameters<SGDOptions>, options: Partial<SGDOptions> = {}) {
-    super('SGD', parameters, { ...defaults, ...expectOptions('SGD', options) });
+    super('SGD', 'sgd', parameters, { ...defaults, ...expectOptions('SGD', options) });
   }
 
   protected validate(options: SGDOptions): void {
@@ -54,6 +45,10 @@ export class SGD extends Optimizer<SGDOptions> {
     expectRange('SGD', 'weightDecay', options.weightDecay, 0);
     expectBoolean('SGD', 'nesterov', options.nesterov);
     expectBoolean('SGD', 'maximize', options.maximize);
+    expectOneOf('SGD', 'form', options.form, ['pytorch', 'classical']);
+    if (options.form === 'classical' && options.dampening !== 0) {
+      throw new RangeError(`SGD: the classical form takes no dampening, got ${options.dampening}`);
+    }
     if (options.nesterov && (options.momentum === 0 || options.dampening !== 0)) {
       throw new RangeError(
         `SGD: nesterov needs momentum and no dampening, got ${options.momentum} and ${options.dampening}`,
@@ -65,17 +60,15 @@ export class SGD extends Optimizer<SGDOptions> {
     return [options.lr, options.momentum, options.dampening, 0, options.weightDecay, 0];
   }
 
-  protected stateNames(options: SGDOptions): string[] {
-    return options.momentum > 0 ? ['momentum'] : [];
+  protected stateNames(options: SGDOptions): StateNames {
+    return options.momentum > 0 ? { first: 'momentum' } : {};
   }
 
-  protected update(
-    options: SGDOptions,
-    hyperHandle: number,
-    parameters: Float64Array,
-    gradients: Float64Array,
-    [momenta = new Float64Array()]: Float64Array[],
-  ): void {
-    native.sgd(parameters, gradients, momenta, hyperHandle, options.nesterov, options.maximize);
+  protected flagsOf({ maximize, nesterov, form }: SGDOptions): number {
+    return (
+      (maximize ? flags.maximize : 0) +
+      (nesterov ? flags.nesterov : 0) +
+      (form === 'classical' ? flags.classical : 0)
+    );
   }
 }

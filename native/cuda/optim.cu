@@ -1,101 +1,211 @@
-// Parameter updates: PyTorch's SGD, Adam and AdamW (torch/optim/{sgd,adam,adamw}.py). One launch
-// updates many tensors: their table travels in the kernel's parameters, and blocks take chunks of
-// equal size across them. Hyper-parameters are read from device memory when the kernel runs.
-//
-// SGD:  g ← g + wd·p;  v ← g at the first step, else μ·v + (1 - damp)·g;  p ← p - lr·(g + μ·v | v)
-// Adam: g ← g + wd·p (AdamW: p ← p·(1 - lr·wd));  m ← m + (1 - β1)(g - m);  v ← β2·v + (1 - β2)·g²
-//       p ← p - lr/(1 - β1^t) · m / (√v / √(1 - β2^t) + ε)
-// Scalars are formed in double, once a block, and rounded once to the parameters' type.
-// Cost: SGD 3N·4 bytes, with momentum 5N·4, Adam 7N·4 read and written: bandwidth-bound.
+// Updates of many tensors a launch: the rules of core/families/optim.h, which follow torch/optim,
+// and norms and bounds of gradients. The tensors' table travels in the kernel's parameters, and
+// blocks take chunks of equal size across them. Hyper-parameters are read from device memory when
+// the kernel runs; scalars are formed in double, once a block, and rounded once to the type of
+// arithmetic. 16-bit parameters are updated in float32 and kept so beside (`master`).
+// Cost: SGD 3N·4 bytes, with momentum 5N·4, Adam 7N·4 read and written: bandwidth-bound. Norms
+// read N·4, in double sums per chunk that one block joins in order.
+#include <cmath>
+
 #include "core/error.h"
 #include "device_math.h"
 #include "families.h"
 #include "launch.h"
-#include "numbers.h"
+#include "reduction.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
 constexpr int kBlock = 256;
 constexpr int kVectorsPerThread = 4;
-constexpr int kTensorsPerLaunch = 80;
+constexpr int kTensorsPerLaunch = 60;
 
 struct Table {
   OptimTensor tensors[kTensorsPerLaunch];
   uint32_t first_chunk[kTensorsPerLaunch];
   int32_t count;
 };
-static_assert(sizeof(Table) + 32 <= 4096, "kernel parameters hold 4 KB");
+static_assert(sizeof(Table) + 64 <= 4096, "kernel parameters hold 4 KB");
 
-template <class T>
-inline constexpr int kChunk = kBlock * kVectorsPerThread * kPerVector<T>;
+// Elements that a thread moves at once: 16 bytes of what it computes in.
+template <class S>
+inline constexpr int kWidth = kPerVector<Arith<S>>;
 
-// What a rule keeps per element beside the parameter and its gradient.
+template <class S>
+inline constexpr int kChunk = kBlock * kVectorsPerThread * kWidth<S>;
+
+// What a rule keeps per element beside the parameter and its gradient, and which of it there is.
 template <class T>
 struct State {
-  T param, grad, first, second;
+  T param, grad, first, second, third;
+};
+
+struct Present {
+  bool first, third;
 };
 
 template <class T>
-struct Sgd {
-  struct Scalars {
-    T lr, decay, momentum, fresh, direction;
-    bool first_step;
-  };
-  bool nesterov;
+struct Scalars {
+  T lr, decay, shrink, momentum, keep, fresh1, fresh2, root_bias2, eps, direction;
+  bool nesterov, first_step;
 
-  __device__ Scalars scalars(const double* hyper, bool maximize) const {
-    Scalars s;
-    s.lr = static_cast<T>(hyper[kLearningRate]);
-    s.decay = static_cast<T>(hyper[kWeightDecay]);
-    s.momentum = static_cast<T>(hyper[kMomentum]);
-    s.fresh = static_cast<T>(1.0 - hyper[kDampening]);
-    s.direction = maximize ? T(-1) : T(1);
-    s.first_step = hyper[kStep] <= 1.0;
-    return s;
+  __device__ Scalars(const double* hyper, int options) {
+    lr = static_cast<T>(hyper[kLearningRate]);
+    decay = static_cast<T>(hyper[kWeightDecay]);
+    shrink = static_cast<T>(1.0 - hyper[kLearningRate] * hyper[kWeightDecay]);
+    momentum = static_cast<T>(hyper[kMomentum]);
+    keep = static_cast<T>(hyper[kDampening]);
+    fresh1 = static_cast<T>(1.0 - hyper[kMomentum]);
+    fresh2 = static_cast<T>(1.0 - hyper[kDampening]);
+    root_bias2 = T(1);
+    eps = static_cast<T>(hyper[kEps]);
+    direction = options & kMaximize ? T(-1) : T(1);
+    nesterov = options & kNesterov;
+    first_step = hyper[kStep] <= 1.0;
   }
 
-  __device__ __forceinline__ void update(const Scalars& s, bool has_momentum, State<T>& x) const {
-    T g = s.direction * x.grad;
-    if (s.decay != T(0)) g = g + s.decay * x.param;
-    if (has_momentum) {
-      x.first = s.first_step ? g : s.momentum * x.first + s.fresh * g;
-      g = nesterov ? g + s.momentum * x.first : x.first;
+  // The gradient as rules take it.
+  __device__ __forceinline__ T gradient(const State<T>& x) const {
+    const T g = direction * x.grad;
+    return decay != T(0) ? g + decay * x.param : g;
+  }
+};
+
+struct Sgd {
+  template <class T>
+  static __device__ void prepare(Scalars<T>&, const double*, int) {}
+
+  template <class T>
+  static __device__ __forceinline__ void update(const Scalars<T>& s, Present has, State<T>& x) {
+    T g = s.gradient(x);
+    if (has.first) {
+      x.first = s.first_step ? g : s.momentum * x.first + s.fresh2 * g;
+      g = s.nesterov ? g + s.momentum * x.first : x.first;
     }
     x.param = x.param - s.lr * g;
   }
 };
 
-template <class T>
-struct Adam {
-  struct Scalars {
-    T shrink, decay, fresh1, keep2, fresh2, root_bias2, eps, step_size, direction;
-  };
-  bool decoupled;
+struct ClassicalSgd {
+  template <class T>
+  static __device__ void prepare(Scalars<T>&, const double*, int) {}
 
-  __device__ Scalars scalars(const double* hyper, bool maximize) const {
-    const double lr = hyper[kLearningRate], wd = hyper[kWeightDecay], t = hyper[kStep];
-    const double beta1 = hyper[kMomentum], beta2 = hyper[kDampening];
-    Scalars s;
-    s.shrink = static_cast<T>(decoupled ? 1.0 - lr * wd : 1.0);
-    s.decay = static_cast<T>(decoupled ? 0.0 : wd);
-    s.fresh1 = static_cast<T>(1.0 - beta1);
-    s.keep2 = static_cast<T>(beta2);
-    s.fresh2 = static_cast<T>(1.0 - beta2);
-    s.root_bias2 = static_cast<T>(m_sqrt(1.0 - m_pow(beta2, t)));
-    s.eps = static_cast<T>(hyper[kEps]);
-    s.step_size = static_cast<T>(lr / (1.0 - m_pow(beta1, t)));
-    s.direction = maximize ? T(-1) : T(1);
-    return s;
+  template <class T>
+  static __device__ __forceinline__ void update(const Scalars<T>& s, Present has, State<T>& x) {
+    T move = s.lr * s.gradient(x);
+    if (has.first) {
+      x.first = s.first_step ? move : s.momentum * x.first + move;
+      move = s.nesterov ? move + s.momentum * x.first : x.first;
+    }
+    x.param = x.param - move;
+  }
+};
+
+struct Adam {
+  template <class T>
+  static __device__ void prepare(Scalars<T>& s, const double* hyper, int options) {
+    const double t = hyper[kStep];
+    if (options & kDecoupled) {
+      s.decay = T(0);
+    } else {
+      s.shrink = T(1);
+    }
+    s.root_bias2 = static_cast<T>(m_sqrt(1.0 - m_pow(hyper[kDampening], t)));
+    s.lr = static_cast<T>(hyper[kLearningRate] / (1.0 - m_pow(hyper[kMomentum], t)));
   }
 
-  __device__ __forceinline__ void update(const Scalars& s, bool, State<T>& x) const {
-    const T p = x.param * s.shrink;
-    T g = s.direction * x.grad;
-    if (s.decay != T(0)) g = g + s.decay * p;
+  template <class T>
+  static __device__ __forceinline__ void update(const Scalars<T>& s, Present has, State<T>& x) {
+    x.param = x.param * s.shrink;
+    const T g = s.gradient(x);
     x.first = x.first + s.fresh1 * (g - x.first);
-    x.second = s.keep2 * x.second + s.fresh2 * g * g;
-    x.param = p - s.step_size * x.first / (m_sqrt(x.second) / s.root_bias2 + s.eps);
+    x.second = s.keep * x.second + s.fresh2 * g * g;
+    T square = x.second;
+    if (has.third) {
+      x.third = x.third > square ? x.third : square;
+      square = x.third;
+    }
+    x.param = x.param - s.lr * x.first / (m_sqrt(square) / s.root_bias2 + s.eps);
+  }
+};
+
+struct RmsProp {
+  template <class T>
+  static __device__ void prepare(Scalars<T>&, const double*, int) {}
+
+  template <class T>
+  static __device__ __forceinline__ void update(const Scalars<T>& s, Present has, State<T>& x) {
+    const T g = s.gradient(x);
+    x.second = s.keep * x.second + s.fresh2 * g * g;
+    T square = x.second;
+    if (has.third) {
+      x.third = s.keep * x.third + s.fresh2 * g;
+      square = square - x.third * x.third;
+    }
+    T move = g / (m_sqrt(square) + s.eps);
+    if (has.first) {
+      x.first = s.momentum * x.first + move;
+      move = x.first;
+    }
+    x.param = x.param - s.lr * move;
+  }
+};
+
+struct Adagrad {
+  template <class T>
+  static __device__ void prepare(Scalars<T>& s, const double* hyper, int) {
+    s.lr = static_cast<T>(hyper[kLearningRate] / (1.0 + (hyper[kStep] - 1.0) * hyper[kMomentum]));
+  }
+
+  template <class T>
+  static __device__ __forceinline__ void update(const Scalars<T>& s, Present, State<T>& x) {
+    const T g = s.gradient(x);
+    x.second = x.second + g * g;
+    x.param = x.param - s.lr * (g / (m_sqrt(x.second) + s.eps));
+  }
+};
+
+struct Adadelta {
+  template <class T>
+  static __device__ void prepare(Scalars<T>&, const double*, int) {}
+
+  template <class T>
+  static __device__ __forceinline__ void update(const Scalars<T>& s, Present, State<T>& x) {
+    const T g = s.gradient(x);
+    x.second = s.keep * x.second + s.fresh2 * g * g;
+    const T move = m_sqrt(x.first + s.eps) / m_sqrt(x.second + s.eps) * g;
+    x.first = s.keep * x.first + s.fresh2 * move * move;
+    x.param = x.param - s.lr * move;
+  }
+};
+
+struct Lion {
+  template <class T>
+  static __device__ void prepare(Scalars<T>&, const double*, int) {}
+
+  template <class T>
+  static __device__ __forceinline__ void update(const Scalars<T>& s, Present, State<T>& x) {
+    const T g = s.direction * x.grad;
+    const T ahead = s.momentum * x.first + s.fresh1 * g;
+    const T sign = ahead > T(0) ? T(1) : ahead < T(0) ? T(-1) : ahead;
+    x.first = s.keep * x.first + s.fresh2 * g;
+    x.param = x.param * s.shrink - s.lr * sign;
+  }
+};
+
+struct Average {
+  template <class T>
+  static __device__ void prepare(Scalars<T>& s, const double* hyper, int options) {
+    const double t = hyper[kStep], warm = (1.0 + t) / (10.0 + t);
+    double keep = hyper[kMomentum];
+    if ((options & kWarmup) && warm < keep) keep = warm;
+    if (options & kEqual) keep = 1.0 - 1.0 / t;
+    s.fresh1 = static_cast<T>(1.0 - keep);
+  }
+
+  template <class T>
+  static __device__ __forceinline__ void update(const Scalars<T>& s, Present, State<T>& x) {
+    x.param = x.param + s.fresh1 * (x.grad - x.param);
   }
 };
 
@@ -113,111 +223,148 @@ __device__ __forceinline__ int tensor_of(const Table& table, uint32_t chunk) {
   return low;
 }
 
-template <int V, class T, class Rule>
-__device__ __forceinline__ void update_part(const Rule& rule, const typename Rule::Scalars& s,
-                                            const OptimTensor& t, int64_t i) {
-  T* const param = static_cast<T*>(t.param) + i;
-  T* const first = t.first ? static_cast<T*>(t.first) + i : nullptr;
-  T* const second = t.second ? static_cast<T*>(t.second) + i : nullptr;
-  Vector<T, V> p = load_vector<V>(param), m{}, v{};
-  const Vector<T, V> g = load_vector<V>(static_cast<const T*>(t.grad) + i);
-  if (first) m = load_vector<V>(first);
-  if (second) v = load_vector<V>(second);
-#pragma unroll
-  for (int j = 0; j < V; ++j) {
-    State<T> x{p[j], g[j], m[j], v[j]};
-    rule.update(s, first != nullptr, x);
-    p[j] = x.param;
-    m[j] = x.first;
-    v[j] = x.second;
-  }
-  store_global(param, p);
-  if (first) store_global(first, m);
-  if (second) store_global(second, v);
+template <int V, class T>
+__device__ __forceinline__ Vector<T, V> load_state(const void* data, int64_t i) {
+  if (!data) return Vector<T, V>{};
+  return load_vector<V>(static_cast<const T*>(data) + i);
 }
 
-template <class T, class Rule>
-__global__ void __launch_bounds__(kBlock)
-    update_kernel(const __grid_constant__ Table table, const Rule rule, const double* hyper,
-                  const bool maximize) {
-  constexpr int V = kPerVector<T>;
-  using Scalars = typename Rule::Scalars;
-  Scalars& shared = shared_memory<Scalars>();
-  if (threadIdx.x == 0) shared = rule.scalars(hyper, maximize);
-  __syncthreads();
-  const Scalars scalars = shared;
+template <int V, class T>
+__device__ __forceinline__ void store_state(void* data, int64_t i, const Vector<T, V>& v) {
+  if (data) store_global(static_cast<T*>(data) + i, v);
+}
 
-  const int which = tensor_of(table, blockIdx.x);
-  const OptimTensor tensor = table.tensors[which];
-  const int64_t base = static_cast<int64_t>(blockIdx.x - table.first_chunk[which]) * kChunk<T>;
+template <int V, class S, class Rule>
+__device__ __forceinline__ void update_part(const Scalars<Arith<S>>& s, const OptimTensor& t,
+                                            int64_t i) {
+  using T = Arith<S>;
+  S* const param = static_cast<S*>(t.param) + i;
+  Vector<S, V> p = load_vector<V>(param);
+  const Vector<S, V> g = load_vector<V>(static_cast<const S*>(t.grad) + i);
+  Vector<T, V> m = load_state<V, T>(t.first, i), v = load_state<V, T>(t.second, i);
+  Vector<T, V> u = load_state<V, T>(t.third, i), master{};
+  if constexpr (is_half<S>) master = load_state<V, T>(t.master, i);
+  const Present has{t.first != nullptr, t.third != nullptr};
+#pragma unroll
+  for (int j = 0; j < V; ++j) {
+    State<T> x{to_arith(p[j]), to_arith(g[j]), m[j], v[j], u[j]};
+    if constexpr (is_half<S>) {
+      if (to_arith(from_arith<S>(master[j])) == x.param) x.param = master[j];
+    }
+    Rule::update(s, has, x);
+    p[j] = from_arith<S>(x.param);
+    if constexpr (is_half<S>) master[j] = x.param;
+    m[j] = x.first;
+    v[j] = x.second;
+    u[j] = x.third;
+  }
+  store_global(param, p);
+  store_state<V, T>(t.first, i, m);
+  store_state<V, T>(t.second, i, v);
+  store_state<V, T>(t.third, i, u);
+  if constexpr (is_half<S>) store_state<V, T>(t.master, i, master);
+}
+
+// Calls f(Width<V>{}, i) for the elements of this block's chunk; `chunk` is its number in the
+// tensor. Vectors where all addresses are multiples of 16 bytes.
+template <int V, class F>
+__device__ __forceinline__ void visit_chunk(const OptimTensor& t, uint32_t chunk, const F& f) {
   const uintptr_t addresses =
-      reinterpret_cast<uintptr_t>(tensor.param) | reinterpret_cast<uintptr_t>(tensor.grad) |
-      reinterpret_cast<uintptr_t>(tensor.first) | reinterpret_cast<uintptr_t>(tensor.second);
+      reinterpret_cast<uintptr_t>(t.param) | reinterpret_cast<uintptr_t>(t.grad) |
+      reinterpret_cast<uintptr_t>(t.first) | reinterpret_cast<uintptr_t>(t.second) |
+      reinterpret_cast<uintptr_t>(t.third) | reinterpret_cast<uintptr_t>(t.master);
   const bool vector = addresses % 16 == 0;
-#pragma unroll 2
+  const int64_t base = static_cast<int64_t>(chunk) * (kBlock * kVectorsPerThread * V);
+#pragma unroll 1
   for (int u = 0; u < kVectorsPerThread; ++u) {
     const int64_t first = base + (u * kBlock + static_cast<int>(threadIdx.x)) * V;
-    if (vector && first + V <= tensor.n) {
-      update_part<V, T>(rule, scalars, tensor, first);
+    if (vector && first + V <= t.n) {
+      f(Width<V>{}, first);
     } else {
       for (int j = 0; j < V; ++j) {
-        if (first + j < tensor.n) update_part<1, T>(rule, scalars, tensor, first + j);
+        if (first + j < t.n) f(Width<1>{}, first + j);
       }
     }
   }
 }
 
+template <class S, class Rule>
+__global__ void __launch_bounds__(kBlock)
+    update_kernel(const __grid_constant__ Table table, const double* hyper, const int options) {
+  using Shared = Scalars<Arith<S>>;
+  Shared& shared = shared_memory<Shared>();
+  if (threadIdx.x == 0) {
+    Shared made(hyper, options);
+    Rule::prepare(made, hyper, options);
+    shared = made;
+  }
+  __syncthreads();
+  const Shared scalars = shared;
+  const int which = tensor_of(table, blockIdx.x);
+  const OptimTensor tensor = table.tensors[which];
+  visit_chunk<kWidth<S>>(tensor, blockIdx.x - table.first_chunk[which], [&](auto width, int64_t i) {
+    update_part<decltype(width)::value, S, Rule>(scalars, tensor, i);
+  });
+}
+
 __global__ void __launch_bounds__(1) advance_kernel(double* hyper) { hyper[kStep] += 1.0; }
 
-template <class T, class Rule>
-void update(Stream& stream, const char* name, const Rule& rule, const OptimTensor* tensors,
-            int count, const View& hyper, bool maximize) {
+// Calls flush(table, chunks) with as many tensors as fit a launch.
+template <class F>
+void for_tables(const OptimTensor* tensors, int count, int64_t per_chunk, const F& flush) {
   Table table{};
   int64_t chunks = 0;
-  const auto flush = [&] {
-    if (table.count == 0) return;
-    launch(stream, name, update_kernel<T, Rule>, dim3(static_cast<unsigned>(chunks)), dim3(kBlock),
-           sizeof(typename Rule::Scalars), table, rule, static_cast<const double*>(hyper.data),
-           maximize);
+  const auto finish = [&] {
+    if (table.count > 0) flush(table, chunks);
     table.count = 0;
     chunks = 0;
   };
   for (int i = 0; i < count; ++i) {
     if (tensors[i].n == 0) continue;
-    const int64_t more = (tensors[i].n + kChunk<T> - 1) / kChunk<T>;
-    if (table.count == kTensorsPerLaunch || chunks + more > INT32_MAX) flush();
+    const int64_t more = (tensors[i].n + per_chunk - 1) / per_chunk;
+    if (table.count == kTensorsPerLaunch || chunks + more > INT32_MAX) finish();
     table.tensors[table.count] = tensors[i];
     table.first_chunk[table.count] = static_cast<uint32_t>(chunks);
     ++table.count;
     chunks += more;
   }
-  flush();
+  finish();
 }
 
-void check_dtype(const char* name, DType dtype) {
-  if (dtype != DType::float32 && dtype != DType::float64) {
-    fail("%s: parameters must be float32 or float64, got %s", name, dtype_name(dtype));
-  }
+template <class Rule>
+void launch_updates(Stream& stream, const OptimTensor* tensors, int count, DType dtype,
+                    const View& hyper, int options) {
+  const bool served = with_float_type(dtype, [&](auto zero) {
+    using S = decltype(zero);
+    for_tables(tensors, count, kChunk<S>, [&](const Table& table, int64_t chunks) {
+      launch(stream, "optimizer", update_kernel<S, Rule>, dim3(static_cast<unsigned>(chunks)),
+             dim3(kBlock), sizeof(Scalars<Arith<S>>), table, static_cast<const double*>(hyper.data),
+             options);
+    });
+  });
+  if (!served) fail("optimizer: takes floating dtypes, got %s", dtype_name(dtype));
 }
 
-void sgd(Stream& stream, const OptimTensor* tensors, int count, DType dtype, const View& hyper,
-         bool nesterov, bool maximize) {
-  check_dtype("sgd", dtype);
-  if (dtype == DType::float32) {
-    update<float>(stream, "sgd", Sgd<float>{nesterov}, tensors, count, hyper, maximize);
-  } else {
-    update<double>(stream, "sgd", Sgd<double>{nesterov}, tensors, count, hyper, maximize);
-  }
-}
-
-void adam(Stream& stream, const OptimTensor* tensors, int count, DType dtype, const View& hyper,
-          bool decoupled, bool maximize) {
-  const char* const name = decoupled ? "adamw" : "adam";
-  check_dtype(name, dtype);
-  if (dtype == DType::float32) {
-    update<float>(stream, name, Adam<float>{decoupled}, tensors, count, hyper, maximize);
-  } else {
-    update<double>(stream, name, Adam<double>{decoupled}, tensors, count, hyper, maximize);
+void update(Stream& stream, UpdateRule rule, const OptimTensor* tensors, int count, DType dtype,
+            const View& hyper, int options) {
+  switch (rule) {
+    case UpdateRule::sgd:
+      if (options & kClassical) {
+        return launch_updates<ClassicalSgd>(stream, tensors, count, dtype, hyper, options);
+      }
+      return launch_updates<Sgd>(stream, tensors, count, dtype, hyper, options);
+    case UpdateRule::adam:
+      return launch_updates<Adam>(stream, tensors, count, dtype, hyper, options);
+    case UpdateRule::rmsprop:
+      return launch_updates<RmsProp>(stream, tensors, count, dtype, hyper, options);
+    case UpdateRule::adagrad:
+      return launch_updates<Adagrad>(stream, tensors, count, dtype, hyper, options);
+    case UpdateRule::adadelta:
+      return launch_updates<Adadelta>(stream, tensors, count, dtype, hyper, options);
+    case UpdateRule::lion:
+      return launch_updates<Lion>(stream, tensors, count, dtype, hyper, options);
+    case UpdateRule::average:
+      return launch_updates<Average>(stream, tensors, count, dtype, hyper, options);
   }
 }
 
@@ -226,8 +373,146 @@ void advance(Stream& stream, const View& hyper) {
          static_cast<double*>(hyper.data));
 }
 
+// How a norm joins its terms.
+struct Norm {
+  double p;
+  bool infinite;
+
+  __device__ __forceinline__ double term(double x) const {
+    if (p == 2.0) return x * x;
+    const double size = x < 0.0 ? -x : x;
+    return infinite || p == 1.0 ? size : m_pow(size, p);
+  }
+  __device__ __forceinline__ void operator()(double& into, const double& from) const {
+    if (!infinite) {
+      into += from;
+    } else if (from > into || from != from) {
+      into = from;
+    }
+  }
+};
+
+template <class S>
+__global__ void __launch_bounds__(kReduceBlock)
+    norm_partials_kernel(const __grid_constant__ Table table, const Norm norm, double* partials) {
+  const int which = tensor_of(table, blockIdx.x);
+  const OptimTensor& tensor = table.tensors[which];
+  const S* const x = static_cast<const S*>(tensor.grad);
+  const int64_t begin = static_cast<int64_t>(blockIdx.x - table.first_chunk[which]) * kNormChunk;
+  const int64_t end = begin + kNormChunk < tensor.n ? begin + kNormChunk : tensor.n;
+  double total = 0.0;
+  for (int64_t i = begin + threadIdx.x; i < end; i += kReduceBlock) {
+    norm(total, norm.term(static_cast<double>(to_arith(x[i]))));
+  }
+  total = reduce_group(total, kReduceBlock, shared_memory<GroupSlots<double>>(), norm);
+  if (threadIdx.x == 0) partials[blockIdx.x] = total;
+}
+
+template <class T>
+__global__ void __launch_bounds__(kReduceBlock)
+    norm_total_kernel(const double* partials, int64_t count, const Norm norm, T* result) {
+  double total = 0.0;
+  for (int64_t i = threadIdx.x; i < count; i += kReduceBlock) norm(total, partials[i]);
+  total = reduce_group(total, kReduceBlock, shared_memory<GroupSlots<double>>(), norm);
+  if (threadIdx.x != 0) return;
+  if (!norm.infinite && norm.p != 1.0) {
+    total = norm.p == 2.0 ? m_sqrt(total) : m_pow(total, 1.0 / norm.p);
+  }
+  *result = static_cast<T>(total);
+}
+
+Norm norm_of(double p) { return {p, p > 1e300}; }
+
+void norm_partials(Stream& stream, const OptimTensor* tensors, int count, DType dtype, double p,
+                   double* partials) {
+  double* next = partials;
+  with_float_type(dtype, [&](auto zero) {
+    using S = decltype(zero);
+    for_tables(tensors, count, kNormChunk, [&](const Table& table, int64_t chunks) {
+      launch(stream, "norm_partials", norm_partials_kernel<S>, dim3(static_cast<unsigned>(chunks)),
+             dim3(kReduceBlock), sizeof(GroupSlots<double>), table, norm_of(p), next);
+      next += chunks;
+    });
+  });
+}
+
+void norm_total(Stream& stream, const double* partials, int64_t count, double p, const View& norm) {
+  const auto total = [&](auto zero) {
+    using T = decltype(zero);
+    launch(stream, "norm_total", norm_total_kernel<T>, dim3(1), dim3(kReduceBlock),
+           sizeof(GroupSlots<double>), partials, count, norm_of(p), static_cast<T*>(norm.data));
+  };
+  norm.dtype == DType::float64 ? total(double{}) : total(float{});
+}
+
+template <class A>
+struct Scaling {
+  A factor;
+  __device__ __forceinline__ A operator()(A x) const { return x * factor; }
+};
+
+template <class A>
+struct Clamping {
+  A limit;
+  __device__ __forceinline__ A operator()(A x) const {
+    const A below = x > limit ? limit : x;
+    return below < -limit ? -limit : below;
+  }
+};
+
+template <class S, class F>
+__device__ __forceinline__ void change_chunk(const Table& table, const F& f) {
+  const int which = tensor_of(table, blockIdx.x);
+  const OptimTensor& tensor = table.tensors[which];
+  visit_chunk<kWidth<S>>(tensor, blockIdx.x - table.first_chunk[which], [&](auto width, int64_t i) {
+    constexpr int V = decltype(width)::value;
+    S* const at = static_cast<S*>(tensor.param) + i;
+    Vector<S, V> x = load_vector<V>(at);
+#pragma unroll
+    for (int j = 0; j < V; ++j) x[j] = from_arith<S>(f(to_arith(x[j])));
+    store_global(at, x);
+  });
+}
+
+template <class S>
+__global__ void __launch_bounds__(kBlock)
+    scale_kernel(const __grid_constant__ Table table, const void* norm, const bool wide,
+                 const double limit) {
+  const double size = wide ? *static_cast<const double*>(norm)
+                           : static_cast<double>(*static_cast<const float*>(norm));
+  const double ratio = limit / (size + 1e-6);
+  change_chunk<S>(table, Scaling<Arith<S>>{static_cast<Arith<S>>(ratio > 1.0 ? 1.0 : ratio)});
+}
+
+template <class S>
+__global__ void __launch_bounds__(kBlock)
+    clamp_kernel(const __grid_constant__ Table table, const double limit) {
+  change_chunk<S>(table, Clamping<Arith<S>>{static_cast<Arith<S>>(limit)});
+}
+
+void scale(Stream& stream, const OptimTensor* tensors, int count, DType dtype, const View& norm,
+           double limit) {
+  with_float_type(dtype, [&](auto zero) {
+    using S = decltype(zero);
+    for_tables(tensors, count, kChunk<S>, [&](const Table& table, int64_t chunks) {
+      launch(stream, "scale_gradients", scale_kernel<S>, dim3(static_cast<unsigned>(chunks)),
+             dim3(kBlock), 0, table, norm.data, norm.dtype == DType::float64, limit);
+    });
+  });
+}
+
+void clamp(Stream& stream, const OptimTensor* tensors, int count, DType dtype, double limit) {
+  with_float_type(dtype, [&](auto zero) {
+    using S = decltype(zero);
+    for_tables(tensors, count, kChunk<S>, [&](const Table& table, int64_t chunks) {
+      launch(stream, "clamp_gradients", clamp_kernel<S>, dim3(static_cast<unsigned>(chunks)),
+             dim3(kBlock), 0, table, limit);
+    });
+  });
+}
+
 }  // namespace
 
-const OptimFamily optim_family = {sgd, adam, advance};
+const OptimFamily optim_family = {update, advance, norm_partials, norm_total, scale, clamp};
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -850,7 +850,7 @@ for (const name of ['zeros', 'ones', 'fans'] as const) {
 plain('nn.init.gain', nn.init.gain, (m) => [m.pick(['relu', 'tanh', 'leakyRelu']), 0.1]);
 
 // Optimizers: made, stepped, saved and loaded.
-for (const name of ['SGD', 'Adam', 'AdamW'] as const) {
+for (const name of ['SGD', 'Adam', 'AdamW', 'RMSprop', 'Adagrad', 'Adadelta', 'Lion'] as const) {
   plain(
     `optim.${name}`,
     (parameters: never, options: never, gradients: never, lr: never) => {
@@ -863,7 +863,7 @@ for (const name of ['SGD', 'Adam', 'AdamW'] as const) {
     },
     (m) => {
       const p = nn.parameter(
-        m.make(m.shape(), m.pick(['float32', 'float64'] as const)).contiguous(),
+        m.make(m.shape(), m.pick(['float32', 'float64', 'bfloat16'] as const)).contiguous(),
       );
       const options = name === 'SGD' ? { lr: 0.1, momentum: m.pick([0, 0.9]) } : { lr: 0.1 };
       return [[p], options, [m.make(p.shape, p.dtype).contiguous()], 0.2];
@@ -871,6 +871,14 @@ for (const name of ['SGD', 'Adam', 'AdamW'] as const) {
     { weight: 0.5 },
   );
 }
+for (const name of ['clipGradNorm', 'clipGradValue'] as const) {
+  plain(`optim.${name}`, ng.optim[name], (m) => {
+    const leaf = m.leaf();
+    leaf.mul(2).sum().backward();
+    return [[leaf], m.pick([0, 1, 5])];
+  });
+}
+plain('optim.getTotalNorm', ng.optim.getTotalNorm, (m) => [[m.floating()], m.pick([1, 2])]);
 
 // Data.
 plain(

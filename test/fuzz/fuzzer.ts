@@ -24,7 +24,7 @@ const garbageShare = 0.35;
 const speakers = new Set([
   ...catalogue.flatMap(({ name }) => [name, name.split('.').at(-1) as string]),
   ...catalogue.map(({ name }) => name.split('.').at(-2) as string),
-  ...['init', 'kaiming', 'copy', 'draw', 'random', 'read', 'to', 'sgd', 'adam', 'memory'],
+  ...['init', 'kaiming', 'copy', 'draw', 'random', 'read', 'to', 'memory'],
 ]);
 
 /** Why an error is no clear sentence, or undefined where it is one. */

@@ -1,6 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import {
+  capture,
   type Device,
+  full,
   manualSeed,
   nn,
   ones,
@@ -11,18 +13,24 @@ import {
   tensor,
   valueAndGrad,
 } from '../../lib/index.js';
-import { expectSameBits } from '../support/compare.js';
+import { expectClose, expectSameBits, valuesOf } from '../support/compare.js';
 import { cpu, devices } from '../support/devices.js';
 
 function network(device: Device): nn.Sequential {
   return new nn.Sequential(new nn.Linear(6, 8), new nn.Tanh(), new nn.Linear(8, 3)).to(device);
 }
 
-type Make = (parameters: Iterable<Tensor>) => optim.SGD | optim.Adam;
+type Make = (parameters: Iterable<Tensor>) => optim.Optimizer<{ lr: number }>;
 const makers: [string, Make][] = [
   ['SGD', (p) => new optim.SGD(p, { lr: 0.05 })],
   ['SGD with momentum', (p) => new optim.SGD(p, { lr: 0.05, momentum: 0.9, nesterov: true })],
+  ['classical SGD', (p) => new optim.SGD(p, { lr: 0.05, momentum: 0.9, form: 'classical' })],
   ['Adam', (p) => new optim.Adam(p, { lr: 0.01 })],
+  ['AMSGrad', (p) => new optim.Adam(p, { lr: 0.01, amsgrad: true })],
+  ['RMSprop', (p) => new optim.RMSprop(p, { lr: 0.01, momentum: 0.5, centered: true })],
+  ['Adagrad', (p) => new optim.Adagrad(p, { lr: 0.05, initialAccumulatorValue: 0.1 })],
+  ['Adadelta', (p) => new optim.Adadelta(p, { lr: 10 })],
+  ['Lion', (p) => new optim.Lion(p, { lr: 0.01 })],
   ['AdamW', (p) => new optim.AdamW(p, { lr: 0.01 })],
 ];
 
@@ -213,6 +221,130 @@ describe.each(devices)('optimizers on $name', (device) => {
       const expected = twin.stateDict();
       for (const [name, t] of model.stateDict()) {
         expectSameBits(t.detach(), (expected.get(name) as Tensor).detach(), name);
+      }
+    });
+  });
+
+  it.each(makers)('%s replays to the same bits', async (_, make) => {
+    const run = async (captured: boolean): Promise<Tensor[]> => {
+      manualSeed(4);
+      const model = network(device);
+      const optimizer = make(model.parameters());
+      const body = (x: Tensor): Tensor => {
+        optimizer.zeroGrad();
+        const loss = model.forward(x).square().mean();
+        loss.backward();
+        optimizer.step();
+        return loss;
+      };
+      const step = captured ? capture(body) : async (x: Tensor) => body(x);
+      for (let i = 0; i < 6; ++i) {
+        if (i === 4) optimizer.lr /= 2;
+        await step(full([4, 6], 0.3 * i - 1, { device }));
+      }
+      return [...model.parameters()];
+    };
+    const expected = await run(false);
+    for (const [i, parameter] of (await run(true)).entries()) {
+      expectSameBits(parameter.detach(), (expected[i] as Tensor).detach(), `parameter ${i}`);
+    }
+  });
+
+  it.each(makers)('%s updates 16-bit parameters as float32 does, rounded', (_, make) => {
+    scope(() => {
+      for (const dtype of ['bfloat16', 'float16'] as const) {
+        manualSeed(8);
+        const half = nn.parameter(randn([700], { device: cpu }).to(dtype, device).detach());
+        const wide = nn.parameter(half.detach().to('float32').detach());
+        const [one, other] = [make([half]), make([wide])];
+        for (let i = 0; i < 5; ++i) {
+          const gradient = randn([700], { device: cpu }).to(dtype, device);
+          one.apply([gradient]);
+          other.apply([gradient.to('float32')]);
+          expectSameBits(half.detach(), wide.detach().to(dtype), `step ${i}`);
+        }
+        // A parameter that was changed from outside is taken as it is.
+        half.copyFrom(half.detach().mul(2));
+        wide.copyFrom(half.detach().to('float32'));
+        const gradient = randn([700], { device: cpu }).to(dtype, device);
+        one.apply([gradient]);
+        other.apply([gradient.to('float32')]);
+        expectSameBits(half.detach(), wide.detach().to(dtype), 'after a change');
+        expect(one.stateDict().get('state.0.master')?.dtype).toBe('float32');
+      }
+    });
+  });
+
+  it('updates many tensors of many sizes and dtypes as it does one', () => {
+    scope(() => {
+      manualSeed(2);
+      const dtypes = ['float32', 'float64', 'bfloat16', 'float16'] as const;
+      const starts = Array.from({ length: 150 }, (_, i) =>
+        randn([(i * 37) % 300], { device: cpu }).to(dtypes[i % 4] as 'float32', device),
+      );
+      const gradients = starts.map((x) => x.mul(0.5).add(0.1));
+      const together = starts.map((x) => nn.parameter(x.clone().detach()));
+      const optimizer = new optim.Adam(together, { lr: 0.1 });
+      for (let i = 0; i < 2; ++i) optimizer.apply(gradients);
+      for (const [i, start] of starts.entries()) {
+        const alone = nn.parameter(start.clone().detach());
+        const single = new optim.Adam([alone], { lr: 0.1 });
+        for (let k = 0; k < 2; ++k) single.apply([gradients[i] as Tensor]);
+        expectSameBits((together[i] as Tensor).detach(), alone.detach(), `parameter ${i}`);
+      }
+    });
+  });
+
+  it('takes groups that are added later and options that change', async () => {
+    const [a, b] = [1, 2].map(() => nn.parameter(tensor([1], { device }))) as [Tensor, Tensor];
+    const optimizer = new optim.SGD([a], { lr: 1 });
+    const step = capture((scale: Tensor) => {
+      optimizer.zeroGrad();
+      const loss = a.add(b).mul(scale);
+      loss.backward();
+      optimizer.step();
+      return loss;
+    });
+    const one = tensor([1], { device });
+    for (let i = 0; i < 3; ++i) await step(one);
+    expect([a.item(), b.item()]).toEqual([-2, 1]);
+    optimizer.addParamGroup({ parameters: [b], lr: 0.5, weightDecay: 1 });
+    expect(optimizer.groupCount).toBe(2);
+    for (let i = 0; i < 2; ++i) await step(one);
+    expect([a.item(), b.item()]).toEqual([-4, -0.5]);
+    optimizer.setOptions(1, { weightDecay: 0, lr: 2 });
+    await step(one);
+    expect([a.item(), b.item()]).toEqual([-5, -2.5]);
+    expect(optimizer.optionsOf(1).weightDecay).toBe(0);
+    expect(() => optimizer.setOptions(0, { momentum: 0.9 })).toThrow(
+      "SGD: an optimizer's states and form are fixed, got momentum",
+    );
+    expect(() => optimizer.addParamGroup({ parameters: [a] })).toThrow(
+      'SGD: a parameter is given more than once',
+    );
+    expect(() => optimizer.optionsOf(2)).toThrow('SGD: no group 2');
+  });
+
+  it('steps by gradients that several backward passes gathered', () => {
+    scope(() => {
+      manualSeed(6);
+      const model = network(device);
+      const twin = network(device);
+      twin.loadStateDict(model.stateDict());
+      const x = randn([8, 6], { device });
+      const one = new optim.SGD(model.parameters(), { lr: 0.5 });
+      const other = new optim.SGD(twin.parameters(), { lr: 0.5 });
+      model.forward(x).square().mean().backward();
+      one.step();
+      for (const part of [0, 1, 2, 3]) {
+        const rows = x.slice(0, 2 * part, 2 * part + 2);
+        twin.forward(rows).square().mean().div(4).backward();
+      }
+      other.step();
+      const expected = model.stateDict();
+      for (const [name, t] of twin.stateDict()) {
+        const wanted = valuesOf((expected.get(name) as Tensor).detach());
+        expectClose(valuesOf(t.detach()), wanted, 1e-5, name);
       }
     });
   });

@@ -1,4 +1,5 @@
-/** Optimizers against PyTorch's (test/vectors/optimizers.json). */
+/** Optimizers against PyTorch's (test/vectors/optimizers.json and training.json). */
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { nn, optim, scope, type Tensor } from '../../lib/index.js';
 import { expectClose, valuesOf } from '../support/compare.js';
@@ -7,15 +8,17 @@ import { nd } from '../support/nd.js';
 import { readVectors, uniformOf } from '../support/vectors.js';
 
 interface Case {
-  optimizer: 'SGD' | 'Adam' | 'AdamW';
+  optimizer: 'SGD' | 'Adam' | 'AdamW' | 'RMSprop' | 'Adagrad' | 'Adadelta' | 'Lion';
   options: Record<string, unknown>;
   shapes: number[][];
   /** Per step, per parameter, its values. */
   steps: number[][][];
 }
 
-const { cases } = readVectors<Case>('optimizers');
-const named = cases.map(
+const training = JSON.parse(
+  readFileSync(new URL('../vectors/training.json', import.meta.url), 'utf8'),
+) as { optimizers: Case[] };
+const named = [...readVectors<Case>('optimizers').cases, ...training.optimizers].map(
   (entry) => [`${entry.optimizer} ${JSON.stringify(entry.options)}`, entry] as const,
 );
 

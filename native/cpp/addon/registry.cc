@@ -168,6 +168,10 @@ void register_ops(Registry& registry) {
 
   registry.add("sgd", ops::sgd);
   registry.add("adam", ops::adam);
+  registry.add("updateParameters", ops::update_parameters);
+  registry.add("totalNorm", ops::total_norm);
+  registry.add("scaleGradients", ops::scale_gradients);
+  registry.add("clampGradients", ops::clamp_gradients);
 }
 
 }  // namespace nodegrad

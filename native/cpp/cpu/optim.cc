@@ -1,14 +1,12 @@
-// Parameter updates: PyTorch's SGD, Adam and AdamW (torch/optim/{sgd,adam,adamw}.py), many tensors
-// a launch, in chunks of equal size across them. Hyper-parameters are read from device memory when
-// the kernel runs, so that a captured step sees their changes.
-//
-// SGD:  g ← g + wd·p;  v ← g at the first step, else μ·v + (1 - damp)·g;  p ← p - lr·(g + μ·v | v)
-// Adam: g ← g + wd·p (AdamW: p ← p·(1 - lr·wd));  m ← m + (1 - β1)(g - m);  v ← β2·v + (1 - β2)·g²
-//       p ← p - lr/(1 - β1^t) · m / (√v / √(1 - β2^t) + ε)
-// Scalars are formed in double and rounded once to the parameters' type.
-// Cost: SGD with momentum 5N·4 bytes, Adam 7N·4 bytes read and written: bandwidth-bound.
+// Updates of many tensors a launch, in chunks of equal size across them: the rules of
+// core/families/optim.h, which follow torch/optim, and norms and bounds of gradients.
+// Hyper-parameters are read from device memory when the kernel runs, so that a captured step sees
+// their changes. Scalars are formed in double and rounded once to the type of arithmetic; 16-bit
+// parameters are updated in float32 and kept so beside (`master`). Norms add up in double.
+// Cost: SGD 3N·4 bytes, with momentum 5N·4, Adam 7N·4 read and written: bandwidth-bound.
 #include "core/backend.h"
 #include "core/error.h"
+#include "cpu/accumulate.h"
 #include "cpu/iterate.h"
 #include "cpu/math.h"
 
@@ -17,32 +15,245 @@ namespace {
 
 constexpr int64_t kTensorChunk = 16384;
 constexpr int kTensorsPerLaunch = 64;
+static_assert(kTensorChunk == kNormChunk);
 
 struct Entry {
   OptimTensor tensor;
   int64_t first_chunk;
 };
 
-struct UpdateArgs {
+struct ListArgs {
   const double* hyper;
   int32_t count;
-  bool variant;  // nesterov, or decoupled weight decay
-  bool maximize;
+  int32_t options;
+  LoadRow load;
+  StoreRow store;  // null where the dtype is that of arithmetic
+  int64_t bytes;   // of an element
+  const void* norm;
+  bool wide_norm;  // float64
+  double number;   // the norm's p, or a limit
+  double* partials;
   Entry entries[kTensorsPerLaunch];
 };
 
-// A chunk's part of its tensor.
+// What a rule keeps per element beside the parameter and its gradient.
 template <class T>
-struct Part {
-  T* param;
-  const T* grad;
-  T* first;
-  T* second;
-  int64_t n;
+struct State {
+  T param, grad, first, second, third;
+};
+
+enum StateMask : int { kFirst = 1, kSecond = 2, kThird = 4 };
+
+template <class T>
+struct Sgd {
+  static constexpr bool takes(int mask) { return mask == 0 || mask == kFirst; }
+  T lr, decay, momentum, fresh, direction;
+  bool nesterov, first_step;
+
+  Sgd(const double* hyper, int options)
+      : lr(static_cast<T>(hyper[kLearningRate])),
+        decay(static_cast<T>(hyper[kWeightDecay])),
+        momentum(static_cast<T>(hyper[kMomentum])),
+        fresh(static_cast<T>(1.0 - hyper[kDampening])),
+        direction(options & kMaximize ? T(-1) : T(1)),
+        nesterov(options & kNesterov),
+        first_step(hyper[kStep] <= 1.0) {}
+
+  template <int mask>
+  void update(State<T>& x) const {
+    const T g = direction * x.grad + decay * x.param;
+    if (mask == 0) {
+      x.param = x.param - lr * g;
+      return;
+    }
+    // At the first step v is undefined and may hold NaN: it is not read.
+    const T moved = momentum * x.first + fresh * g;
+    const T velocity = first_step ? g : moved;
+    const T ahead = g + momentum * velocity;
+    x.first = velocity;
+    x.param = x.param - lr * (nesterov ? ahead : velocity);
+  }
 };
 
 template <class T>
-Part<T> part_of(const UpdateArgs& a, int64_t chunk) {
+struct ClassicalSgd : Sgd<T> {
+  using Sgd<T>::Sgd;
+
+  template <int mask>
+  void update(State<T>& x) const {
+    const T move = this->lr * (this->direction * x.grad + this->decay * x.param);
+    if (mask == 0) {
+      x.param = x.param - move;
+      return;
+    }
+    const T moved = this->momentum * x.first + move;
+    const T velocity = this->first_step ? move : moved;
+    const T ahead = move + this->momentum * velocity;
+    x.first = velocity;
+    x.param = x.param - (this->nesterov ? ahead : velocity);
+  }
+};
+
+template <class T>
+struct Adam {
+  static constexpr bool takes(int mask) { return (mask & 3) == (kFirst | kSecond); }
+  T shrink, decay, fresh1, keep2, fresh2, root_bias2, eps, step_size, direction;
+
+  Adam(const double* hyper, int options) {
+    const bool decoupled = options & kDecoupled;
+    const double lr = hyper[kLearningRate], wd = hyper[kWeightDecay], t = hyper[kStep];
+    const double beta1 = hyper[kMomentum], beta2 = hyper[kDampening];
+    shrink = static_cast<T>(decoupled ? 1.0 - lr * wd : 1.0);
+    decay = static_cast<T>(decoupled ? 0.0 : wd);
+    fresh1 = static_cast<T>(1.0 - beta1);
+    keep2 = static_cast<T>(beta2);
+    fresh2 = static_cast<T>(1.0 - beta2);
+    root_bias2 = static_cast<T>(__builtin_sqrt(1.0 - __builtin_pow(beta2, t)));
+    eps = static_cast<T>(hyper[kEps]);
+    step_size = static_cast<T>(lr / (1.0 - __builtin_pow(beta1, t)));
+    direction = options & kMaximize ? T(-1) : T(1);
+  }
+
+  template <int mask>
+  void update(State<T>& x) const {
+    const T p = x.param * shrink;
+    const T g = direction * x.grad + decay * p;
+    x.first = x.first + fresh1 * (g - x.first);
+    x.second = keep2 * x.second + fresh2 * g * g;
+    T square = x.second;
+    if (mask & kThird) {
+      x.third = x.third > square ? x.third : square;
+      square = x.third;
+    }
+    x.param = p - step_size * x.first / (m_sqrt(square) / root_bias2 + eps);
+  }
+};
+
+template <class T>
+struct RmsProp {
+  static constexpr bool takes(int mask) { return mask & kSecond; }
+  T lr, decay, momentum, keep, fresh, eps, direction;
+
+  RmsProp(const double* hyper, int options)
+      : lr(static_cast<T>(hyper[kLearningRate])),
+        decay(static_cast<T>(hyper[kWeightDecay])),
+        momentum(static_cast<T>(hyper[kMomentum])),
+        keep(static_cast<T>(hyper[kDampening])),
+        fresh(static_cast<T>(1.0 - hyper[kDampening])),
+        eps(static_cast<T>(hyper[kEps])),
+        direction(options & kMaximize ? T(-1) : T(1)) {}
+
+  template <int mask>
+  void update(State<T>& x) const {
+    const T g = direction * x.grad + decay * x.param;
+    x.second = keep * x.second + fresh * g * g;
+    T square = x.second;
+    if (mask & kThird) {
+      x.third = keep * x.third + fresh * g;
+      square = square - x.third * x.third;
+    }
+    T move = g / (m_sqrt(square) + eps);
+    if (mask & kFirst) {
+      x.first = momentum * x.first + move;
+      move = x.first;
+    }
+    x.param = x.param - lr * move;
+  }
+};
+
+template <class T>
+struct Adagrad {
+  static constexpr bool takes(int mask) { return mask == kSecond; }
+  T lr, decay, eps, direction;
+
+  Adagrad(const double* hyper, int options)
+      : lr(static_cast<T>(hyper[kLearningRate] / (1.0 + (hyper[kStep] - 1.0) * hyper[kMomentum]))),
+        decay(static_cast<T>(hyper[kWeightDecay])),
+        eps(static_cast<T>(hyper[kEps])),
+        direction(options & kMaximize ? T(-1) : T(1)) {}
+
+  template <int>
+  void update(State<T>& x) const {
+    const T g = direction * x.grad + decay * x.param;
+    x.second = x.second + g * g;
+    x.param = x.param - lr * (g / (m_sqrt(x.second) + eps));
+  }
+};
+
+template <class T>
+struct Adadelta {
+  static constexpr bool takes(int mask) { return mask == (kFirst | kSecond); }
+  T lr, decay, keep, fresh, eps, direction;
+
+  Adadelta(const double* hyper, int options)
+      : lr(static_cast<T>(hyper[kLearningRate])),
+        decay(static_cast<T>(hyper[kWeightDecay])),
+        keep(static_cast<T>(hyper[kDampening])),
+        fresh(static_cast<T>(1.0 - hyper[kDampening])),
+        eps(static_cast<T>(hyper[kEps])),
+        direction(options & kMaximize ? T(-1) : T(1)) {}
+
+  template <int>
+  void update(State<T>& x) const {
+    const T g = direction * x.grad + decay * x.param;
+    x.second = keep * x.second + fresh * g * g;
+    const T move = m_sqrt(x.first + eps) / m_sqrt(x.second + eps) * g;
+    x.first = keep * x.first + fresh * move * move;
+    x.param = x.param - lr * move;
+  }
+};
+
+template <class T>
+struct Lion {
+  static constexpr bool takes(int mask) { return mask == kFirst; }
+  T lr, shrink, keep1, fresh1, keep2, fresh2, direction;
+
+  Lion(const double* hyper, int options)
+      : lr(static_cast<T>(hyper[kLearningRate])),
+        shrink(static_cast<T>(1.0 - hyper[kLearningRate] * hyper[kWeightDecay])),
+        keep1(static_cast<T>(hyper[kMomentum])),
+        fresh1(static_cast<T>(1.0 - hyper[kMomentum])),
+        keep2(static_cast<T>(hyper[kDampening])),
+        fresh2(static_cast<T>(1.0 - hyper[kDampening])),
+        direction(options & kMaximize ? T(-1) : T(1)) {}
+
+  template <int>
+  void update(State<T>& x) const {
+    const T g = direction * x.grad;
+    const T ahead = keep1 * x.first + fresh1 * g;
+    // NaN goes through.
+    const T sign = ahead > T(0) ? T(1) : ahead < T(0) ? T(-1) : ahead;
+    x.first = keep2 * x.first + fresh2 * g;
+    x.param = x.param * shrink - lr * sign;
+  }
+};
+
+template <class T>
+struct Average {
+  static constexpr bool takes(int mask) { return mask == 0; }
+  T fresh;
+
+  Average(const double* hyper, int options) {
+    const double t = hyper[kStep], warm = (1.0 + t) / (10.0 + t);
+    double keep = hyper[kMomentum];
+    if ((options & kWarmup) && warm < keep) keep = warm;
+    if (options & kEqual) keep = 1.0 - 1.0 / t;
+    fresh = static_cast<T>(1.0 - keep);
+  }
+
+  template <int>
+  void update(State<T>& x) const {
+    x.param = x.param + fresh * (x.grad - x.param);
+  }
+};
+
+// The tensor of a chunk, and where the chunk begins in it.
+struct Place {
+  const OptimTensor* tensor;
+  int64_t begin, n;
+};
+
+Place place_of(const ListArgs& a, int64_t chunk) {
   int low = 0;
   for (int high = a.count; high - low > 1;) {
     const int middle = (low + high) / 2;
@@ -50,93 +261,64 @@ Part<T> part_of(const UpdateArgs& a, int64_t chunk) {
   }
   const OptimTensor& t = a.entries[low].tensor;
   const int64_t begin = (chunk - a.entries[low].first_chunk) * kTensorChunk;
-  Part<T> part;
-  part.param = static_cast<T*>(t.param) + begin;
-  part.grad = static_cast<const T*>(t.grad) + begin;
-  part.first = t.first ? static_cast<T*>(t.first) + begin : nullptr;
-  part.second = t.second ? static_cast<T*>(t.second) + begin : nullptr;
-  part.n = min_of(kTensorChunk, t.n - begin);
-  return part;
+  return {&t, begin, min_of(kTensorChunk, t.n - begin)};
 }
 
-template <class T>
-void sgd_kernel(const void* raw, int64_t chunk) {
-  const UpdateArgs& a = *static_cast<const UpdateArgs*>(raw);
-  const Part<T> part = part_of<T>(a, chunk);
-  T* const p = part.param;
-  T* const v = part.first;
-  const T* const grad = part.grad;
-  const T lr = static_cast<T>(a.hyper[kLearningRate]);
-  const T decay = static_cast<T>(a.hyper[kWeightDecay]);
-  const T direction = a.maximize ? T(-1) : T(1);
-  const bool nesterov = a.variant;
-  if (!v) {
+template <class T, int mask, class Rule>
+void update_run(const Rule& rule, T* param, const T* grad, T* first, T* second, T* third,
+                int64_t n) {
 #pragma GCC ivdep
-    for (int64_t i = 0; i < part.n; ++i) {
-      const T x = p[i];
-      p[i] = x - lr * (direction * grad[i] + decay * x);
-    }
+  for (int64_t i = 0; i < n; ++i) {
+    State<T> x;
+    x.param = param[i];
+    x.grad = grad[i];
+    x.first = mask & kFirst ? first[i] : T(0);
+    x.second = mask & kSecond ? second[i] : T(0);
+    x.third = mask & kThird ? third[i] : T(0);
+    rule.template update<mask>(x);
+    param[i] = x.param;
+    if (mask & kFirst) first[i] = x.first;
+    if (mask & kSecond) second[i] = x.second;
+    if (mask & kThird) third[i] = x.third;
+  }
+}
+
+template <class T, class Rule, int mask>
+void update_kernel(const void* raw, int64_t chunk) {
+  const ListArgs& a = *static_cast<const ListArgs*>(raw);
+  const Place at = place_of(a, chunk);
+  const OptimTensor& t = *at.tensor;
+  const Rule rule(a.hyper, a.options);
+  T* const first = mask & kFirst ? static_cast<T*>(t.first) + at.begin : nullptr;
+  T* const second = mask & kSecond ? static_cast<T*>(t.second) + at.begin : nullptr;
+  T* const third = mask & kThird ? static_cast<T*>(t.third) + at.begin : nullptr;
+  if (!a.store) {
+    update_run<T, mask>(rule, static_cast<T*>(t.param) + at.begin,
+                        static_cast<const T*>(t.grad) + at.begin, first, second, third, at.n);
     return;
   }
-  // At the first step v is undefined and may hold NaN: it is not read.
-  const bool first_step = a.hyper[kStep] <= 1.0;
-  const T momentum = static_cast<T>(a.hyper[kMomentum]);
-  const T fresh = static_cast<T>(1.0 - a.hyper[kDampening]);
+  alignas(64) T grad[kBlock], stored[kBlock], rounded[kBlock];
+  alignas(64) unsigned char bits[kBlock * 2];
+  T* const master = static_cast<T*>(t.master) + at.begin;
+  for (int64_t i = 0; i < at.n; i += kBlock) {
+    const int64_t n = min_of(kBlock, at.n - i);
+    void* const param = advance_by(t.param, (at.begin + i) * a.bytes);
+    a.load(advance_by(t.grad, (at.begin + i) * a.bytes), 1, grad, n);
+    a.load(param, 1, stored, n);
+    a.store(master + i, bits, n);
+    a.load(bits, 1, rounded, n);
+    T* const own = master + i;
 #pragma GCC ivdep
-  for (int64_t i = 0; i < part.n; ++i) {
-    const T x = p[i], old = v[i];
-    const T g = direction * grad[i] + decay * x;
-    const T moved = momentum * old + fresh * g;
-    const T velocity = first_step ? g : moved;
-    const T ahead = g + momentum * velocity;
-    v[i] = velocity;
-    p[i] = x - lr * (nesterov ? ahead : velocity);
+    for (int64_t j = 0; j < n; ++j) own[j] = rounded[j] == stored[j] ? own[j] : stored[j];
+    update_run<T, mask>(rule, own, grad, first ? first + i : nullptr, second ? second + i : nullptr,
+                        third ? third + i : nullptr, n);
+    a.store(own, param, n);
   }
 }
 
-template <class T>
-void adam_kernel(const void* raw, int64_t chunk) {
-  const UpdateArgs& a = *static_cast<const UpdateArgs*>(raw);
-  const Part<T> part = part_of<T>(a, chunk);
-  T* const p = part.param;
-  T* const m = part.first;
-  T* const v = part.second;
-  const T* const grad = part.grad;
-  const double lr = a.hyper[kLearningRate], wd = a.hyper[kWeightDecay], t = a.hyper[kStep];
-  const double beta1 = a.hyper[kMomentum], beta2 = a.hyper[kDampening];
-  const double bias1 = 1.0 - __builtin_pow(beta1, t);
-  const double bias2 = 1.0 - __builtin_pow(beta2, t);
-  const T direction = a.maximize ? T(-1) : T(1);
-  const T shrink = static_cast<T>(a.variant ? 1.0 - lr * wd : 1.0);
-  const T decay = static_cast<T>(a.variant ? 0.0 : wd);
-  const T fresh1 = static_cast<T>(1.0 - beta1);
-  const T keep2 = static_cast<T>(beta2), fresh2 = static_cast<T>(1.0 - beta2);
-  const T root_bias2 = static_cast<T>(__builtin_sqrt(bias2));
-  const T eps = static_cast<T>(a.hyper[kEps]);
-  const T step_size = static_cast<T>(lr / bias1);
-#pragma GCC ivdep
-  for (int64_t i = 0; i < part.n; ++i) {
-    const T x = p[i] * shrink;
-    const T g = direction * grad[i] + decay * x;
-    const T first = m[i] + fresh1 * (g - m[i]);
-    const T second = keep2 * v[i] + fresh2 * g * g;
-    const T denominator = m_sqrt(second) / root_bias2 + eps;
-    m[i] = first;
-    v[i] = second;
-    p[i] = x - step_size * first / denominator;
-  }
-}
-
-void update(Stream& stream, const char* name, Kernel float_kernel, Kernel double_kernel,
-            const OptimTensor* tensors, int count, DType dtype, const View& hyper, bool variant,
-            bool maximize) {
-  if (dtype != DType::float32 && dtype != DType::float64) {
-    fail("%s: parameters must be float32 or float64, got %s", name, dtype_name(dtype));
-  }
-  UpdateArgs args;
-  args.hyper = static_cast<const double*>(hyper.data);
-  args.variant = variant;
-  args.maximize = maximize;
+// Fills the arguments' entries launch by launch; `flush(chunks)` gives them to the stream.
+template <class F>
+void for_lists(ListArgs& args, const OptimTensor* tensors, int count, const F& flush) {
   for (int next = 0; next < count;) {
     int64_t chunks = 0;
     int32_t used = 0;
@@ -149,22 +331,81 @@ void update(Stream& stream, const char* name, Kernel float_kernel, Kernel double
     }
     if (used == 0) return;
     args.count = used;
-    const size_t bytes = offsetof(UpdateArgs, entries) + static_cast<size_t>(used) * sizeof(Entry);
-    launch(stream, name, dtype == DType::float32 ? float_kernel : double_kernel, &args, bytes,
-           chunks);
+    flush(chunks);
   }
 }
 
-void sgd(Stream& stream, const OptimTensor* tensors, int count, DType dtype, const View& hyper,
-         bool nesterov, bool maximize) {
-  update(stream, "sgd", sgd_kernel<float>, sgd_kernel<double>, tensors, count, dtype, hyper,
-         nesterov, maximize);
+size_t bytes_of(const ListArgs& args) {
+  return offsetof(ListArgs, entries) + static_cast<size_t>(args.count) * sizeof(Entry);
 }
 
-void adam(Stream& stream, const OptimTensor* tensors, int count, DType dtype, const View& hyper,
-          bool decoupled, bool maximize) {
-  update(stream, decoupled ? "adamw" : "adam", adam_kernel<float>, adam_kernel<double>, tensors,
-         count, dtype, hyper, decoupled, maximize);
+ListArgs list_args(DType dtype) {
+  ListArgs args;
+  args.hyper = nullptr;
+  args.options = 0;
+  args.load = row_loader(dtype);
+  args.store = row_storer(dtype);
+  args.bytes = static_cast<int64_t>(item_size(dtype));
+  args.norm = nullptr;
+  args.partials = nullptr;
+  args.number = 0;
+  args.wide_norm = false;
+  return args;
+}
+
+template <class T, class Rule, int mask>
+Kernel kernel_if() {
+  if constexpr (Rule::takes(mask)) {
+    return update_kernel<T, Rule, mask>;
+  } else {
+    return nullptr;
+  }
+}
+
+template <class T, class Rule>
+Kernel kernel_of(int mask) {
+  static constexpr Kernel (*kernels[])() = {
+      kernel_if<T, Rule, 0>, kernel_if<T, Rule, 1>, kernel_if<T, Rule, 2>, kernel_if<T, Rule, 3>,
+      kernel_if<T, Rule, 4>, kernel_if<T, Rule, 5>, kernel_if<T, Rule, 6>, kernel_if<T, Rule, 7>};
+  return kernels[mask]();
+}
+
+template <class T>
+Kernel update_kernel_of(UpdateRule rule, int mask, int options) {
+  switch (rule) {
+    case UpdateRule::sgd:
+      return options & kClassical ? kernel_of<T, ClassicalSgd<T>>(mask)
+                                  : kernel_of<T, Sgd<T>>(mask);
+    case UpdateRule::adam:
+      return kernel_of<T, Adam<T>>(mask);
+    case UpdateRule::rmsprop:
+      return kernel_of<T, RmsProp<T>>(mask);
+    case UpdateRule::adagrad:
+      return kernel_of<T, Adagrad<T>>(mask);
+    case UpdateRule::adadelta:
+      return kernel_of<T, Adadelta<T>>(mask);
+    case UpdateRule::lion:
+      return kernel_of<T, Lion<T>>(mask);
+    case UpdateRule::average:
+      return kernel_of<T, Average<T>>(mask);
+  }
+  return nullptr;
+}
+
+void update(Stream& stream, UpdateRule rule, const OptimTensor* tensors, int count, DType dtype,
+            const View& hyper, int options) {
+  if (count == 0) return;
+  const int mask = (tensors[0].first ? kFirst : 0) | (tensors[0].second ? kSecond : 0) |
+                   (tensors[0].third ? kThird : 0);
+  const Kernel kernel = dtype == DType::float64 ? update_kernel_of<double>(rule, mask, options)
+                                                : update_kernel_of<float>(rule, mask, options);
+  if (!kernel) fail("optimizer: the rule does not take these states, got %d", mask);
+  ListArgs args = list_args(dtype);
+  args.hyper = static_cast<const double*>(hyper.data);
+  args.options = options;
+  for_lists(args, tensors, count, [&](int64_t chunks) {
+    launch(stream, "optimizer", kernel, &args, bytes_of(args), chunks);
+  });
 }
 
 void advance_kernel(const void* raw, int64_t) {
@@ -176,9 +417,156 @@ void advance_step(Stream& stream, const View& hyper) {
   launch(stream, "optim_advance", advance_kernel, &hyper.data, sizeof hyper.data, 1);
 }
 
+template <class T>
+void norm_partials_kernel(const void* raw, int64_t chunk) {
+  const ListArgs& a = *static_cast<const ListArgs*>(raw);
+  const Place at = place_of(a, chunk);
+  alignas(64) T values[kBlock];
+  alignas(64) double terms[kBlock];
+  const bool infinite = a.number > 1e300;
+  double total = 0.0;
+  for (int64_t i = 0; i < at.n; i += kBlock) {
+    const int64_t n = min_of(kBlock, at.n - i);
+    a.load(advance_by(at.tensor->grad, (at.begin + i) * a.bytes), 1, values, n);
+    if (a.number == 2.0) {
+      for (int64_t j = 0; j < n; ++j) {
+        const double x = static_cast<double>(values[j]);
+        terms[j] = x * x;
+      }
+    } else {
+      for (int64_t j = 0; j < n; ++j) terms[j] = __builtin_fabs(static_cast<double>(values[j]));
+      if (!infinite && a.number != 1.0) {
+        for (int64_t j = 0; j < n; ++j) terms[j] = __builtin_pow(terms[j], a.number);
+      }
+    }
+    if (infinite) {
+      total =
+          MaximumOf<double>::join(Accumulate<MaximumOf<double>, double>::reduce(terms, n), total);
+    } else {
+      total += Accumulate<SumOf<double>, double>::reduce(terms, n);
+    }
+  }
+  a.partials[chunk] = total;
+}
+
+void norm_partials(Stream& stream, const OptimTensor* tensors, int count, DType dtype, double p,
+                   double* partials) {
+  ListArgs args = list_args(dtype);
+  args.number = p;
+  args.partials = partials;
+  const Kernel kernel =
+      dtype == DType::float64 ? norm_partials_kernel<double> : norm_partials_kernel<float>;
+  for_lists(args, tensors, count, [&](int64_t chunks) {
+    launch(stream, "norm_partials", kernel, &args, bytes_of(args), chunks);
+    args.partials += chunks;
+  });
+}
+
+struct TotalArgs {
+  const double* partials;
+  int64_t count;
+  double p;
+  void* norm;
+  bool wide;
+};
+
+void norm_total_kernel(const void* raw, int64_t) {
+  const TotalArgs& a = *static_cast<const TotalArgs*>(raw);
+  const bool infinite = a.p > 1e300;
+  double total = 0.0;
+  for (int64_t i = 0; i < a.count; i += kReduceBlock) {
+    const int64_t n = min_of(kReduceBlock, a.count - i);
+    if (infinite) {
+      total = MaximumOf<double>::join(
+          Accumulate<MaximumOf<double>, double>::reduce(a.partials + i, n), total);
+    } else {
+      total += Accumulate<SumOf<double>, double>::reduce(a.partials + i, n);
+    }
+  }
+  if (!infinite && a.p != 1.0) {
+    total = a.p == 2.0 ? __builtin_sqrt(total) : __builtin_pow(total, 1.0 / a.p);
+  }
+  if (a.wide) {
+    *static_cast<double*>(a.norm) = total;
+  } else {
+    *static_cast<float*>(a.norm) = static_cast<float>(total);
+  }
+}
+
+void norm_total(Stream& stream, const double* partials, int64_t count, double p, const View& norm) {
+  const TotalArgs args = {partials, count, p, norm.data, norm.dtype == DType::float64};
+  launch(stream, "norm_total", norm_total_kernel, &args, sizeof args, 1);
+}
+
+// Changes the chunk's elements of `param` where they are, by f(values, n).
+template <class T, class F>
+void change_in_place(const ListArgs& a, int64_t chunk, const F& f) {
+  const Place at = place_of(a, chunk);
+  if (!a.store) {
+    f(static_cast<T*>(at.tensor->param) + at.begin, at.n);
+    return;
+  }
+  alignas(64) T values[kBlock];
+  for (int64_t i = 0; i < at.n; i += kBlock) {
+    const int64_t n = min_of(kBlock, at.n - i);
+    void* const place = advance_by(at.tensor->param, (at.begin + i) * a.bytes);
+    a.load(place, 1, values, n);
+    f(values, n);
+    a.store(values, place, n);
+  }
+}
+
+template <class T>
+void scale_kernel(const void* raw, int64_t chunk) {
+  const ListArgs& a = *static_cast<const ListArgs*>(raw);
+  const double norm = a.wide_norm ? *static_cast<const double*>(a.norm)
+                                  : static_cast<double>(*static_cast<const float*>(a.norm));
+  const double ratio = a.number / (norm + 1e-6);
+  const T factor = static_cast<T>(ratio > 1.0 ? 1.0 : ratio);
+  change_in_place<T>(a, chunk, [&](T* values, int64_t n) {
+#pragma GCC ivdep
+    for (int64_t j = 0; j < n; ++j) values[j] *= factor;
+  });
+}
+
+void scale(Stream& stream, const OptimTensor* tensors, int count, DType dtype, const View& norm,
+           double limit) {
+  ListArgs args = list_args(dtype);
+  args.norm = norm.data;
+  args.wide_norm = norm.dtype == DType::float64;
+  args.number = limit;
+  const Kernel kernel = dtype == DType::float64 ? scale_kernel<double> : scale_kernel<float>;
+  for_lists(args, tensors, count, [&](int64_t chunks) {
+    launch(stream, "scale_gradients", kernel, &args, bytes_of(args), chunks);
+  });
+}
+
+template <class T>
+void clamp_kernel(const void* raw, int64_t chunk) {
+  const ListArgs& a = *static_cast<const ListArgs*>(raw);
+  const T limit = static_cast<T>(a.number);
+  change_in_place<T>(a, chunk, [&](T* values, int64_t n) {
+#pragma GCC ivdep
+    for (int64_t j = 0; j < n; ++j) {
+      const T x = values[j];
+      const T below = x > limit ? limit : x;
+      values[j] = below < -limit ? -limit : below;
+    }
+  });
+}
+
+void clamp(Stream& stream, const OptimTensor* tensors, int count, DType dtype, double limit) {
+  ListArgs args = list_args(dtype);
+  args.number = limit;
+  const Kernel kernel = dtype == DType::float64 ? clamp_kernel<double> : clamp_kernel<float>;
+  for_lists(args, tensors, count, [&](int64_t chunks) {
+    launch(stream, "clamp_gradients", kernel, &args, bytes_of(args), chunks);
+  });
+}
+
 }  // namespace
 
 extern const OptimFamily optim_family;
-const OptimFamily optim_family = {sgd, adam, advance_step};
+const OptimFamily optim_family = {update, advance_step, norm_partials, norm_total, scale, clamp};
 
 }  // namespace nodegrad::cpu::NODEGRAD_ISA

@@ -202,10 +202,13 @@ Tensor nonzero(const Tensor& x);  // waits for the device
 
 // optim
 using TensorList = std::vector<Tensor>;
-void sgd(const TensorList& params, const TensorList& grads, const TensorList& momenta,
-         const Tensor& hyper, bool nesterov, bool maximize);
-void adam(const TensorList& params, const TensorList& grads, const TensorList& first,
-          const TensorList& second, const Tensor& hyper, bool decoupled, bool maximize);
+// `rule` and `options` are the codes of families/optim.h; states that the rule lacks are empty.
+void update_parameters(int64_t rule, const TensorList& params, const TensorList& grads,
+                       const TensorList& first, const TensorList& second, const TensorList& third,
+                       const TensorList& masters, const Tensor& hyper, int64_t options);
+Tensor total_norm(const TensorList& grads, double p);
+void scale_gradients(const TensorList& grads, const Tensor& norm, double limit);
+void clamp_gradients(const TensorList& grads, double limit);
 
 // Shared by the families.
 DType promote(DType a, DType b);
