@@ -7,6 +7,7 @@
  */
 import { readdirSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
+import type { Workload } from './models/runner.js';
 import { buildPackage } from './support/build.js';
 import { measureFloor } from './support/floor.js';
 import { machine, saveResults } from './support/results.js';
@@ -24,15 +25,19 @@ const families = readdirSync(opsFolder)
   .map((file) => file.slice(0, -'.bench.ts'.length))
   .sort((a, b) => Number(b === 'host') - Number(a === 'host'));
 
-const groups = [...families.map((family) => `ops/${family}`), 'native/gemm', 'models/mlp', 'models/cnn'];
+const models: Record<string, () => Promise<Workload>> = {
+  mlp: async () => (await import('./models/mlp.js')).mlp,
+  cnn: async () => (await import('./models/cnn.js')).cnn,
+  lstm: async () => (await import('./models/lstm.js')).lstmWorkload('lstm'),
+  'keras-lstm': async () => (await import('./models/lstm.js')).lstmWorkload('keras-lstm'),
+  'gpt-char': async () => (await import('./models/gpt.js')).gpt,
+};
+
 const groups = [
   ...families.map((family) => `ops/${family}`),
   'native/gemm',
-  'models/mlp',
-  'models/gpt-char',
+  ...Object.keys(models).map((model) => `models/${model}`),
 ];
-const groups = [...families.map((family) => `ops/${family}`), 'native/gemm', 'models/mlp'];
-groups.push('models/lstm', 'models/keras-lstm');
 
 async function run(group: string, { rounds, seconds, threads }: Flags): Promise<unknown> {
   if (group === 'native/gemm') {
@@ -44,26 +49,10 @@ async function run(group: string, { rounds, seconds, threads }: Flags): Promise<
     }
     throw new Error(`bench: native/gemm compares x86-64 kernels, got ${instructionSet}`);
   }
-  if (group.startsWith('models/')) {
+  const workload = models[group.slice('models/'.length)];
+  if (group.startsWith('models/') && workload) {
     const { contest } = await import('./models/runner.js');
-    const { mlp } = await import('./models/mlp.js');
-    const { cnn } = await import('./models/cnn.js');
-    return contest(group === 'models/cnn' ? cnn : mlp, { rounds, seconds, threads });
-  }
-  if (group === 'models/gpt-char') {
-    const [{ contest }, { gpt }] = await Promise.all([
-      import('./models/runner.js'),
-      import('./models/gpt.js'),
-    ]);
-    return contest(gpt, { rounds, seconds, threads });
-  }
-  if (group === 'models/lstm' || group === 'models/keras-lstm') {
-    const [{ contest }, { lstmWorkload }] = await Promise.all([
-      import('./models/runner.js'),
-      import('./models/lstm.js'),
-    ]);
-    const name = group === 'models/lstm' ? 'lstm' : 'keras-lstm';
-    return contest(lstmWorkload(name), { rounds, seconds, threads });
+    return contest(await workload(), { rounds, seconds, threads });
   }
   const { default: bench } = await import(`./ops/${group.slice('ops/'.length)}.bench.ts`);
   return bench(threads);

@@ -78,26 +78,6 @@ export {
 } from './ops/gemm.js';
 export { indexAdd, indexSelect } from './ops/index.js';
 export {
-  type AvgPool1dOptions,
-  type AvgPool2dOptions,
-  adaptiveAvgPool2d,
-  adaptiveMaxPool2d,
-  avgPool1d,
-  avgPool2d,
-  type MaxPool1dOptions,
-  type MaxPool2dOptions,
-  maxPool1d,
-  maxPool2d,
-  type OutputSize,
-} from './ops/pool.js';
-  type AffineOptions,
-  type BatchNormOptions,
-  batchNorm,
-  groupNorm,
-  instanceNorm,
-  layerNorm,
-  rmsNorm,
-} from './ops/norm.js';
   cat,
   flip,
   type PadMode,
@@ -110,6 +90,15 @@ export {
   triu,
 } from './ops/movement.js';
 export {
+  type AffineOptions,
+  type BatchNormOptions,
+  batchNorm,
+  groupNorm,
+  instanceNorm,
+  layerNorm,
+  rmsNorm,
+} from './ops/norm.js';
+export {
   broadcastTo,
   chunk,
   diag,
@@ -120,6 +109,19 @@ export {
   swapaxes,
   unbind,
 } from './ops/parts.js';
+export {
+  type AvgPool1dOptions,
+  type AvgPool2dOptions,
+  adaptiveAvgPool2d,
+  adaptiveMaxPool2d,
+  avgPool1d,
+  avgPool2d,
+  type MaxPool1dOptions,
+  type MaxPool2dOptions,
+  maxPool1d,
+  maxPool2d,
+  type OutputSize,
+} from './ops/pool.js';
 export {
   bernoulli,
   defaultGenerator,
@@ -132,13 +134,13 @@ export {
   uniform,
 } from './ops/random.js';
 export { type Axes, argmax, argmin, max, mean, min, prod, sum } from './ops/reduce.js';
-export { multinomial, randperm, truncatedNormal } from './ops/sample.js';
 export {
   type RecurrentMode,
   type RecurrentOptions,
   type RecurrentResult,
   recurrent,
 } from './ops/rnn.js';
+export { multinomial, randperm, truncatedNormal } from './ops/sample.js';
 export {
   type CrossEntropyOptions,
   crossEntropy,

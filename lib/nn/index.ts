@@ -1,6 +1,14 @@
 /** Layers, losses and initialisers. */
 export * from './activation.js';
 export {
+  AdditiveAttention,
+  type AttentionMasks,
+  DotProductAttention,
+  MultiheadAttention,
+  type MultiheadAttentionCall,
+  type MultiheadAttentionOptions,
+} from './attention.js';
+export {
   Conv1d,
   type Conv1dLayerOptions,
   Conv2d,
@@ -12,26 +20,12 @@ export {
 } from './conv.js';
 export { Dropout, Dropout1d, Dropout2d } from './dropout.js';
 export { Embedding, type EmbeddingOptions } from './embedding.js';
-  AdditiveAttention,
-  type AttentionMasks,
-  DotProductAttention,
-  MultiheadAttention,
-  type MultiheadAttentionCall,
-  type MultiheadAttentionOptions,
-} from './attention.js';
 export type { BackwardHook, ForwardHook, ForwardPreHook } from './hooks.js';
 export * as init from './init.js';
 export { Linear, type LinearOptions } from './linear.js';
 export { CrossEntropyLoss, MSELoss, mseLoss } from './loss.js';
 export { buffer, Module, parameter, type StateDict } from './module.js';
 export {
-  AdaptiveAvgPool2d,
-  AdaptiveMaxPool2d,
-  AvgPool1d,
-  AvgPool2d,
-  MaxPool1d,
-  MaxPool2d,
-} from './pool.js';
   BatchNorm1d,
   BatchNorm2d,
   type BatchNormLayerOptions,
@@ -41,6 +35,22 @@ export {
   type NormOptions,
   RMSNorm,
 } from './norm.js';
+export {
+  AdaptiveAvgPool2d,
+  AdaptiveMaxPool2d,
+  AvgPool1d,
+  AvgPool2d,
+  MaxPool1d,
+  MaxPool2d,
+} from './pool.js';
+export {
+  LearnedPositions,
+  type PositionOptions,
+  RotaryPositions,
+  SinusoidalPositions,
+  sinusoidalPositions,
+} from './position.js';
+export {
   GRU,
   GRUCell,
   LSTM,
@@ -63,13 +73,6 @@ export {
 } from './sequence.js';
 export { type Layer, Sequential } from './sequential.js';
 export { Unflatten, Upsample } from './shape.js';
-  LearnedPositions,
-  type PositionOptions,
-  RotaryPositions,
-  SinusoidalPositions,
-  sinusoidalPositions,
-} from './position.js';
-export { type Layer, Sequential } from './sequential.js';
 export {
   type DecoderMasks,
   type EncoderMasks,
@@ -80,4 +83,3 @@ export {
   TransformerEncoderLayer,
   type TransformerLayerOptions,
 } from './transformer.js';
-export { LayerNorm, type LayerNormOptions } from './transformer-parts.js';

@@ -12,10 +12,9 @@ import {
   expectRange,
   expectTensor,
 } from '../check.js';
-import { mul } from '../ops/binary.js';
+import { dropout } from '../ops/dropout.js';
 import type { TensorOptions } from '../ops/fill.js';
 import { zeros } from '../ops/fill.js';
-import { bernoulli } from '../ops/random.js';
 import { type RecurrentMode, type RecurrentResult, recurrent } from '../ops/rnn.js';
 import { reshape, select, slice, squeeze, unsqueeze } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
@@ -72,13 +71,6 @@ function addParameters(
 
 function named(module: Module, names: readonly string[]): Tensor[] {
   return names.map((name) => (module as unknown as Record<string, Tensor>)[name] as Tensor);
-}
-
-/** Zeros with probability p, the rest scaled by 1/(1 - p). */
-function dropped(x: Tensor, p: number): Tensor {
-  if (p === 1) return mul(x, 0);
-  const { dtype, device } = x;
-  return mul(mul(x, bernoulli(x.shape, 1 - p, { dtype, device })), 1 / (1 - p));
 }
 
 interface Outcome<Output> {
@@ -173,7 +165,7 @@ abstract class Recurrent extends Module {
     let output = batched ? x : unsqueeze(x, 1);
     const results: RecurrentResult[] = [];
     this.names.forEach((own, layer) => {
-      if (layer > 0 && this.dropout > 0 && this.training) output = dropped(output, this.dropout);
+      if (layer > 0 && this.dropout > 0 && this.training) output = dropout(output, this.dropout);
       const part = (state: Tensor | null) => state && slice(state, 0, layer * d, (layer + 1) * d);
       const result = recurrent(
         this.mode,

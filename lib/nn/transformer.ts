@@ -9,13 +9,14 @@ import {
   expectTensor,
 } from '../check.js';
 import { clone } from '../ops/copy.js';
+import { dropout } from '../ops/dropout.js';
 import type { TensorOptions } from '../ops/fill.js';
 import { gelu } from '../ops/unary.js';
 import { Tensor } from '../tensor.js';
 import { type AttentionMasks, MultiheadAttention } from './attention.js';
 import { Linear } from './linear.js';
 import { Module, parameter } from './module.js';
-import { dropout, LayerNorm } from './transformer-parts.js';
+import { LayerNorm } from './norm.js';
 
 const activations = ['relu', 'gelu'] as const;
 

@@ -166,8 +166,6 @@ void register_ops(Registry& registry) {
   registry.add("scatterAdd", ops::scatter_add);
   registry.add("nonzero", ops::nonzero);
 
-  registry.add("sgd", ops::sgd);
-  registry.add("adam", ops::adam);
   registry.add("updateParameters", ops::update_parameters);
   registry.add("totalNorm", ops::total_norm);
   registry.add("scaleGradients", ops::scale_gradients);
