@@ -1,9 +1,10 @@
-// Scaled dot-product attention by tiles of 64 queries and 64 keys: O = softmax(scale·Q·Kᵀ + mask)·V.
+// Scaled dot-product attention by tiles of 64 queries and 64 keys: O = softmax(scale·Q·Kᵀ +
+// mask)·V.
 //
 // Forward keeps a running maximum and sum per query (Milakov and Gimelshein 2018; Dao et al.,
 // "FlashAttention", 2022) and saves lse = max + ln Σ; backward computes P = exp(S - lse) anew.
-// Scores lie transposed, [key][query]: K is the left operand of S^T = K·Q^T as it lies, softmax runs
-// along whole vectors of queries, and S^T is the left operand of both P·V (by columns) and
+// Scores lie transposed, [key][query]: K is the left operand of S^T = K·Q^T as it lies, softmax
+// runs along whole vectors of queries, and S^T is the left operand of both P·V (by columns) and
 // P^T·dO (by rows). Only Q and dO are transposed, once per tile.
 // Rows are read where they lie if they are whole vectors of the type of arithmetic, else copied.
 // Cost: 4·T·S·D flops forward, 10 backward (14 where few heads are cut into tiles of keys and tiles
@@ -19,9 +20,9 @@
 namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
-constexpr int64_t kTile = 64;        // queries, and keys, of a tile
-constexpr int64_t kFewHeads = 16;    // fewer pairs of batch and key head are cut further
-constexpr int64_t kManyTiles = 4;    // where there are so many tiles
+constexpr int64_t kTile = 64;      // queries, and keys, of a tile
+constexpr int64_t kFewHeads = 16;  // fewer pairs of batch and key head are cut further
+constexpr int64_t kManyTiles = 4;  // where there are so many tiles
 
 NODEGRAD_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 NODEGRAD_INLINE int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
@@ -61,8 +62,8 @@ struct Rows {
 template <class T, class S>
 Rows<T> rows_of(const Attention& a, const Operand& from, int64_t batch, int64_t head, int64_t first,
                 int64_t count, T* buffer) {
-  const S* p = static_cast<const S*>(from.data) + batch * from.batch + head * from.head +
-               first * from.row;
+  const S* p =
+      static_cast<const S*>(from.data) + batch * from.batch + head * from.head + first * from.row;
   const int64_t padded = round_up(a.width, kLanes<T>);
   if constexpr (sizeof(S) == sizeof(T)) {
     if (padded == a.width) return {p, from.row};
@@ -204,11 +205,12 @@ void draw_kept(const Attention& a, const Place& at, const Workspace<T>& w) {
   const int64_t counters = divide_up(a.keys, 4);
   for (int64_t i = 0; i < at.count; ++i) {
     const int64_t row = (at.batch * a.heads + at.head) * a.queries + at.first + i;
-    const uint64_t counter = static_cast<uint64_t>(a.state[1]) +
-                             static_cast<uint64_t>(row * counters + at.key0 / 4);
+    const uint64_t counter =
+        static_cast<uint64_t>(a.state[1]) + static_cast<uint64_t>(row * counters + at.key0 / 4);
     alignas(64) uint32_t words[kTile];
     for (int64_t j = 0; j < divide_up(at.keys, 4); ++j) {
-      const Philox4 r = philox(static_cast<uint64_t>(a.state[0]), counter + static_cast<uint64_t>(j));
+      const Philox4 r =
+          philox(static_cast<uint64_t>(a.state[0]), counter + static_cast<uint64_t>(j));
       for (int64_t n = 0; n < 4; ++n) words[4 * j + n] = r.word[n];
     }
     for (int64_t j = 0; j < at.keys; ++j) {
@@ -218,6 +220,13 @@ void draw_kept(const Attention& a, const Place& at, const Workspace<T>& w) {
   }
   transpose_panel(w.loaded, kTile, at.count, at.keys, w.turned, kTile);
 }
+
+// exp(x), but 0 where it is below any that matters beside others: masked scores and far ones would
+// take the slow path of subnormal numbers.
+NODEGRAD_INLINE float weight_of(float x) {
+  return blend(x < -87.0f, 0.0f, m_exp(blend(x < -87.0f, -87.0f, x)));
+}
+NODEGRAD_INLINE double weight_of(double x) { return m_exp(x); }
 
 // Scores to exp(S - max), with sum and maximum brought up to date; base[i] becomes the factor that
 // what was summed before must take.
@@ -233,7 +242,7 @@ void exponentiate(const Place& at, const Workspace<T>& w) {
   }
   for (int64_t i = 0; i < lanes; ++i) {
     const T top = part[i] == kLowest<T> ? T(0) : part[i];
-    base[i] = m_exp(max[i] - top);
+    base[i] = weight_of(max[i] - top);
     max[i] = part[i];
     w.delta[i] = top;
     part[i] = T(0);
@@ -243,7 +252,7 @@ void exponentiate(const Place& at, const Workspace<T>& w) {
     T* s = w.scores + j * kTile;
 #pragma GCC ivdep
     for (int64_t i = 0; i < lanes; ++i) {
-      const T e = m_exp(s[i] - top[i]);
+      const T e = weight_of(s[i] - top[i]);
       s[i] = e;
       part[i] += e;
     }
@@ -330,14 +339,14 @@ void slopes_of(const Attention& a, const Place& at, const Workspace<T>& w, Rows<
     if (a.state) {
 #pragma GCC ivdep
       for (int64_t i = 0; i < at.lanes; ++i) {
-        const T e = m_exp(p[i] - lse[i]);
+        const T e = weight_of(p[i] - lse[i]);
         ds[i] = e * (ds[i] * kept[i] - delta[i]) * scale;
         p[i] = e * kept[i];
       }
     } else {
 #pragma GCC ivdep
       for (int64_t i = 0; i < at.lanes; ++i) {
-        const T e = m_exp(p[i] - lse[i]);
+        const T e = weight_of(p[i] - lse[i]);
         ds[i] = e * (ds[i] - delta[i]) * scale;
         p[i] = e;
       }
@@ -349,7 +358,8 @@ void slopes_of(const Attention& a, const Place& at, const Workspace<T>& w, Rows<
 template <class T, class S>
 void load_statistics(const Attention& a, const Place& at, const Workspace<T>& w, Rows<T> dout) {
   const Rows<T> out = rows_of<T, S>(a, a.out, at.batch, at.head, at.first, at.count, w.out);
-  const T* lse = static_cast<const T*>(a.lse) + (at.batch * a.heads + at.head) * a.queries + at.first;
+  const T* lse =
+      static_cast<const T*>(a.lse) + (at.batch * a.heads + at.head) * a.queries + at.first;
   const int64_t padded = round_up(a.width, kLanes<T>);
   for (int64_t i = 0; i < kTile; ++i) {
     w.max[i] = i < at.count ? lse[i] : -kLowest<T>;
@@ -443,9 +453,9 @@ void backward_queries_kernel(const void* raw, int64_t chunk) {
   const Attention& a = *static_cast<const Attention*>(raw);
   const int64_t head = chunk / a.query_tiles % a.heads;
   const int64_t query = chunk % a.query_tiles * kTile;
-  backward_range<T, S>(a, {chunk / a.query_tiles / a.heads, head * a.kv_heads / a.heads, head,
-                           head + 1, query, smaller(query + kTile, a.queries), 0, a.keys, true,
-                           false});
+  backward_range<T, S>(
+      a, {chunk / a.query_tiles / a.heads, head * a.kv_heads / a.heads, head, head + 1, query,
+          smaller(query + kTile, a.queries), 0, a.keys, true, false});
 }
 
 Operand operand_of(const View& v) { return {v.data, v.strides[0], v.strides[1], v.strides[2]}; }
@@ -484,12 +494,12 @@ Attention attention_of(const AttentionArgs& args, const View& lse) {
 struct Kernels {
   Kernel kernels[kDTypes];
 };
-#define NODEGRAD_KERNELS(kernel)                                                               \
-  {                                                                                            \
-    {                                                                                          \
-      kernel<float, float>, kernel<double, double>, kernel<float, BFloat16>,                   \
-          kernel<float, Float16>                                                               \
-    }                                                                                          \
+#define NODEGRAD_KERNELS(kernel)                                             \
+  {                                                                          \
+    {                                                                        \
+      kernel<float, float>, kernel<double, double>, kernel<float, BFloat16>, \
+          kernel<float, Float16>                                             \
+    }                                                                        \
   }
 constexpr Kernels kForward = NODEGRAD_KERNELS(forward_kernel);
 constexpr Kernels kBackward = NODEGRAD_KERNELS(backward_kernel);
