@@ -481,7 +481,7 @@ void with_shapes(DType dtype, int64_t width, const F& f) {
   with_float_type(dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (same_type<T, double>) {
-      if (width <= 64) return f(Shape<T, 32, 32, 64>(), Shape<T, 16, 16, 64>());
+      if (width <= 64) return f(Shape<T, 32, 16, 64>(), Shape<T, 16, 16, 64>());
       if (width <= 128) return f(Shape<T, 16, 16, 128>(), Shape<T, 16, 16, 128>());
       return f(Shape<T, 16, 16, 256>(), Shape<T, 16, 16, 256>());
     } else {
