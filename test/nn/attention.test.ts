@@ -69,6 +69,20 @@ describe.each(devices)('attention layers on $name', (device) => {
     });
   });
 
+  it('gives a mask that learns its gradient', () => {
+    scope(() => {
+      const module = new nn.MultiheadAttention(8, 2, { batchFirst: true, ...place });
+      const [x, dout] = [draw(1, 2, 5, 8), draw(3, 2, 5, 8)];
+      const gradients = [false, true].map((needWeights) => {
+        const attnMask = draw(2, 5, 5).detach().requireGrad();
+        module.forward(x, x, x, { attnMask, needWeights })[0].backward(dout);
+        return valuesOf(attnMask.grad as Tensor);
+      }) as [Nd, Nd];
+      expect(Math.max(...gradients[0].data)).toBeGreaterThan(1e-3);
+      expectClose(gradients[0], gradients[1], 1e-12, 'gradient of the mask');
+    });
+  });
+
   it('starts as PyTorch does', () => {
     scope(() => {
       const module = new nn.MultiheadAttention(64, 4, { device });
