@@ -3,6 +3,7 @@ import {
   describe,
   expectBoolean,
   expectInteger,
+  expectNumber,
   expectOptions,
   expectRange,
   expectTensor,
@@ -318,6 +319,7 @@ export class DotProductAttention extends Module {
   /** @param scale what scores are multiplied by; 1 / √E where left out */
   constructor(readonly scale?: number) {
     super();
+    if (scale !== undefined) expectNumber('DotProductAttention', 'scale', scale);
   }
 
   /**

@@ -9,6 +9,8 @@ import type { Tensor } from '../tensor.js';
 import { normal } from './init.js';
 import { buffer, Module, parameter } from './module.js';
 
+const mostElements = 2 ** 26;
+
 type Place = Pick<TensorOptions, 'dtype' | 'device'>;
 
 export interface PositionOptions extends Place {
@@ -44,6 +46,11 @@ export function sinusoidalPositions(
   const name = 'sinusoidalPositions';
   expectInteger(name, 'length', length, 0);
   expectInteger(name, 'width', width, 1);
+  if (length * width > mostElements) {
+    throw new RangeError(
+      `${name}: a table must have at most ${mostElements} elements, got [${length},${width}]`,
+    );
+  }
   const { base = 10000, ...place } = expectOptions(name, options);
   const steps = frequencies(width, expectRange(name, 'base', base, 1));
   const values = new Float64Array(length * width);
@@ -121,6 +128,11 @@ export class RotaryPositions extends Module {
     const name = 'RotaryPositions';
     expectInteger(name, 'maxLength', maxLength, 1);
     expectInteger(name, 'width', width, 2);
+    if (maxLength * width > mostElements) {
+      throw new RangeError(
+        `${name}: a table must have at most ${mostElements} elements, got [${maxLength},${width}]`,
+      );
+    }
     if (width % 2 !== 0) throw new RangeError(`${name}: width must be even, got ${width}`);
     const { base = 10000, ...place } = expectOptions(name, options);
     const steps = frequencies(width, expectRange(name, 'base', base, 1));

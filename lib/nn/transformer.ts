@@ -235,6 +235,12 @@ function copyOf<M extends Module>(module: M): M {
   return copy as unknown as M;
 }
 
+function expectNorm(op: string, options: StackOptions): LayerNorm | null {
+  const { norm = null } = expectOptions(op, options);
+  if (norm === null || norm instanceof LayerNorm) return norm;
+  throw new TypeError(`${op}: norm must be a LayerNorm, got ${describe(norm)}`);
+}
+
 export interface StackOptions {
   /** Applied to the last layer's output, as pre-norm layers need; none where left out. */
   norm?: LayerNorm | null;
@@ -258,7 +264,7 @@ export class TransformerEncoder extends Module {
   ) {
     super();
     this.layers = stack('TransformerEncoder', TransformerEncoderLayer, layer, numLayers);
-    this.norm = expectOptions('TransformerEncoder', options).norm ?? null;
+    this.norm = expectNorm('TransformerEncoder', options);
   }
 
   /** @param x as the layers take it; every layer gets the same masks */
@@ -282,7 +288,7 @@ export class TransformerDecoder extends Module {
   ) {
     super();
     this.layers = stack('TransformerDecoder', TransformerDecoderLayer, layer, numLayers);
-    this.norm = expectOptions('TransformerDecoder', options).norm ?? null;
+    this.norm = expectNorm('TransformerDecoder', options);
   }
 
   /** @param x and memory as the layers take them; every layer gets the same masks */

@@ -22,7 +22,7 @@ import { matmul } from './gemm.js';
 import { bernoulli, defaultGenerator, Generator } from './random.js';
 import { softmax } from './softmax.js';
 import { logicalNot } from './unary.js';
-import { expand, reshape, slice, transpose } from './view.js';
+import { expand, permute, reshape, select, slice, transpose } from './view.js';
 
 type Inputs = [
   mask: Handle | undefined,
@@ -232,6 +232,12 @@ const packedRule: Rule<Attributes & { heads: number }> = (dout, saved, attribute
 export function packedAttention(packed: Tensor, heads: number, options: AttentionOptions): Tensor {
   const [q, k, v] = unpack(packed, heads);
   const settings = settingsOf(options, q);
+  if (settings.mask && context().grad && needsGradient(settings.mask)) {
+    const shape = [...packed.shape.slice(0, 2), 3, heads, q.shape[3] as number];
+    const whole = reshape(packed, shape);
+    const part = (i: number): Tensor => permute(select(whole, 2, i), [0, 2, 1, 3]);
+    return composed(part(0), part(1), part(2), settings).out;
+  }
   const { out, saved, attributes } = attend(q, k, v, settings);
   const inputs = [settings.mask, settings.padding].filter((tensor) => tensor !== null);
   return record(name, packedRule, out, [packed, ...inputs], () => [packed, ...saved], {

@@ -106,8 +106,8 @@ __device__ __forceinline__ void store_sums(const Arith<T> (&sums)[R][W], const O
 template <class A, int Rows, int Columns, int Width>
 __device__ __forceinline__ void multiply_rows(const Tile<A, Rows, Width>& a,
                                               const Tile<A, Columns, Width>& b,
-                                              A (&sums)[Rows / kSide][Columns / kSide],
-                                              int width, int tx, int ty) {
+                                              A (&sums)[Rows / kSide][Columns / kSide], int width,
+                                              int tx, int ty) {
   constexpr int R = Rows / kSide, C = Columns / kSide;
 #pragma unroll
   for (int r = 0; r < R; ++r) {
@@ -276,8 +276,8 @@ __global__ void __launch_bounds__(kThreads) forward_kernel(const Attention a) {
     }
     __syncthreads();
     const int64_t left = a.keys - key;
-    add_product(memory.p, memory.v, out,
-                static_cast<int>(left < S::kColumns ? left : S::kColumns), tx, ty);
+    add_product(memory.p, memory.v, out, static_cast<int>(left < S::kColumns ? left : S::kColumns),
+                tx, ty);
   }
 #pragma unroll
   for (int r = 0; r < R; ++r) {
@@ -360,8 +360,8 @@ __global__ void __launch_bounds__(kThreads) keys_kernel(const Attention a) {
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           const int64_t j = at.first + ty + kSide * r;
-          const A weight = m_exp(masked<T>(a, at.batch, head, i, j,
-                                           s[r][c] * static_cast<A>(a.scale)) - lse);
+          const A weight =
+              m_exp(masked<T>(a, at.batch, head, i, j, s[r][c] * static_cast<A>(a.scale)) - lse);
           const A factor =
               a.state && inside && j < a.keys ? kept<A>(a, at.batch, head, i, j) : A(1);
           memory.p.at[ty + kSide * r][tx + kSide * c] = weight * factor;
@@ -418,8 +418,8 @@ __global__ void __launch_bounds__(kThreads) queries_kernel(const Attention a) {
 #pragma unroll
       for (int c = 0; c < C; ++c) {
         const int64_t j = key + tx + kSide * c;
-        const A weight = m_exp(masked<T>(a, at.batch, at.head, i, j,
-                                         s[r][c] * static_cast<A>(a.scale)) - lse[r]);
+        const A weight = m_exp(
+            masked<T>(a, at.batch, at.head, i, j, s[r][c] * static_cast<A>(a.scale)) - lse[r]);
         const A factor =
             a.state && i < a.queries && j < a.keys ? kept<A>(a, at.batch, at.head, i, j) : A(1);
         memory.ds.at[ty + kSide * r][tx + kSide * c] =
@@ -481,7 +481,7 @@ void with_shapes(DType dtype, int64_t width, const F& f) {
   with_float_type(dtype, [&](auto zero) {
     using T = decltype(zero);
     if constexpr (same_type<T, double>) {
-      if (width <= 64) return f(Shape<T, 32, 32, 64>(), Shape<T, 16, 16, 64>());
+      if (width <= 64) return f(Shape<T, 32, 16, 64>(), Shape<T, 16, 16, 64>());
       if (width <= 128) return f(Shape<T, 16, 16, 128>(), Shape<T, 16, 16, 128>());
       return f(Shape<T, 16, 16, 256>(), Shape<T, 16, 16, 256>());
     } else {

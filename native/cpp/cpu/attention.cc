@@ -1,9 +1,10 @@
-// Scaled dot-product attention by tiles of 64 queries and 64 keys: O = softmax(scale·Q·Kᵀ + mask)·V.
+// Scaled dot-product attention by tiles of 64 queries and 64 keys: O = softmax(scale·Q·Kᵀ +
+// mask)·V.
 //
 // Forward keeps a running maximum and sum per query (Milakov and Gimelshein 2018; Dao et al.,
 // "FlashAttention", 2022) and saves lse = max + ln Σ; backward computes P = exp(S - lse) anew.
-// Scores lie transposed, [key][query]: K is the left operand of S^T = K·Q^T as it lies, softmax runs
-// along whole vectors of queries, and S^T is the left operand of both P·V (by columns) and
+// Scores lie transposed, [key][query]: K is the left operand of S^T = K·Q^T as it lies, softmax
+// runs along whole vectors of queries, and S^T is the left operand of both P·V (by columns) and
 // P^T·dO (by rows). Only Q and dO are transposed, once per tile.
 // Rows are read where they lie if they are whole vectors of the type of arithmetic, else copied.
 // Cost: 4·T·S·D flops forward, 10 backward (14 where few heads are cut into tiles of keys and tiles
@@ -19,9 +20,9 @@
 namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
-constexpr int64_t kTile = 64;        // queries, and keys, of a tile
-constexpr int64_t kFewHeads = 16;    // fewer pairs of batch and key head are cut further
-constexpr int64_t kManyTiles = 4;    // where there are so many tiles
+constexpr int64_t kTile = 64;      // queries, and keys, of a tile
+constexpr int64_t kFewHeads = 16;  // fewer pairs of batch and key head are cut further
+constexpr int64_t kManyTiles = 4;  // where there are so many tiles
 
 NODEGRAD_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 NODEGRAD_INLINE int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
@@ -61,8 +62,8 @@ struct Rows {
 template <class T, class S>
 Rows<T> rows_of(const Attention& a, const Operand& from, int64_t batch, int64_t head, int64_t first,
                 int64_t count, T* buffer) {
-  const S* p = static_cast<const S*>(from.data) + batch * from.batch + head * from.head +
-               first * from.row;
+  const S* p =
+      static_cast<const S*>(from.data) + batch * from.batch + head * from.head + first * from.row;
   const int64_t padded = round_up(a.width, kLanes<T>);
   if constexpr (sizeof(S) == sizeof(T)) {
     if (padded == a.width) return {p, from.row};
@@ -89,19 +90,27 @@ void store_rows(const Attention& a, const T* rows, const T* factor, const Operan
   }
 }
 
+// What a product leaves out in a causal tile on the diagonal, where keys after the query weigh 0:
+// rows (keys) after a panel's queries; what follows a row (a query) in k; what comes before it.
+enum class Cut { none, rows_after, after_row, before_row };
+
 // c[rows][columns] = [c +] A·B over k; columns is a whole number of vectors.
 template <class T>
 void product(const T* a, int64_t a_stride, bool by_rows, int64_t rows, const T* b, int64_t b_stride,
-             int64_t columns, int64_t k, T* c, int64_t c_stride, bool add) {
-  const int64_t tiles = divide_up(rows, kRows), height = rows / tiles, taller = rows % tiles;
+             int64_t columns, int64_t k, T* c, int64_t c_stride, bool add, Cut cut) {
   for (int64_t j = 0; j < columns; j += kColumns<T>) {
     const int vectors = static_cast<int>(smaller(kColumns<T>, columns - j) / kLanes<T>);
+    const int64_t used = cut == Cut::rows_after ? smaller(rows, j + kColumns<T>) : rows;
+    const int64_t tiles = divide_up(used, kRows), height = used / tiles, taller = used % tiles;
     int64_t row = 0;
     for (int64_t t = 0; t < tiles; ++t) {
       const int64_t count = height + (t < taller);
+      const int64_t from = cut == Cut::before_row ? row : 0;
+      const int64_t to = cut == Cut::after_row ? smaller(k, row + count) : k;
+      const T* const left = by_rows ? a + row * a_stride + from : a + row + from * a_stride;
       kKernels<T>.get(by_rows, vectors, static_cast<int>(count))(
-          k, by_rows ? a + row * a_stride : a + row, a_stride, b + j, b_stride,
-          c + row * c_stride + j, c_stride, add);
+          to - from, left, a_stride, b + from * b_stride + j, b_stride, c + row * c_stride + j,
+          c_stride, add);
       row += count;
     }
   }
@@ -147,6 +156,17 @@ struct Place {
   int64_t batch, head, first, count, lanes, key0, keys;  // lanes: count in whole vectors
 };
 
+// Tiles of queries and keys start alike, so that a causal tile is on the diagonal or below it.
+NODEGRAD_INLINE bool diagonal(const Attention& a, const Place& at) {
+  return a.causal && at.key0 == at.first;
+}
+
+// The first whole vector of queries that has any which see key j of the tile.
+template <class T>
+NODEGRAD_INLINE int64_t first_lane(const Attention& a, const Place& at, int64_t j) {
+  return diagonal(a, at) ? j / kLanes<T> * kLanes<T> : 0;
+}
+
 template <class T>
 void turn_rows(Rows<T> rows, int64_t count, int64_t width, T scale, T* to) {
   transpose_panel(rows.data, rows.stride, count, width, to, kTile);
@@ -189,10 +209,9 @@ void mask_scores(const Attention& a, const Place& at, const Workspace<T>& w) {
       for (int64_t i = 0; i < at.lanes; ++i) w.scores[j * kTile + i] = kLowest<T>;
     }
   }
-  if (a.causal) {
+  if (diagonal(a, at)) {
     for (int64_t j = 0; j < at.keys; ++j) {
-      const int64_t before = smaller(at.key0 + j - at.first, at.lanes);
-      for (int64_t i = 0; i < before; ++i) w.scores[j * kTile + i] = kLowest<T>;
+      for (int64_t i = first_lane<T>(a, at, j); i < j; ++i) w.scores[j * kTile + i] = kLowest<T>;
     }
   }
 }
@@ -204,11 +223,12 @@ void draw_kept(const Attention& a, const Place& at, const Workspace<T>& w) {
   const int64_t counters = divide_up(a.keys, 4);
   for (int64_t i = 0; i < at.count; ++i) {
     const int64_t row = (at.batch * a.heads + at.head) * a.queries + at.first + i;
-    const uint64_t counter = static_cast<uint64_t>(a.state[1]) +
-                             static_cast<uint64_t>(row * counters + at.key0 / 4);
+    const uint64_t counter =
+        static_cast<uint64_t>(a.state[1]) + static_cast<uint64_t>(row * counters + at.key0 / 4);
     alignas(64) uint32_t words[kTile];
     for (int64_t j = 0; j < divide_up(at.keys, 4); ++j) {
-      const Philox4 r = philox(static_cast<uint64_t>(a.state[0]), counter + static_cast<uint64_t>(j));
+      const Philox4 r =
+          philox(static_cast<uint64_t>(a.state[0]), counter + static_cast<uint64_t>(j));
       for (int64_t n = 0; n < 4; ++n) words[4 * j + n] = r.word[n];
     }
     for (int64_t j = 0; j < at.keys; ++j) {
@@ -219,21 +239,29 @@ void draw_kept(const Attention& a, const Place& at, const Workspace<T>& w) {
   transpose_panel(w.loaded, kTile, at.count, at.keys, w.turned, kTile);
 }
 
+// exp(x), but 0 where it is below any that matters beside others: masked scores and far ones would
+// take the slow path of subnormal numbers.
+NODEGRAD_INLINE float weight_of(float x) {
+  return blend(x < -87.0f, 0.0f, m_exp(blend(x < -87.0f, -87.0f, x)));
+}
+NODEGRAD_INLINE double weight_of(double x) { return m_exp(x); }
+
 // Scores to exp(S - max), with sum and maximum brought up to date; base[i] becomes the factor that
 // what was summed before must take.
 template <class T>
-void exponentiate(const Place& at, const Workspace<T>& w) {
+void exponentiate(const Attention& a, const Place& at, const Workspace<T>& w) {
   const int64_t lanes = at.lanes;
   T *max = w.max, *part = w.part, *base = w.base;
   for (int64_t i = 0; i < lanes; ++i) part[i] = max[i];
   for (int64_t j = 0; j < at.keys; ++j) {
     const T* s = w.scores + j * kTile;
 #pragma GCC ivdep
-    for (int64_t i = 0; i < lanes; ++i) part[i] = s[i] > part[i] ? s[i] : part[i];
+    for (int64_t i = first_lane<T>(a, at, j); i < lanes; ++i)
+      part[i] = s[i] > part[i] ? s[i] : part[i];
   }
   for (int64_t i = 0; i < lanes; ++i) {
     const T top = part[i] == kLowest<T> ? T(0) : part[i];
-    base[i] = m_exp(max[i] - top);
+    base[i] = weight_of(max[i] - top);
     max[i] = part[i];
     w.delta[i] = top;
     part[i] = T(0);
@@ -241,9 +269,11 @@ void exponentiate(const Place& at, const Workspace<T>& w) {
   const T* top = w.delta;
   for (int64_t j = 0; j < at.keys; ++j) {
     T* s = w.scores + j * kTile;
+    const int64_t start = first_lane<T>(a, at, j);
+    for (int64_t i = 0; i < start; ++i) s[i] = T(0);
 #pragma GCC ivdep
-    for (int64_t i = 0; i < lanes; ++i) {
-      const T e = m_exp(s[i] - top[i]);
+    for (int64_t i = start; i < lanes; ++i) {
+      const T e = weight_of(s[i] - top[i]);
       s[i] = e;
       part[i] += e;
     }
@@ -276,9 +306,9 @@ void forward_kernel(const void* raw, int64_t chunk) {
     at.keys = smaller(kTile, end - at.key0);
     const Rows<T> k = rows_of<T, S>(a, a.k, at.batch, kv_head, at.key0, at.keys, w.k);
     product(k.data, k.stride, true, at.keys, w.turned_q, kTile, at.lanes, a.width, w.scores, kTile,
-            false);
+            false, diagonal(a, at) ? Cut::rows_after : Cut::none);
     mask_scores(a, at, w);
-    exponentiate(at, w);
+    exponentiate(a, at, w);
     if (a.state) {
       draw_kept(a, at, w);
       for (int64_t j = 0; j < at.keys; ++j) {
@@ -294,7 +324,7 @@ void forward_kernel(const void* raw, int64_t chunk) {
     }
     const Rows<T> v = rows_of<T, S>(a, a.v, at.batch, kv_head, at.key0, at.keys, w.v);
     product(w.scores, kTile, false, at.count, v.data, v.stride, padded, at.keys, w.out, padded,
-            at.key0 > 0);
+            at.key0 > 0, diagonal(a, at) ? Cut::after_row : Cut::none);
   }
   T* lse = static_cast<T*>(a.lse) + (at.batch * a.heads + at.head) * a.queries + at.first;
   for (int64_t i = 0; i < at.count; ++i) {
@@ -315,10 +345,11 @@ struct Range {
 // P^T (after dropout) in scores, dS^T·scale in slopes.
 template <class T>
 void slopes_of(const Attention& a, const Place& at, const Workspace<T>& w, Rows<T> k, Rows<T> v) {
+  const Cut cut = diagonal(a, at) ? Cut::rows_after : Cut::none;
   product(k.data, k.stride, true, at.keys, w.turned_q, kTile, at.lanes, a.width, w.scores, kTile,
-          false);
+          false, cut);
   product(v.data, v.stride, true, at.keys, w.turned_dout, kTile, at.lanes, a.width, w.slopes, kTile,
-          false);
+          false, cut);
   mask_scores(a, at, w);
   if (a.state) draw_kept(a, at, w);
   const T scale = static_cast<T>(a.scale);
@@ -327,17 +358,19 @@ void slopes_of(const Attention& a, const Place& at, const Workspace<T>& w, Rows<
     T* p = w.scores + j * kTile;
     T* ds = w.slopes + j * kTile;
     const T* kept = w.turned + j * kTile;
+    const int64_t start = first_lane<T>(a, at, j);
+    for (int64_t i = 0; i < start; ++i) p[i] = ds[i] = T(0);
     if (a.state) {
 #pragma GCC ivdep
-      for (int64_t i = 0; i < at.lanes; ++i) {
-        const T e = m_exp(p[i] - lse[i]);
+      for (int64_t i = start; i < at.lanes; ++i) {
+        const T e = weight_of(p[i] - lse[i]);
         ds[i] = e * (ds[i] * kept[i] - delta[i]) * scale;
         p[i] = e * kept[i];
       }
     } else {
 #pragma GCC ivdep
-      for (int64_t i = 0; i < at.lanes; ++i) {
-        const T e = m_exp(p[i] - lse[i]);
+      for (int64_t i = start; i < at.lanes; ++i) {
+        const T e = weight_of(p[i] - lse[i]);
         ds[i] = e * (ds[i] - delta[i]) * scale;
         p[i] = e;
       }
@@ -349,7 +382,8 @@ void slopes_of(const Attention& a, const Place& at, const Workspace<T>& w, Rows<
 template <class T, class S>
 void load_statistics(const Attention& a, const Place& at, const Workspace<T>& w, Rows<T> dout) {
   const Rows<T> out = rows_of<T, S>(a, a.out, at.batch, at.head, at.first, at.count, w.out);
-  const T* lse = static_cast<const T*>(a.lse) + (at.batch * a.heads + at.head) * a.queries + at.first;
+  const T* lse =
+      static_cast<const T*>(a.lse) + (at.batch * a.heads + at.head) * a.queries + at.first;
   const int64_t padded = round_up(a.width, kLanes<T>);
   for (int64_t i = 0; i < kTile; ++i) {
     w.max[i] = i < at.count ? lse[i] : -kLowest<T>;
@@ -397,15 +431,16 @@ void backward_range(const Attention& a, const Range& r) {
         const Rows<T> v = rows_of<T, S>(a, a.v, at.batch, r.kv_head, at.key0, at.keys, w.v);
         slopes_of(a, at, w, k, v);
         const int64_t row = (at.key0 - r.first_key) * padded;
+        const Cut over_queries = diagonal(a, at) ? Cut::before_row : Cut::none;
         if (r.keys) {
           product(w.scores, kTile, true, at.keys, dout.data, dout.stride, padded, at.count,
-                  w.dv + row, padded, true);
+                  w.dv + row, padded, true, over_queries);
           product(w.slopes, kTile, true, at.keys, q.data, q.stride, padded, at.count, w.dk + row,
-                  padded, true);
+                  padded, true, over_queries);
         }
         if (r.queries) {
           product(w.slopes, kTile, false, at.count, k.data, k.stride, padded, at.keys, w.dq, padded,
-                  true);
+                  true, diagonal(a, at) ? Cut::after_row : Cut::none);
         }
       }
       if (r.queries) {
@@ -443,9 +478,9 @@ void backward_queries_kernel(const void* raw, int64_t chunk) {
   const Attention& a = *static_cast<const Attention*>(raw);
   const int64_t head = chunk / a.query_tiles % a.heads;
   const int64_t query = chunk % a.query_tiles * kTile;
-  backward_range<T, S>(a, {chunk / a.query_tiles / a.heads, head * a.kv_heads / a.heads, head,
-                           head + 1, query, smaller(query + kTile, a.queries), 0, a.keys, true,
-                           false});
+  backward_range<T, S>(
+      a, {chunk / a.query_tiles / a.heads, head * a.kv_heads / a.heads, head, head + 1, query,
+          smaller(query + kTile, a.queries), 0, a.keys, true, false});
 }
 
 Operand operand_of(const View& v) { return {v.data, v.strides[0], v.strides[1], v.strides[2]}; }
@@ -484,12 +519,12 @@ Attention attention_of(const AttentionArgs& args, const View& lse) {
 struct Kernels {
   Kernel kernels[kDTypes];
 };
-#define NODEGRAD_KERNELS(kernel)                                                               \
-  {                                                                                            \
-    {                                                                                          \
-      kernel<float, float>, kernel<double, double>, kernel<float, BFloat16>,                   \
-          kernel<float, Float16>                                                               \
-    }                                                                                          \
+#define NODEGRAD_KERNELS(kernel)                                             \
+  {                                                                          \
+    {                                                                        \
+      kernel<float, float>, kernel<double, double>, kernel<float, BFloat16>, \
+          kernel<float, Float16>                                             \
+    }                                                                        \
   }
 constexpr Kernels kForward = NODEGRAD_KERNELS(forward_kernel);
 constexpr Kernels kBackward = NODEGRAD_KERNELS(backward_kernel);

@@ -8,8 +8,8 @@ namespace nodegrad {
 class Stream;
 
 // Per head: S = scale·Q·Kᵀ + mask, P = softmax(S) over keys, O = dropout(P)·V.
-// q is [B,H,T,D], k and v are [B,Hkv,S,D], with D up to 256 and head h using keys of head h·Hkv/H; last
-// strides are 1. All have one floating dtype. Absent tensors have null data.
+// q is [B,H,T,D], k and v are [B,Hkv,S,D], with D up to 256 and head h using keys of head h·Hkv/H;
+// last strides are 1. All have one floating dtype. Absent tensors have null data.
 struct AttentionArgs {
   View q, k, v;
   View mask;     // [B,H,T,S], any strides: bool (true keeps) or q's dtype (added to S)
