@@ -177,7 +177,8 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
   });
 }
 
-// What a channel's sums gather, and how two of them join.
+// What a channel's sums gather, and how two of them join. Moments are those of the distance from
+// the channel's first element, so that a mean far from zero costs no digits.
 template <class A>
 struct Moments {
   A n, mean, squares;
@@ -255,6 +256,8 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
         const int64_t s = shape.groups == 0 ? c : sample * shape.groups + group;
         value = (means ? value - means[s] : value) * rstds[s];
         upstream = to_arith(dy[at]);
+      } else {
+        value -= to_arith(x[c * inner]);
       }
       state.add(value, upstream);
     }
@@ -292,15 +295,18 @@ struct Kept {
   double momentum;
 };
 
-template <class A>
+template <class T>
 __global__ void __launch_bounds__(kReduceBlock)
-    join_moments_kernel(const Moments<A>* partial, int64_t channels, int splits, const A eps,
-                        A* mean, A* rstd, const Kept<A> kept) {
+    join_moments_kernel(const Moments<Arith<T>>* partial, int64_t channels, int splits,
+                        const T* x, int64_t inner, const Arith<T> eps, Arith<T>* mean,
+                        Arith<T>* rstd, const Kept<Arith<T>> kept) {
+  using A = Arith<T>;
   const int64_t c =
       static_cast<int64_t>(blockIdx.x) * kReduceBlock + static_cast<int>(threadIdx.x);
   if (c >= channels) return;
   Moments<A> all = Moments<A>::none();
   for (int s = 0; s < splits; ++s) all.merge(partial[s * channels + c]);
+  all.mean += to_arith(x[c * inner]);
   mean[c] = all.mean;
   rstd[c] = A(1) / m_sqrt(all.squares / all.n + eps);
   if (!kept.mean) return;
@@ -483,9 +489,10 @@ void batch_statistics(Stream& stream, const NormShape& s, const View& x, double 
     sum_channels<T, Moments>(
         stream, "batchNorm", s, true, x, nullptr, nullptr, nullptr,
         [&](const Moments<A>* partial, int splits) {
-          launch(stream, "batchNorm", join_moments_kernel<A>,
+          launch(stream, "batchNorm", join_moments_kernel<T>,
                  grid_of("batchNorm", divide_up(s.channels, kReduceBlock)), dim3(kReduceBlock), 0,
-                 partial, s.channels, splits, static_cast<A>(eps), static_cast<A*>(mean.data),
+                 partial, s.channels, splits, static_cast<const T*>(x.data), s.inner,
+                 static_cast<A>(eps), static_cast<A*>(mean.data),
                  static_cast<A*>(rstd.data), state);
         });
   });
