@@ -99,7 +99,10 @@ interface Attributes {
 }
 
 /** What a rule finds saved: x, the mean (not for rmsNorm), rstd, and the weight where there is one. */
-function savedOf(saved: readonly Tensor[], mean: boolean): Record<'x' | 'mean' | 'rstd', Tensor> & {
+function savedOf(
+  saved: readonly Tensor[],
+  mean: boolean,
+): Record<'x' | 'mean' | 'rstd', Tensor> & {
   weight: Tensor | undefined;
 } {
   const [x, first, second] = saved as [Tensor, Tensor, Tensor];
@@ -238,11 +241,7 @@ function recorded(
  * @param x [..., ...shape]
  * @param shape the sizes of the trailing axes that form a row; weight and bias have this shape
  */
-export function layerNorm(
-  x: Tensor,
-  shape: number | Shape,
-  options: AffineOptions = {},
-): Tensor {
+export function layerNorm(x: Tensor, shape: number | Shape, options: AffineOptions = {}): Tensor {
   expectTensor('layerNorm', x, 'x');
   const given = affine('layerNorm', options);
   const axes = expectTrailing('layerNorm', x, shape, given.weight);

@@ -75,12 +75,12 @@ function modelOf(name: string, place: Place): ng.nn.Sequential {
     case 'GroupNorm':
       return new nn.Sequential(new nn.GroupNorm(2, 4, place), ...flat(12));
     case 'InstanceNorm2d':
-      return new nn.Sequential(
-        new nn.InstanceNorm2d(2, { ...place, affine: true }),
-        ...flat(18),
-      );
+      return new nn.Sequential(new nn.InstanceNorm2d(2, { ...place, affine: true }), ...flat(18));
     default:
-      return new nn.Sequential(new nn.Embedding(words, 5, { ...place, paddingIdx: 0 }), ...flat(20));
+      return new nn.Sequential(
+        new nn.Embedding(words, 5, { ...place, paddingIdx: 0 }),
+        ...flat(20),
+      );
   }
 }
 
@@ -135,11 +135,16 @@ describe.each(devices)('against PyTorch on $name', (device) => {
         const place = { dtype, device };
         const model = modelOf(layer, place);
         [...model.parameters()].forEach((parameter, i) => {
-          ng.noGrad(() => ng.copyInto(parameter, uniformOf(1000 + i, parameter.shape).to(dtype, device)));
+          ng.noGrad(() =>
+            ng.copyInto(parameter, uniformOf(1000 + i, parameter.shape).to(dtype, device)),
+          );
         });
         const optimizer = new ng.optim.SGD(model.parameters(), { lr: 0.1, momentum: 0.9 });
         const lossOf = (step: number): ng.Tensor =>
-          ng.crossEntropy(model.forward(inputOf(layer, shape, step, place)), labelsOf(step, device));
+          ng.crossEntropy(
+            model.forward(inputOf(layer, shape, step, place)),
+            labelsOf(step, device),
+          );
         run.losses.forEach((expected, step) => {
           optimizer.zeroGrad();
           const loss = lossOf(step);

@@ -53,7 +53,9 @@ describe.each(devices)('embedding on $name', (device) => {
         const indices = Array.from({ length: 300 }, () => BigInt(random.integer(0, 25)));
         const y = embedding(weight, tensor(indices, [100, 3], { device, dtype: 'int64' }));
         y.backward(ones([100, 3, 3], { device, dtype }));
-        for (const i of indices) for (let j = 0; j < 3; ++j) reference.set([(reference[Number(i) * 3 + j] as number) + 1], Number(i) * 3 + j);
+        for (const i of indices)
+          for (let j = 0; j < 3; ++j)
+            reference.set([(reference[Number(i) * 3 + j] as number) + 1], Number(i) * 3 + j);
         expect(Array.from(weight.grad?.data() as Float32Array)).toEqual([...reference]);
       }
     });

@@ -182,8 +182,7 @@ const evaluation: OpRow = {
     ] as [number[], number[]];
     let at = 0;
     return build((x as Nd).shape, ([, c = 0]) => {
-      const value =
-        ((x?.data[at++] as number) - (mean[c] as number)) / (deviation[c] as number);
+      const value = ((x?.data[at++] as number) - (mean[c] as number)) / (deviation[c] as number);
       return value * (weight?.data[c] as number) + (bias?.data[c] as number);
     });
   },
@@ -267,28 +266,75 @@ const one: Shaped = (n) => [n];
 
 export const normRows: readonly OpRow[] = [
   trailing('layerNorm', four, one, 2, { large: 5000, errors: errors.layerNorm as ErrorCase[] }),
-  trailing('layerNorm', (n) => [n], () => [5], 2, { sizes: [0, 1, 33, 1025] }),
-  trailing('layerNorm', () => [2], (n) => [n, 3], 1, { sizes: [0, 1, 33] }),
+  trailing(
+    'layerNorm',
+    (n) => [n],
+    () => [5],
+    2,
+    { sizes: [0, 1, 33, 1025] },
+  ),
+  trailing(
+    'layerNorm',
+    () => [2],
+    (n) => [n, 3],
+    1,
+    { sizes: [0, 1, 33] },
+  ),
   trailing('layerNorm', () => [2, 3], one, 0, { sizes: [0, 2, 33] }),
   trailing('rmsNorm', four, one, 1, { large: 5000 }),
-  trailing('rmsNorm', (n) => [n], () => [6], 0, { sizes: [0, 1, 33] }),
-  grouped('groups', (n) => [2, 6, n], 3, 2, (x, options) => ng.groupNorm(x, 3, options), {
-    large: 20_000,
-    errors: errors.groupNorm as ErrorCase[],
-  }),
-  grouped('groups', (n) => [n, 4], 2, 2, (x, options) => ng.groupNorm(x, 2, options), {
-    sizes: [0, 1, 33, 400],
-  }),
-  grouped('groups', (n) => [2, 4, n, 2], 1, 1, (x, options) => ng.groupNorm(x, 1, options), {
-    sizes: [0, 1, 33],
-  }),
-  grouped('instances', (n) => [2, 3, n, 2], 3, 0, (x, options) => ng.instanceNorm(x, options), {
-    sizes: [0, 2, 33],
-  }),
+  trailing(
+    'rmsNorm',
+    (n) => [n],
+    () => [6],
+    0,
+    { sizes: [0, 1, 33] },
+  ),
+  grouped(
+    'groups',
+    (n) => [2, 6, n],
+    3,
+    2,
+    (x, options) => ng.groupNorm(x, 3, options),
+    {
+      large: 20_000,
+      errors: errors.groupNorm as ErrorCase[],
+    },
+  ),
+  grouped(
+    'groups',
+    (n) => [n, 4],
+    2,
+    2,
+    (x, options) => ng.groupNorm(x, 2, options),
+    {
+      sizes: [0, 1, 33, 400],
+    },
+  ),
+  grouped(
+    'groups',
+    (n) => [2, 4, n, 2],
+    1,
+    1,
+    (x, options) => ng.groupNorm(x, 1, options),
+    {
+      sizes: [0, 1, 33],
+    },
+  ),
+  grouped(
+    'instances',
+    (n) => [2, 3, n, 2],
+    3,
+    0,
+    (x, options) => ng.instanceNorm(x, options),
+    {
+      sizes: [0, 2, 33],
+    },
+  ),
   batch((n) => [n, 5], 2, {
     sizes: [0, 3, 31, 33, 400],
     large: 20_000,
-    errors: errors.batchNorm as ErrorCase[] }),
+    errors: errors.batchNorm as ErrorCase[],
+  }),
   batch((n) => [3, 4, n], 2, { large: 20_000 }),
   batch((n) => [n, 3, 2, 2], 1, { sizes: [0, 2, 33] }),
   batch((n) => [4, n], 0, { sizes: [0, 2, 33, 300] }),
