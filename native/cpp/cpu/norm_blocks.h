@@ -98,11 +98,8 @@ template <class T>
 struct Packed {
   typedef T Type __attribute__((vector_size(64)));
   static constexpr int size = 64 / static_cast<int>(sizeof(T));
-  static Type load(const T* p) {
-    Type v;
-    __builtin_memcpy(&v, p, sizeof v);
-    return v;
-  }
+  // By reference: returned, such a vector would need an ABI that older processors lack.
+  static void load(const T* p, Type& v) { __builtin_memcpy(&v, p, sizeof v); }
 };
 
 template <class T, bool weighted>
@@ -114,10 +111,15 @@ Sums gradient_sums_of(const T* x, const T* dy, const T* weight, T mean, T rstd, 
   for (; i + kSumLanes <= n; i += kSumLanes) {
     for (int k = 0; k < kPacks; ++k) {
       const int64_t at = i + k * P::size;
-      typename P::Type upstream = P::load(dy + at);
-      if (weighted) upstream *= P::load(weight + at);
+      typename P::Type upstream, factor, value;
+      P::load(dy + at, upstream);
+      if (weighted) {
+        P::load(weight + at, factor);
+        upstream *= factor;
+      }
+      P::load(x + at, value);
       g[k] += upstream;
-      gx[k] += upstream * (P::load(x + at) - mean);
+      gx[k] += upstream * (value - mean);
     }
   }
   T sums[kSumLanes], products[kSumLanes];
