@@ -508,6 +508,12 @@ layer(
   () => [6, 3, { paddingIdx: 1 }],
   (m) => [m.index(5, 7)],
 );
+layer(
+  'EmbeddingBag',
+  nn.EmbeddingBag as never,
+  () => [6, 3, { mode: 'sum', paddingIdx: 1 }],
+  (m) => [m.index(6, 7).reshape([2, 3])],
+);
 plain('nn.Embedding.fromPretrained', nn.Embedding.fromPretrained, (m) => [
   m.make([4, 3], m.float()),
   { freeze: m.chance(0.5) },

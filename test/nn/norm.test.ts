@@ -52,6 +52,11 @@ function call(entry: Case, [x, weight, bias]: ng.Tensor[], index?: ng.Tensor): n
       return ng.instanceNorm(input, options);
     case 'batchNorm':
       return ng.batchNorm(input, { ...options, training: true });
+    case 'EmbeddingBag': {
+      const layer = new nn.EmbeddingBag(4, 3, argument as object);
+      layer.weight = input;
+      return layer.forward(index as ng.Tensor);
+    }
     default:
       return ng.embedding(input, index as ng.Tensor, argument as object);
   }
