@@ -1,11 +1,19 @@
 /** A table of vectors, looked up by index. */
-import { expectBoolean, expectInteger, expectOptions, expectTensor } from '../check.js';
+import {
+  expectBoolean,
+  expectInteger,
+  expectOneOf,
+  expectOptions,
+  expectTensor,
+} from '../check.js';
 import { noGrad } from '../context.js';
+import { div, maximum, mul, ne } from '../ops/binary.js';
 import { copyInto } from '../ops/copy.js';
 import { embedding } from '../ops/embedding.js';
 import type { TensorOptions } from '../ops/fill.js';
 import { zeros } from '../ops/fill.js';
-import { slice } from '../ops/view.js';
+import { sum } from '../ops/reduce.js';
+import { slice, unsqueeze } from '../ops/view.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 import { normal } from './init.js';
@@ -85,5 +93,41 @@ export class Embedding extends Module {
   protected override describe(): string {
     const padding = this.paddingIdx === null ? '' : `, paddingIdx ${this.paddingIdx}`;
     return `${this.numEmbeddings} → ${this.embeddingDim}${padding}`;
+  }
+}
+
+const modes = ['mean', 'sum'] as const;
+
+export interface EmbeddingBagOptions extends EmbeddingOptions {
+  /** How the vectors of a bag become one; mean where left out. */
+  mode?: (typeof modes)[number];
+}
+
+/**
+ * The mean or the sum of the vectors of each bag: int64 indices [N, L] to [N, embeddingDim]. Indices
+ * equal to paddingIdx count nothing; a bag with no others gives zeros.
+ */
+export class EmbeddingBag extends Embedding {
+  readonly mode: (typeof modes)[number];
+
+  constructor(numEmbeddings: number, embeddingDim: number, options: EmbeddingBagOptions = {}) {
+    const { mode = 'mean', ...rest } = expectOptions<EmbeddingBagOptions>('EmbeddingBag', options);
+    super(numEmbeddings, embeddingDim, rest);
+    this.mode = expectOneOf('EmbeddingBag', 'mode', mode, modes);
+  }
+
+  override forward(index: Tensor): Tensor {
+    expectTensor('EmbeddingBag', index, 'index');
+    if (index.rank !== 2) {
+      throw new RangeError(`EmbeddingBag: the indices must be [N,L], got [${index.shape}]`);
+    }
+    const rows = super.forward(index);
+    if (this.paddingIdx === null) {
+      const total = sum(rows, 1);
+      return this.mode === 'sum' ? total : mul(total, 1 / Math.max(index.shape[1] as number, 1));
+    }
+    const counted = unsqueeze(ne(index, this.paddingIdx).to(rows.dtype), -1);
+    const total = sum(mul(rows, counted), 1);
+    return this.mode === 'sum' ? total : div(total, maximum(sum(counted, 1), 1));
   }
 }

@@ -149,8 +149,8 @@ void backward(Stream& stream, const View& dy, const View& index, int64_t padding
     if (count == 0) return;
     const Lookup lookup{static_cast<const int64_t*>(index.data), rows, padding,
                         static_cast<uint32_t>(count)};
-    uint32_t* const counts = static_cast<uint32_t*>(acquire_scratch(
-        stream, static_cast<size_t>(3 * rows + 1 + 2 * count) * sizeof(uint32_t)));
+    uint32_t* const counts = static_cast<uint32_t*>(
+        acquire_scratch(stream, static_cast<size_t>(3 * rows + 1 + 2 * count) * sizeof(uint32_t)));
     uint32_t* const starts = counts + rows;
     uint32_t* const ends = starts + rows + 1;
     uint32_t* const unordered = ends + rows;

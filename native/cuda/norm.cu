@@ -137,8 +137,8 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
   const int64_t head = aligned_head(from, upstream, n);
   const auto weight_at = [&](int64_t i) {
     if (!weight) return A(1);
-    return weight[channel + static_cast<int64_t>(divide(static_cast<uint64_t>(i), shape.inner,
-                                                        shape.narrow))];
+    return weight[channel + static_cast<int64_t>(
+                                divide(static_cast<uint64_t>(i), shape.inner, shape.narrow))];
   };
   Pair<A> total{A(0), A(0)};
   visit_row<kWidth>(n, head, lane, lanes, [&](auto width, int64_t i) {
@@ -177,7 +177,8 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
   });
 }
 
-// What a channel's sums gather, and how two of them join.
+// What a channel's sums gather, and how two of them join. Moments are those of the distance from
+// the channel's first element, so that a mean far from zero costs no digits.
 template <class A>
 struct Moments {
   A n, mean, squares;
@@ -242,19 +243,20 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
   S state = S::none();
   if (c < shape.channels) {
     const int64_t begin = static_cast<int64_t>(blockIdx.y) * shape.chunk;
-    const int64_t end =
-        begin + shape.chunk < shape.items ? begin + shape.chunk : shape.items;
-    const int64_t group = static_cast<int64_t>(
-        divide(static_cast<uint64_t>(c), shape.group_channels, shape.narrow));
+    const int64_t end = begin + shape.chunk < shape.items ? begin + shape.chunk : shape.items;
+    const int64_t group =
+        static_cast<int64_t>(divide(static_cast<uint64_t>(c), shape.group_channels, shape.narrow));
     for (int64_t item = begin + row; item < end; item += rows) {
-      const int64_t sample = static_cast<int64_t>(
-          divide(static_cast<uint64_t>(item), shape.inner, shape.narrow));
+      const int64_t sample =
+          static_cast<int64_t>(divide(static_cast<uint64_t>(item), shape.inner, shape.narrow));
       const int64_t at = (sample * shape.channels + c) * inner + (item - sample * inner);
       A value = to_arith(x[at]), upstream = A(0);
       if constexpr (S::kGradient) {
         const int64_t s = shape.groups == 0 ? c : sample * shape.groups + group;
         value = (means ? value - means[s] : value) * rstds[s];
         upstream = to_arith(dy[at]);
+      } else {
+        value -= to_arith(x[c * inner]);
       }
       state.add(value, upstream);
     }
@@ -275,8 +277,7 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
 template <class A>
 __global__ void __launch_bounds__(kReduceBlock)
     join_sums_kernel(const Sums<A>* partial, int64_t channels, int splits, A* dweight, A* dbias) {
-  const int64_t c =
-      static_cast<int64_t>(blockIdx.x) * kReduceBlock + static_cast<int>(threadIdx.x);
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * kReduceBlock + static_cast<int>(threadIdx.x);
   if (c >= channels) return;
   Sums<A> all = Sums<A>::none();
   for (int s = 0; s < splits; ++s) all.merge(partial[s * channels + c]);
@@ -292,20 +293,22 @@ struct Kept {
   double momentum;
 };
 
-template <class A>
+template <class T>
 __global__ void __launch_bounds__(kReduceBlock)
-    join_moments_kernel(const Moments<A>* partial, int64_t channels, int splits, const A eps,
-                        A* mean, A* rstd, const Kept<A> kept) {
-  const int64_t c =
-      static_cast<int64_t>(blockIdx.x) * kReduceBlock + static_cast<int>(threadIdx.x);
+    join_moments_kernel(const Moments<Arith<T>>* partial, int64_t channels, int splits, const T* x,
+                        int64_t inner, const Arith<T> eps, Arith<T>* mean, Arith<T>* rstd,
+                        const Kept<Arith<T>> kept) {
+  using A = Arith<T>;
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * kReduceBlock + static_cast<int>(threadIdx.x);
   if (c >= channels) return;
   Moments<A> all = Moments<A>::none();
   for (int s = 0; s < splits; ++s) all.merge(partial[s * channels + c]);
+  all.mean += to_arith(x[c * inner]);
   mean[c] = all.mean;
   rstd[c] = A(1) / m_sqrt(all.squares / all.n + eps);
   if (!kept.mean) return;
-  const double part = kept.momentum < 0 ? 1.0 / static_cast<double>(*kept.batches + 1)
-                                        : kept.momentum;
+  const double part =
+      kept.momentum < 0 ? 1.0 / static_cast<double>(*kept.batches + 1) : kept.momentum;
   kept.mean[c] = static_cast<A>((1 - part) * static_cast<double>(kept.mean[c]) +
                                 part * static_cast<double>(all.mean));
   kept.variance[c] = static_cast<A>((1 - part) * static_cast<double>(kept.variance[c]) +
@@ -318,8 +321,7 @@ template <class A>
 __global__ void __launch_bounds__(kReduceBlock)
     running_kernel(const A* running_mean, const A* running_variance, int64_t channels, const A eps,
                    A* mean, A* rstd) {
-  const int64_t c =
-      static_cast<int64_t>(blockIdx.x) * kReduceBlock + static_cast<int>(threadIdx.x);
+  const int64_t c = static_cast<int64_t>(blockIdx.x) * kReduceBlock + static_cast<int>(threadIdx.x);
   if (c >= channels) return;
   mean[c] = running_mean[c];
   rstd[c] = A(1) / m_sqrt(running_variance[c] + eps);
@@ -342,8 +344,8 @@ __global__ void __launch_bounds__(kReduceBlock)
     batch_kernel(const __grid_constant__ ElementShape shape, const T* x, const Arith<T>* weight,
                  const Arith<T>* bias, const Arith<T>* mean, const Arith<T>* rstd, T* y) {
   using A = Arith<T>;
-  const int64_t base = static_cast<int64_t>(blockIdx.x) * (kReduceBlock * kUnits) +
-                       static_cast<int>(threadIdx.x);
+  const int64_t base =
+      static_cast<int64_t>(blockIdx.x) * (kReduceBlock * kUnits) + static_cast<int>(threadIdx.x);
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
     const int64_t i = base + u * kReduceBlock;
@@ -363,8 +365,8 @@ __global__ void __launch_bounds__(kReduceBlock)
                           const T* dy, const Arith<T> share, const Arith<T>* dweight,
                           const Arith<T>* dbias, T* dx) {
   using A = Arith<T>;
-  const int64_t base = static_cast<int64_t>(blockIdx.x) * (kReduceBlock * kUnits) +
-                       static_cast<int>(threadIdx.x);
+  const int64_t base =
+      static_cast<int64_t>(blockIdx.x) * (kReduceBlock * kUnits) + static_cast<int>(threadIdx.x);
 #pragma unroll
   for (int u = 0; u < kUnits; ++u) {
     const int64_t i = base + u * kReduceBlock;
@@ -372,8 +374,8 @@ __global__ void __launch_bounds__(kReduceBlock)
     const int64_t c = channel_of(shape, i);
     const A xhat = (to_arith(x[i]) - mean[c]) * rstd[c];
     const A scale = weight ? rstd[c] * weight[c] : rstd[c];
-    dx[i] = from_arith<T>(scale *
-                          (to_arith(dy[i]) - dbias[c] * share - xhat * (dweight[c] * share)));
+    dx[i] =
+        from_arith<T>(scale * (to_arith(dy[i]) - dbias[c] * share - xhat * (dweight[c] * share)));
   }
 }
 
@@ -414,9 +416,9 @@ void sum_channels(Stream& stream, const char* name, const NormShape& s, bool per
   S* const partial = static_cast<S*>(
       acquire_scratch(stream, static_cast<size_t>(shape.splits * s.channels) * sizeof(S)));
   const dim3 grid(grid_of(name, blocks).x, static_cast<unsigned>(shape.splits));
-  launch(stream, name, channels_kernel<T, Rule>, grid, dim3(kReduceBlock),
-         sizeof(ChannelSlots<S>), shape, static_cast<const T*>(x.data), data_of<const T>(dy),
-         data_of<const A>(mean), data_of<const A>(rstd), partial);
+  launch(stream, name, channels_kernel<T, Rule>, grid, dim3(kReduceBlock), sizeof(ChannelSlots<S>),
+         shape, static_cast<const T*>(x.data), data_of<const T>(dy), data_of<const A>(mean),
+         data_of<const A>(rstd), partial);
   consume(partial, shape.splits);
   release_scratch(stream, partial);
 }
@@ -426,13 +428,12 @@ void channel_gradients(Stream& stream, const char* name, const NormShape& s, boo
                        const View& x, const View* mean, const View& rstd, const View& dy,
                        const View* dweight, const View* dbias) {
   using A = Arith<T>;
-  sum_channels<T, Sums>(stream, name, s, per_channel, x, &dy, mean, &rstd,
-                        [&](const Sums<A>* partial, int splits) {
-                          launch(stream, name, join_sums_kernel<A>,
-                                 grid_of(name, divide_up(s.channels, kReduceBlock)),
-                                 dim3(kReduceBlock), 0, partial, s.channels, splits,
-                                 data_of<A>(dweight), data_of<A>(dbias));
-                        });
+  sum_channels<T, Sums>(
+      stream, name, s, per_channel, x, &dy, mean, &rstd, [&](const Sums<A>* partial, int splits) {
+        launch(stream, name, join_sums_kernel<A>,
+               grid_of(name, divide_up(s.channels, kReduceBlock)), dim3(kReduceBlock), 0, partial,
+               s.channels, splits, data_of<A>(dweight), data_of<A>(dbias));
+      });
 }
 
 void rows(Stream& stream, const NormShape& s, const View& x, const View* weight, const View* bias,
@@ -459,8 +460,8 @@ void rows_backward(Stream& stream, const NormShape& s, const View& x, const View
     using A = Arith<T>;
     if (dx && shape.rows > 0) {
       launch(stream, "norm", rows_backward_kernel<T>,
-             grid_of("norm", divide_up(shape.rows, kReduceBlock / shape.lanes)),
-             dim3(kReduceBlock), sizeof(GroupSlots<Pair<A>>), shape, static_cast<const T*>(x.data),
+             grid_of("norm", divide_up(shape.rows, kReduceBlock / shape.lanes)), dim3(kReduceBlock),
+             sizeof(GroupSlots<Pair<A>>), shape, static_cast<const T*>(x.data),
              data_of<const A>(weight), data_of<const A>(mean), static_cast<const A*>(rstd.data),
              static_cast<const T*>(dy.data), static_cast<T*>(dx->data));
     }
@@ -480,14 +481,15 @@ void batch_statistics(Stream& stream, const NormShape& s, const View& x, double 
     using A = Arith<T>;
     const Kept<A> state{data_of<A>(kept.mean), data_of<A>(kept.variance),
                         data_of<const int64_t>(kept.batches), kept.momentum};
-    sum_channels<T, Moments>(
-        stream, "batchNorm", s, true, x, nullptr, nullptr, nullptr,
-        [&](const Moments<A>* partial, int splits) {
-          launch(stream, "batchNorm", join_moments_kernel<A>,
-                 grid_of("batchNorm", divide_up(s.channels, kReduceBlock)), dim3(kReduceBlock), 0,
-                 partial, s.channels, splits, static_cast<A>(eps), static_cast<A*>(mean.data),
-                 static_cast<A*>(rstd.data), state);
-        });
+    sum_channels<T, Moments>(stream, "batchNorm", s, true, x, nullptr, nullptr, nullptr,
+                             [&](const Moments<A>* partial, int splits) {
+                               launch(stream, "batchNorm", join_moments_kernel<T>,
+                                      grid_of("batchNorm", divide_up(s.channels, kReduceBlock)),
+                                      dim3(kReduceBlock), 0, partial, s.channels, splits,
+                                      static_cast<const T*>(x.data), s.inner, static_cast<A>(eps),
+                                      static_cast<A*>(mean.data), static_cast<A*>(rstd.data),
+                                      state);
+                             });
   });
   if (kept.batches) {
     launch(stream, "batchNorm", count_kernel, dim3(1), dim3(1), 0,
@@ -554,7 +556,7 @@ void batch_backward(Stream& stream, const NormShape& s, const View& x, const Vie
 
 }  // namespace
 
-const NormFamily norm_family = {rows,  rows_backward,  batch_statistics, running_statistics,
+const NormFamily norm_family = {rows,  rows_backward, batch_statistics, running_statistics,
                                 batch, batch_backward};
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

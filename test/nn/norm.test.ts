@@ -52,6 +52,11 @@ function call(entry: Case, [x, weight, bias]: ng.Tensor[], index?: ng.Tensor): n
       return ng.instanceNorm(input, options);
     case 'batchNorm':
       return ng.batchNorm(input, { ...options, training: true });
+    case 'EmbeddingBag': {
+      const layer = new nn.EmbeddingBag(4, 3, argument as object);
+      layer.weight = input;
+      return layer.forward(index as ng.Tensor);
+    }
     default:
       return ng.embedding(input, index as ng.Tensor, argument as object);
   }
@@ -229,6 +234,79 @@ describe.each(devices)('batch norm on $name', (device) => {
     expect(plain[2]).toBe(5);
     expect(await run(true)).toEqual(plain);
   });
+});
+
+describe.each(devices)('the layers together on $name', (device) => {
+  it('train in captured steps as they do without', async () => {
+    const run = async (captured: boolean): Promise<unknown[]> => {
+      ng.manualSeed(7);
+      const model = new nn.Sequential(
+        new nn.Embedding(words, 6, { device, paddingIdx: 0 }),
+        new nn.LayerNorm(6, { device }),
+        new nn.Flatten(),
+        new nn.Dropout(0.25),
+        new nn.Linear(24, 8, { device }),
+        new nn.BatchNorm1d(8, { device }),
+        new nn.RMSNorm(8, { device }),
+        new nn.Linear(8, classes, { device }),
+      );
+      const optimizer = new ng.optim.SGD(model.parameters(), { lr: 0.1 });
+      const plain = (x: ng.Tensor, y: ng.Tensor): ng.Tensor => {
+        optimizer.zeroGrad();
+        const loss = ng.crossEntropy(model.forward(x), y);
+        loss.backward();
+        optimizer.step();
+        return loss;
+      };
+      const step = captured ? ng.capture(plain) : plain;
+      const losses: unknown[] = [];
+      for (let i = 0; i < 6; ++i) {
+        const x = inputOf('Embedding', [], i, { dtype: 'float32', device });
+        losses.push((await step(x, labelsOf(i, device))).item());
+      }
+      return losses;
+    };
+    const plain = await run(false);
+    expect(new Set(plain).size).toBe(6);
+    expect(await run(true)).toEqual(plain);
+  });
+
+  it('take float32 weights beside 16-bit inputs', () => {
+    scope(() => {
+      const x = uniformOf(4, [5, 8]).to('bfloat16', device).detach().requireGrad();
+      const layer = new nn.LayerNorm(8, { device });
+      const y = layer.forward(x);
+      expect(y.dtype).toBe('bfloat16');
+      y.backward(ng.ones([5, 8], { device, dtype: 'bfloat16' }));
+      expect(x.grad?.dtype).toBe('bfloat16');
+      expect(layer.bias?.grad?.toArray()).toEqual(Array(8).fill(5));
+    });
+  });
+});
+
+it('has the same bits whatever the number of threads', () => {
+  const before = ng.getNumThreads();
+  const run = (threads: number): unknown[] =>
+    scope(() => {
+      ng.setNumThreads(threads);
+      const x = uniformOf(6, [500, 160]).to('float32').detach().requireGrad();
+      const w = uniformOf(7, [160]).to('float32').detach().requireGrad();
+      const options = { weight: w };
+      const table = uniformOf(8, [300, 160]).to('float32').detach().requireGrad();
+      const index = Array.from(mixed(9, 500), (u) => BigInt(Math.floor(u * u * 300)));
+      const y = ng
+        .layerNorm(x, 160, options)
+        .add(ng.batchNorm(x, { ...options, training: true }))
+        .add(ng.groupNorm(x, 4, options))
+        .add(ng.embedding(table, tensor(index)));
+      y.backward(uniformOf(10, [500, 160]).to('float32'));
+      return [y.detach(), x.grad, w.grad, table.grad].map((t) => (t as ng.Tensor).data());
+    });
+  try {
+    expect(run(3)).toEqual(run(1));
+  } finally {
+    ng.setNumThreads(before);
+  }
 });
 
 describe.each(devices)('dropout layers on $name', (device) => {

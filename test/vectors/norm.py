@@ -52,6 +52,12 @@ def op_cases():
     for padding in (None, 0, -1):
         c.add("embedding", lambda w, i: f.embedding(i, w, padding_idx=padding),
               [((4, 3), -1.0, 1.0)], ({"paddingIdx": padding},), (index,))
+    for mode in ("mean", "sum"):
+        for padding in (None, 3):
+            c.add("EmbeddingBag",
+                  lambda w, i: f.embedding_bag(i, w, mode=mode, padding_idx=padding),
+                  [((4, 3), -1.0, 1.0)], ({"mode": mode, "paddingIdx": padding},),
+                  (torch.tensor([[2, 0, 2], [3, 1, 3], [3, 3, 3]]),))
     return c.cases
 
 

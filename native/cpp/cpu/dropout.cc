@@ -1,6 +1,6 @@
 // Dropout: y = x·scale where element i of a uniform draw is below `keep`, else 0; backward
-// dx = dy·scale by the same choice. Draws as in random.cc: word i%4 of Philox4x32-10 with key = seed
-// and counter = offset + i/4, `state` being int64[2] {seed, offset}.
+// dx = dy·scale by the same choice. Draws as in random.cc: word i%4 of Philox4x32-10 with key =
+// seed and counter = offset + i/4, `state` being int64[2] {seed, offset}.
 //
 // The choice is kept as a byte per element: a quarter of a float, and the backward pass is bound by
 // bandwidth, where drawing again would cost it the ten rounds of Philox a second time.
@@ -89,8 +89,8 @@ void forward(Stream& stream, const View& x, const View& state, double keep, doub
   a.threshold = static_cast<uint32_t>(__builtin_ceil(keep * 0x1p24));
   if (a.size == 0) return;
   launch(stream, "dropout",
-         x.dtype == DType::float64 ? dropout_kernel<double, true> : dropout_kernel<float, true>,
-         &a, sizeof a, chunk_count(a.size, kPerChunk));
+         x.dtype == DType::float64 ? dropout_kernel<double, true> : dropout_kernel<float, true>, &a,
+         sizeof a, chunk_count(a.size, kPerChunk));
 }
 
 void backward(Stream& stream, const View& mask, const View& dy, double scale, const View& dx) {

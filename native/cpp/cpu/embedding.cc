@@ -55,9 +55,7 @@ void sum_list(const EmbeddingArgs& a, int64_t r, int64_t i) {
     void* out = advance_by(a.out, (r * a.columns + c) * a.bytes);
     T* sums = a.store ? buffer : static_cast<T*>(out);
     int64_t k = i;
-    const auto row = [&](int64_t at) {
-      return advance_by(a.dy, (at * a.columns + c) * a.bytes);
-    };
+    const auto row = [&](int64_t at) { return advance_by(a.dy, (at * a.columns + c) * a.bytes); };
     if (a.accumulate) {
       if (a.store) a.load(out, 1, sums, n);
     } else {

@@ -13,7 +13,7 @@
 namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
-constexpr int64_t kLeastRows = 16;     // rows a partial sum is worth
+constexpr int64_t kLeastRows = 16;  // rows a partial sum is worth
 
 struct RowArgs {
   Elements x, dy, out;  // out: y, or dx
@@ -192,8 +192,8 @@ void rows_backward_kernel(const void* raw, int64_t chunk) {
     } else {
       group_gradient(a, r * a.columns, group_channels, mean, rstd, weight, dweight, dbias);
     }
-    if (sums && ((r - first) % (kFlushRows * a.groups) == kFlushRows * a.groups - 1 ||
-                 r + 1 == last)) {
+    if (sums &&
+        ((r - first) % (kFlushRows * a.groups) == kFlushRows * a.groups - 1 || r + 1 == last)) {
       for (int64_t c = 0; c < 2 * a.channels; ++c) {
         wide[c] += static_cast<double>(sums[c]);
         sums[c] = T(0);
@@ -211,10 +211,10 @@ void join_rows_kernel(const void* raw, int64_t chunk) {
     if (!out) continue;
     double total[kBlock] = {};
     for (int64_t k = 0; k < a.chunks; ++k) {
-      const double* part = static_cast<const double*>(advance_by(
-                               static_cast<const void*>(a.partials),
-                               k * partial_bytes<T>(a.channels))) +
-                           which * a.channels + begin;
+      const double* part =
+          static_cast<const double*>(
+              advance_by(static_cast<const void*>(a.partials), k * partial_bytes<T>(a.channels))) +
+          which * a.channels + begin;
       for (int64_t c = 0; c < n; ++c) total[c] += part[c];
     }
     for (int64_t c = 0; c < n; ++c) out[begin + c] = static_cast<T>(total[c]);
@@ -248,9 +248,8 @@ void rows(Stream& stream, const NormShape& s, const View& x, const View* weight,
   a.bias = bias ? bias->data : nullptr;
   a.eps = eps;
   if (a.rows == 0) return;
-  launch(stream, "norm_rows",
-         x.dtype == DType::float64 ? rows_kernel<double> : rows_kernel<float>, &a, sizeof a,
-         chunk_count(a.rows, a.rows_per_chunk));
+  launch(stream, "norm_rows", x.dtype == DType::float64 ? rows_kernel<double> : rows_kernel<float>,
+         &a, sizeof a, chunk_count(a.rows, a.rows_per_chunk));
 }
 
 void rows_backward(Stream& stream, const NormShape& s, const View& x, const View* weight,
@@ -264,11 +263,13 @@ void rows_backward(Stream& stream, const NormShape& s, const View& x, const View
   const bool sums = dweight || dbias;
   if (s.channels == 0 || (!sums && (!dx || a.rows == 0))) return;
   if (sums) {
-    a.rows_per_chunk = max_of(max_of(a.rows_per_chunk, kLeastRows), chunk_count(a.rows, kMostPartials));
+    a.rows_per_chunk =
+        max_of(max_of(a.rows_per_chunk, kLeastRows), chunk_count(a.rows, kMostPartials));
   }
   a.chunks = chunk_count(a.rows, a.rows_per_chunk);
   if (sums) {
-    const int64_t bytes = wide ? partial_bytes<double>(s.channels) : partial_bytes<float>(s.channels);
+    const int64_t bytes =
+        wide ? partial_bytes<double>(s.channels) : partial_bytes<float>(s.channels);
     a.partials = acquire_scratch(stream, static_cast<size_t>(max_of(1, a.chunks) * bytes));
   }
   if (a.chunks > 0) {
@@ -286,7 +287,7 @@ void rows_backward(Stream& stream, const NormShape& s, const View& x, const View
 }  // namespace
 
 extern const NormFamily norm_family;
-const NormFamily norm_family = {rows,  rows_backward,  batch_statistics, running_statistics,
+const NormFamily norm_family = {rows,  rows_backward, batch_statistics, running_statistics,
                                 batch, batch_backward};
 
 }  // namespace nodegrad::cpu::NODEGRAD_ISA

@@ -1,8 +1,8 @@
 // Batch norm over the channels of [samples, channels, inner]; part of norm.cc.
 //
-// A pass for the moments (blocks in the cache, joined as Chan's), a launch that joins the chunks and
-// updates what is kept, a pass for the result; backward the same with Σ dy and Σ dy·x̂.
-// Cost: x is read twice and y written; backward reads x and dy twice. Bound by bandwidth.
+// A pass for the moments (blocks in the cache, joined as Chan's), a launch that joins the chunks
+// and updates what is kept, a pass for the result; backward the same with Σ dy and Σ dy·x̂. Cost: x
+// is read twice and y written; backward reads x and dy twice. Bound by bandwidth.
 #pragma once
 
 #include "core/backend.h"
@@ -27,9 +27,9 @@ struct BatchArgs {
   int64_t* batches;
   double eps, momentum;
   int64_t samples, channels, inner;
-  int64_t samples_per_block, blocks;     // of sums over samples
+  int64_t samples_per_block, blocks;  // of sums over samples
   int64_t channels_per_chunk, channel_chunks;
-  int64_t units_per_chunk;               // of elementwise passes: samples, or samples · channels
+  int64_t units_per_chunk;  // of elementwise passes: samples, or samples · channels
   bool fixed;
 };
 
@@ -306,9 +306,8 @@ void batch_gradient_kernel(const void* raw, int64_t chunk) {
         }
       } else {
         const T rstd = rstds[channel];
-        input_gradient<T>(x, dy, nullptr, means[channel],
-                          weights ? rstd * weights[channel] : rstd, dbiases[channel] * share,
-                          dweights[channel] * share * rstd, dx, n);
+        input_gradient<T>(x, dy, nullptr, means[channel], weights ? rstd * weights[channel] : rstd,
+                          dbiases[channel] * share, dweights[channel] * share * rstd, dx, n);
       }
       write(a.out, at, n, dx);
     }
@@ -364,9 +363,8 @@ void batch_statistics(Stream& stream, const NormShape& s, const View& x, double 
   a.running_variance = kept.variance ? kept.variance->data : nullptr;
   a.batches = kept.batches ? static_cast<int64_t*>(kept.batches->data) : nullptr;
   a.partials = acquire_partials(stream, a);
-  launch(stream, "batch_moments",
-         wide ? batch_moments_kernel<double> : batch_moments_kernel<float>, &a, sizeof a,
-         a.blocks * a.channel_chunks);
+  launch(stream, "batch_moments", wide ? batch_moments_kernel<double> : batch_moments_kernel<float>,
+         &a, sizeof a, a.blocks * a.channel_chunks);
   launch(stream, "batch_moments_join",
          wide ? join_moments_kernel<double> : join_moments_kernel<float>, &a, sizeof a, 1);
   release_scratch(stream, a.partials);

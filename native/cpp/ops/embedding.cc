@@ -50,8 +50,8 @@ void embedding_backward_into(const Tensor& out, const Tensor& indices, const Ten
   check_index(out, indices);
   check_same_device("embedding", out, gradient);
   const Tensor index = contiguous(indices), dy = contiguous(gradient);
-  if (out.rank() != 2 || !out.contiguous() || !is_float(out.dtype()) ||
-      dy.dtype() != out.dtype() || dy.elements() != index.elements() * out.size(1)) {
+  if (out.rank() != 2 || !out.contiguous() || !is_float(out.dtype()) || dy.dtype() != out.dtype() ||
+      dy.elements() != index.elements() * out.size(1)) {
     fail("embedding: the gradient of %s by indices %s must have their rows, got %s%s",
          shape_text(out.view).c_str(), shape_text(index.view).c_str(), dtype_name(dy.dtype()),
          shape_text(dy.view).c_str());
@@ -61,8 +61,7 @@ void embedding_backward_into(const Tensor& out, const Tensor& indices, const Ten
   rows.shape[0] = index.elements();
   rows.shape[1] = rows.strides[0] = out.size(1);
   rows.strides[1] = 1;
-  out.backend().embedding->backward(out.stream(), rows, flat(index), padding, accumulate,
-                                    out.view);
+  out.backend().embedding->backward(out.stream(), rows, flat(index), padding, accumulate, out.view);
 }
 
 Tensor embedding_backward(const Shape& shape, const Tensor& indices, const Tensor& gradient,

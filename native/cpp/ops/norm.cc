@@ -97,11 +97,10 @@ std::tuple<Tensor, Tensor, Tensor> rows_backward(const char* op, const NormShape
   Tensor dx = needs_x ? empty_like(x, x.dtype(), op) : empty(x.device(), none, x.dtype(), op);
   Tensor dweight = empty(x.device(), needs_weight ? channels : none, wide, op);
   Tensor dbias = empty(x.device(), needs_bias ? channels : none, wide, op);
-  x.backend().norm->rows_backward(x.stream(), shape, x.view, view_of(w),
-                                  centered ? &mean.view : nullptr, rstd.view, dy.view,
-                                  needs_x ? &dx.view : nullptr,
-                                  needs_weight ? &dweight.view : nullptr,
-                                  needs_bias ? &dbias.view : nullptr);
+  x.backend().norm->rows_backward(
+      x.stream(), shape, x.view, view_of(w), centered ? &mean.view : nullptr, rstd.view, dy.view,
+      needs_x ? &dx.view : nullptr, needs_weight ? &dweight.view : nullptr,
+      needs_bias ? &dbias.view : nullptr);
   return {dx, dweight, dbias};
 }
 
@@ -115,9 +114,8 @@ void check_axes(const char* op, const Tensor& x, int64_t axes) {
 void check_running(const Tensor& x, const Tensor& kept, int64_t channels) {
   check_same_device("batchNorm", x, kept);
   if (kept.elements() != channels || kept.dtype() != wide_of(x.dtype()) || !kept.contiguous()) {
-    fail("batchNorm: running statistics must be %s[%lld], got %s%s",
-         dtype_name(wide_of(x.dtype())), (long long)channels, dtype_name(kept.dtype()),
-         shape_text(kept.view).c_str());
+    fail("batchNorm: running statistics must be %s[%lld], got %s%s", dtype_name(wide_of(x.dtype())),
+         (long long)channels, dtype_name(kept.dtype()), shape_text(kept.view).c_str());
   }
 }
 
@@ -131,9 +129,11 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm(const Tensor& x, int64_t axes,
   return normalize_rows("layerNorm", trailing_shape(x, axes), x, weight, bias, eps, true);
 }
 
-std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(
-    const Tensor& x, int64_t axes, const std::optional<Tensor>& weight, const Tensor& mean,
-    const Tensor& rstd, const Tensor& dy, bool needs_x, bool needs_weight, bool needs_bias) {
+std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& x, int64_t axes,
+                                                       const std::optional<Tensor>& weight,
+                                                       const Tensor& mean, const Tensor& rstd,
+                                                       const Tensor& dy, bool needs_x,
+                                                       bool needs_weight, bool needs_bias) {
   check_axes("layerNorm", x, axes);
   return rows_backward("layerNorm", trailing_shape(x, axes), x, weight, mean, rstd, dy, true,
                        needs_x, needs_weight, needs_bias);
@@ -166,9 +166,11 @@ std::tuple<Tensor, Tensor, Tensor> group_norm(const Tensor& x, int64_t groups,
                         true);
 }
 
-std::tuple<Tensor, Tensor, Tensor> group_norm_backward(
-    const Tensor& x, int64_t groups, const std::optional<Tensor>& weight, const Tensor& mean,
-    const Tensor& rstd, const Tensor& dy, bool needs_x, bool needs_weight, bool needs_bias) {
+std::tuple<Tensor, Tensor, Tensor> group_norm_backward(const Tensor& x, int64_t groups,
+                                                       const std::optional<Tensor>& weight,
+                                                       const Tensor& mean, const Tensor& rstd,
+                                                       const Tensor& dy, bool needs_x,
+                                                       bool needs_weight, bool needs_bias) {
   return rows_backward("groupNorm", channel_shape("groupNorm", x, groups), x, weight, mean, rstd,
                        dy, true, needs_x, needs_weight, needs_bias);
 }

@@ -118,9 +118,11 @@ Tensor cross_entropy_backward(const Tensor& logits, const Tensor& target, const 
 std::tuple<Tensor, Tensor, Tensor> layer_norm(const Tensor& x, int64_t axes,
                                               const std::optional<Tensor>& weight,
                                               const std::optional<Tensor>& bias, double eps);
-std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(
-    const Tensor& x, int64_t axes, const std::optional<Tensor>& weight, const Tensor& mean,
-    const Tensor& rstd, const Tensor& dy, bool needs_x, bool needs_weight, bool needs_bias);
+std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& x, int64_t axes,
+                                                       const std::optional<Tensor>& weight,
+                                                       const Tensor& mean, const Tensor& rstd,
+                                                       const Tensor& dy, bool needs_x,
+                                                       bool needs_weight, bool needs_bias);
 std::tuple<Tensor, Tensor> rms_norm(const Tensor& x, int64_t axes,
                                     const std::optional<Tensor>& weight, double eps);
 std::tuple<Tensor, Tensor> rms_norm_backward(const Tensor& x, int64_t axes,
@@ -130,14 +132,18 @@ std::tuple<Tensor, Tensor> rms_norm_backward(const Tensor& x, int64_t axes,
 std::tuple<Tensor, Tensor, Tensor> group_norm(const Tensor& x, int64_t groups,
                                               const std::optional<Tensor>& weight,
                                               const std::optional<Tensor>& bias, double eps);
-std::tuple<Tensor, Tensor, Tensor> group_norm_backward(
-    const Tensor& x, int64_t groups, const std::optional<Tensor>& weight, const Tensor& mean,
-    const Tensor& rstd, const Tensor& dy, bool needs_x, bool needs_weight, bool needs_bias);
+std::tuple<Tensor, Tensor, Tensor> group_norm_backward(const Tensor& x, int64_t groups,
+                                                       const std::optional<Tensor>& weight,
+                                                       const Tensor& mean, const Tensor& rstd,
+                                                       const Tensor& dy, bool needs_x,
+                                                       bool needs_weight, bool needs_bias);
 // Updates the running statistics where it trains; momentum below 0: the mean of all batches.
-std::tuple<Tensor, Tensor, Tensor> batch_norm(
-    const Tensor& x, const std::optional<Tensor>& weight, const std::optional<Tensor>& bias,
-    const std::optional<Tensor>& running_mean, const std::optional<Tensor>& running_variance,
-    const std::optional<Tensor>& batches, double momentum, double eps, bool training);
+std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& x, const std::optional<Tensor>& weight,
+                                              const std::optional<Tensor>& bias,
+                                              const std::optional<Tensor>& running_mean,
+                                              const std::optional<Tensor>& running_variance,
+                                              const std::optional<Tensor>& batches, double momentum,
+                                              double eps, bool training);
 std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& x,
                                                        const std::optional<Tensor>& weight,
                                                        const Tensor& mean, const Tensor& rstd,
