@@ -1,12 +1,12 @@
 /**
  * Elements in other places: joined, padded, flipped, rolled, repeated, cut to triangles. Padding,
- * flips, rolls and repetition are one native op, `remap`, with one map per axis.
+ * flips, rolls and repetition are one native kernel with one map per axis.
  */
 import { type Rule, record } from '../autograd.js';
 import { describe, expectInteger, expectNumber, expectOneOf, expectTensor } from '../check.js';
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
-import { addMethods, type OpRows, ruleOf } from './define.js';
+import { addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
 import { tensor } from './fill.js';
 import { indexSelect } from './index.js';
 import { flatten, reshape, slice, unsqueeze } from './view.js';
@@ -14,12 +14,17 @@ import { flatten, reshape, slice, unsqueeze } from './view.js';
 declare module '../native.js' {
   interface NativeOps {
     /** `spec`: mode, before, repeat and the size of the result, for each axis. */
-    remap(x: Handle, spec: Numbers, fill: number): void;
+    pad(x: Handle, spec: Numbers, fill: number): void;
+    flip(x: Handle, spec: Numbers, fill: number): void;
+    roll(x: Handle, spec: Numbers, fill: number): void;
+    tile(x: Handle, spec: Numbers, fill: number): void;
+    repeatInterleave(x: Handle, spec: Numbers, fill: number): void;
     cat(tensors: Numbers, axis: number): void;
-    triangle(x: Handle, diagonal: number, upper: boolean): void;
+    tril(x: Handle, diagonal: number): void;
+    triu(x: Handle, diagonal: number): void;
   }
   interface NativeKernels {
-    /** The gradient of remap on one axis. */
+    /** The gradient of such a map on one axis. */
     fold(
       dout: Handle,
       axis: number,
@@ -48,14 +53,16 @@ function stays({ mode, before, size }: AxisMap, from: number): boolean {
   return mode === 'pad' && before === 0 && size === from;
 }
 
-function mapped(x: Tensor, maps: readonly AxisMap[], fill: number): Tensor {
+type RemapName = 'pad' | 'flip' | 'roll' | 'tile' | 'repeatInterleave';
+
+function mapped(name: RemapName, x: Tensor, maps: readonly AxisMap[], fill: number): Tensor {
   const spec = maps.flatMap(({ mode, before, repeat, size }) => [
     modes[mode],
     before,
     repeat,
     size,
   ]);
-  native.remap(x.h, spec, fill);
+  native[name](x.h, spec, fill);
   return take(0, x.device);
 }
 
@@ -74,7 +81,7 @@ interface Remapped {
 
 const remapRule: Rule<Remapped> = (dout, _, { shape, maps }) => {
   const back = maps.map((map, axis) => inverse(map, shape[axis] as number));
-  if (back.every((map) => map !== null)) return [mapped(dout, back, 0)];
+  if (back.every((map) => map !== null)) return [mapped('pad', dout, back, 0)];
   let gradient = dout;
   maps.forEach((map, axis) => {
     const size = shape[axis] as number;
@@ -99,37 +106,39 @@ const catRule: Rule<Joined> = (dout, _, { axis, sizes }, needs) => {
   });
 };
 
-interface Triangle {
-  diagonal: number;
-  upper: boolean;
+function moved(summary: string): OpRow {
+  return { family: 'movement', summary, dtypes: 'any', gradient: remapRule };
 }
 
-export const movementOps: OpRows<'remap' | 'cat' | 'triangle'> = {
-  remap: {
-    family: 'movement',
-    summary: 'padded, flipped, rolled, tiled or repeated along its axes',
-    dtypes: 'any',
-    gradient: remapRule,
-  },
+export const movementOps: OpRows<RemapName | 'cat' | 'tril' | 'triu'> = {
+  pad: moved('elements before and after, by value or by those within'),
+  flip: moved('axes in reverse order'),
+  roll: moved('elements moved on, those at the end to the front'),
+  tile: moved('the whole repeated along its axes'),
+  repeatInterleave: moved('each element of an axis repeated'),
   cat: {
     family: 'movement',
     summary: 'tensors one after another along an axis',
     dtypes: 'any',
     gradient: catRule,
   },
-  triangle: {
+  tril: {
     family: 'movement',
-    summary: 'the lower or upper triangle of matrices, zeros elsewhere',
+    summary: 'lower triangles of matrices, zeros above',
     dtypes: 'any',
-    gradient: ((dout, _, { diagonal, upper }) => [
-      triangle(dout, diagonal, upper),
-    ]) satisfies Rule<Triangle>,
+    gradient: ((dout, _, diagonal) => [tril(dout, diagonal)]) satisfies Rule<number>,
+  },
+  triu: {
+    family: 'movement',
+    summary: 'upper triangles of matrices, zeros below',
+    dtypes: 'any',
+    gradient: ((dout, _, diagonal) => [triu(dout, diagonal)]) satisfies Rule<number>,
   },
 };
 
-function remap(x: Tensor, maps: readonly AxisMap[], fill = 0): Tensor {
-  const out = mapped(x, maps, fill);
-  return record('remap', ruleOf(movementOps.remap), out, [x], null, { shape: x.shape, maps });
+function remap(name: RemapName, x: Tensor, maps: readonly AxisMap[], fill = 0): Tensor {
+  const out = mapped(name, x, maps, fill);
+  return record(name, ruleOf(movementOps[name]), out, [x], null, { shape: x.shape, maps });
 }
 
 function expectTensors(op: string, tensors: readonly Tensor[]): readonly Tensor[] {
@@ -229,7 +238,7 @@ export function pad(
     if (before === 0 && after === 0) return whole(size);
     return { mode: mode === 'constant' ? 'pad' : mode, before, repeat: 1, size: total };
   });
-  return remap(x, maps, fill);
+  return remap('pad', x, maps, fill);
 }
 
 /** The elements of some axes in reverse order; a copy. */
@@ -237,6 +246,7 @@ export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
   const { shape, rank } = expectTensor('flip', x);
   const chosen = axesOf('flip', axes, rank);
   return remap(
+    'flip',
     x,
     shape.map((size, axis) => ({ ...whole(size), mode: chosen.includes(axis) ? 'flip' : 'pad' })),
   );
@@ -270,6 +280,7 @@ export function roll(
     );
   }
   return remap(
+    'roll',
     x,
     shape.map((size, axis) => {
       const shift = amounts[chosen.indexOf(axis)];
@@ -297,6 +308,7 @@ export function tile(x: Tensor, repeats: readonly number[]): Tensor {
   const lead = Math.max(times.length - expectTensor('tile', x).rank, 0);
   const padded = lead > 0 ? reshape(x, [...new Array<number>(lead).fill(1), ...x.shape]) : x;
   return remap(
+    'tile',
     padded,
     padded.shape.map((size, axis) => {
       const n = times[axis + times.length - padded.rank] ?? 1;
@@ -335,6 +347,7 @@ export function repeatInterleave(
   const times = expectInteger('repeatInterleave', 'repeats', repeats, 0, 2 ** 46);
   if (times === 0) return slice(x, at, 0, 0);
   return remap(
+    'repeatInterleave',
     x,
     x.shape.map((size, i) =>
       i === at ? { mode: 'each', before: 0, repeat: times, size: size * times } : whole(size),
@@ -342,21 +355,16 @@ export function repeatInterleave(
   );
 }
 
-function triangle(x: Tensor, diagonal: number, upper: boolean): Tensor {
-  const op = upper ? 'triu' : 'tril';
-  native.triangle(expectTensor(op, x).h, expectInteger(op, 'diagonal', diagonal), upper);
-  const attributes: Triangle = { diagonal, upper };
-  return record('triangle', ruleOf(movementOps.triangle), take(0, x.device), [x], null, attributes);
-}
-
 /** The lower triangles of the last two axes: elements on and below a diagonal, zeros above it. */
 export function tril(x: Tensor, diagonal = 0): Tensor {
-  return triangle(x, diagonal, false);
+  native.tril(expectTensor('tril', x).h, expectInteger('tril', 'diagonal', diagonal));
+  return record('tril', ruleOf(movementOps.tril), take(0, x.device), [x], null, diagonal);
 }
 
 /** The upper triangles of the last two axes: elements on and above a diagonal, zeros below it. */
 export function triu(x: Tensor, diagonal = 0): Tensor {
-  return triangle(x, diagonal, true);
+  native.triu(expectTensor('triu', x).h, expectInteger('triu', 'diagonal', diagonal));
+  return record('triu', ruleOf(movementOps.triu), take(0, x.device), [x], null, diagonal);
 }
 
 declare module '../tensor.js' {

@@ -148,7 +148,9 @@ export function diagEmbed(x: Tensor, offset = 0): Tensor {
  */
 export function slice(x: Tensor, axis: number, start: number, stop?: number, step = 1): Tensor {
   expectTensor('slice', x);
-  if (step < 0) return backwards(x, axis, start, stop, expectInteger('slice', 'step', step));
+  if (typeof step === 'number' && step < 0) {
+    return backwards(x, axis, start, stop, expectInteger('slice', 'step', step));
+  }
   const from = expectInteger('slice', 'start', start);
   const to = expectInteger('slice', 'stop', stop ?? Number.MAX_SAFE_INTEGER);
   native.slice(
@@ -276,7 +278,7 @@ export function at(x: Tensor, ...entries: IndexEntry[]): Tensor {
           );
         }
         const [start, stop, step = 1] = entry;
-        const from = start ?? (step < 0 ? Number.MAX_SAFE_INTEGER : 0);
+        const from = start ?? (typeof step === 'number' && step < 0 ? Number.MAX_SAFE_INTEGER : 0);
         part = slice(part, axis, from, stop, step);
       }
       ++axis;

@@ -273,50 +273,25 @@ plain(
     const mode = m.pick(['reflect', 'replicate', 'circular']);
     return [x, pairs.map((n) => Math.max(n, 0)), mode];
   },
-  { op: 'remap' },
+  { op: 'pad' },
 );
-both(
-  'flip',
-  ng.flip as Call,
-  (m) => {
-    const x = m.tensor(null, m.integer(1, 4));
-    return [x, m.axis(x)];
-  },
-  'remap',
-);
-both(
-  'roll',
-  ng.roll as Call,
-  (m) => {
-    const x = m.tensor(null, m.integer(1, 4));
-    return m.chance(0.3) ? [x, m.integer(-9, 9)] : [x, m.integer(-9, 9), m.axis(x)];
-  },
-  'remap',
-);
-both(
-  'tile',
-  ng.tile as Call,
-  (m) => {
-    return [m.tensor(null, m.integer(0, 3)), [m.integer(0, 2), m.integer(1, 3)]];
-  },
-  'remap',
-);
-both(
-  'repeatInterleave',
-  ng.repeatInterleave as Call,
-  (m) => {
-    const x = m.tensor(null, m.integer(0, 3));
-    return x.rank === 0 || m.chance(0.3) ? [x, m.integer(0, 3)] : [x, m.integer(0, 3), m.axis(x)];
-  },
-  'remap',
-);
+both('flip', ng.flip as Call, (m) => {
+  const x = m.tensor(null, m.integer(1, 4));
+  return [x, m.axis(x)];
+});
+both('roll', ng.roll as Call, (m) => {
+  const x = m.tensor(null, m.integer(1, 4));
+  return m.chance(0.3) ? [x, m.integer(-9, 9)] : [x, m.integer(-9, 9), m.axis(x)];
+});
+both('tile', ng.tile as Call, (m) => {
+  return [m.tensor(null, m.integer(0, 3)), [m.integer(0, 2), m.integer(1, 3)]];
+});
+both('repeatInterleave', ng.repeatInterleave as Call, (m) => {
+  const x = m.tensor(null, m.integer(0, 3));
+  return x.rank === 0 || m.chance(0.3) ? [x, m.integer(0, 3)] : [x, m.integer(0, 3), m.axis(x)];
+});
 for (const name of ['tril', 'triu'] as const) {
-  both(
-    name,
-    api[name] as Call,
-    (m) => [m.tensor(null, m.integer(2, 4)), m.integer(-3, 3)],
-    'triangle',
-  );
+  both(name, api[name] as Call, (m) => [m.tensor(null, m.integer(2, 4)), m.integer(-3, 3)]);
 }
 both('diagonal', ng.diagonal as Call, (m) => [
   m.tensor(null, 3),

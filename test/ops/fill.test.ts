@@ -3,8 +3,11 @@ import {
   arange,
   type DType,
   dtypes,
+  eye,
   full,
   getDefaultDevice,
+  linspace,
+  logspace,
   ones,
   onesLike,
   scope,
@@ -194,6 +197,50 @@ describe.each(devices)('creation on $name', (device) => {
     refuses(
       () => zeros([1], { device: 'gpu' }),
       'device: must be cpu, cuda, cuda:N or emulated, got',
+    );
+  });
+});
+
+describe.each(devices)('spaced numbers on $name', (device) => {
+  it('linspace has both ends, evenly apart', () => {
+    scope(() => {
+      for (const dtype of ['float32', 'float64'] as const) {
+        const values = linspace(-2, 3, 1001, { device, dtype }).data();
+        values.forEach((x, i) => {
+          const exact = -2 + (5 * i) / 1000;
+          const rounded = dtype === 'float32' ? Math.fround(exact) : exact;
+          expect(Math.abs(Number(x) - rounded)).toBeLessThanOrEqual(1e-15);
+        });
+      }
+      expect(linspace(3, 7, 1, { device }).toArray()).toEqual([3]);
+      expect(linspace(3, 7, 0, { device }).shape).toEqual([0]);
+      expect(linspace(0, 1, 3, { device, dtype: 'bfloat16' }).toArray()).toEqual([0, 0.5, 1]);
+      expect(() => linspace(0, 1, 3, { device, dtype: 'int32' })).toThrow(
+        'linspace: needs a floating dtype, got int32',
+      );
+      expect(() => linspace(0, 1, -1, { device })).toThrow(
+        'linspace: steps must be an integer of 0 or more, got -1',
+      );
+    });
+  });
+
+  it('logspace has powers of its base', () => {
+    scope(() => {
+      expect(logspace(0, 3, 4, 2, { device }).toArray()).toEqual([1, 2, 4, 8]);
+      const tens = logspace(-1, 1, 3, undefined, { device, dtype: 'float64' }).data();
+      [0.1, 1, 10].forEach((x, i) => {
+        expect(Number(tens[i])).toBeCloseTo(x, 12);
+      });
+      expect(logspace(0, 2, 3, 4, { device, dtype: 'float16' }).toArray()).toEqual([1, 4, 16]);
+      expect(() => logspace(0, 1, 2, 10, { device, dtype: 'bool' })).toThrow(
+        'logspace: needs a floating dtype, got bool',
+      );
+    });
+  });
+
+  it('eye refuses negative sizes', () => {
+    expect(() => eye(-1, 2, { device })).toThrow(
+      'eye: each size must be an integer of 0 or more, got -1',
     );
   });
 });

@@ -146,6 +146,25 @@ describe.each(devices)('parts on $name', (device) => {
     });
   });
 
+  it('takes part in captured steps, with its gradients', async () => {
+    const index = ng.tensor([2n, 0n, 2n], { device });
+    const x = ng.tensor([1, 2, 3], { device }).requireGrad();
+    const step = ng.capture((weights: ng.Tensor) => {
+      x.zeroGrad();
+      const padded = ng.pad(x, [1, 2], 'reflect').roll(1, 0);
+      const chosen = x.gather(0, index).scatterAdd(0, index, x);
+      const all = ng.cat([padded, chosen, x.tile([2]).flip(0)]);
+      all.mul(weights).sum().backward();
+      return (x.grad as ng.Tensor).clone();
+    });
+    for (let i = 1; i <= 4; ++i) {
+      const weights = ng.arange(0, 15, 1, { device, dtype: 'float32' }).mul(i);
+      const gradient = await step(weights);
+      expect(gradient.toArray()).toEqual([42 * i, 38 * i, 47 * i]);
+    }
+    step.dispose();
+  });
+
   it('slices backwards by the rules of Python', () => {
     ng.scope(() => {
       const x = counted(6);

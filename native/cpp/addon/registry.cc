@@ -102,10 +102,21 @@ void register_ops(Registry& registry) {
   registry.add("diagonal", ops::diagonal);
   registry.add("diagEmbed", ops::diag_embed);
 
-  registry.add("remap", ops::remap);
+#define NODEGRAD_REGISTER(name)                                    \
+  registry.add(                                                    \
+      name, +[](const Tensor& x, const Shape& spec, double fill) { \
+        return ops::remap(name, x, spec, fill);                    \
+      });
+  NODEGRAD_REGISTER("pad")
+  NODEGRAD_REGISTER("flip")
+  NODEGRAD_REGISTER("roll")
+  NODEGRAD_REGISTER("tile")
+  NODEGRAD_REGISTER("repeatInterleave")
+#undef NODEGRAD_REGISTER
   registry.add("fold", ops::fold);
   registry.add("cat", ops::cat);
-  registry.add("triangle", ops::triangle);
+  registry.add("tril", ops::tril);
+  registry.add("triu", ops::triu);
 
   registry.add("sum", ops::sum);
   registry.add("mean", ops::mean);

@@ -11,6 +11,8 @@
 namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
+constexpr int64_t kFewRepeats = 16;  // below, runs of one value are too short to be worth it
+
 struct RemapArgs {
   const void* x;
   const void* fill;
@@ -33,6 +35,19 @@ void move_run(const Raw* from, int64_t stride, Raw* to, int64_t n) {
   }
 }
 
+// n places from i on of an axis whose elements stand `repeat` times each.
+template <class Raw>
+void repeat_run(const Raw* from, int64_t stride, int64_t repeat, int64_t i, Raw* to, int64_t n) {
+  const Raw* source = from + i / repeat * stride;
+  int64_t k = i % repeat;
+  for (int64_t j = 0; j < n; ++j) {
+    to[j] = *source;
+    const bool next = ++k == repeat;
+    k = next ? 0 : k;
+    source += next ? stride : 0;
+  }
+}
+
 template <class Raw>
 void remap_kernel(const void* raw, int64_t chunk) {
   const RemapArgs& a = *static_cast<const RemapArgs*>(raw);
@@ -50,6 +65,11 @@ void remap_kernel(const void* raw, int64_t chunk) {
       offset += source * a.strides[d];
     }
     const int64_t row_end = min_of(end, at - i + a.to[0]);
+    if (inside && a.maps[0].mode == AxisMode::each && a.maps[0].repeat < kFewRepeats) {
+      repeat_run(x + offset, a.strides[0], a.maps[0].repeat, i, out + at, row_end - at);
+      at = row_end;
+      continue;
+    }
     while (at < row_end) {
       AxisRun run = {-1, 0, a.to[0] - i};
       if (inside) run = axis_run(a.maps[0], a.from[0], a.to[0], i);
@@ -150,15 +170,76 @@ void fold_kernel(const void* raw, int64_t chunk) {
   }
 }
 
+// The same for types that are stored as they compute: the runs of places add to dx where it lies,
+// so that neighbours are added side by side. A unit is a block of columns of one o.
+struct FoldRunsArgs {
+  const void* dout;
+  void* dx;
+  AxisMap map;
+  int64_t n, m, inner;
+  int64_t width, column_blocks, units, units_per_chunk;
+};
+
+template <class T>
+void add_run(const T* from, T* to, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t i = 0; i < n; ++i) to[i] += from[i];
+}
+
+template <class T>
+void fold_runs_kernel(const void* raw, int64_t chunk) {
+  const FoldRunsArgs& a = *static_cast<const FoldRunsArgs*>(raw);
+  const int64_t last = min_of(a.units, (chunk + 1) * a.units_per_chunk);
+  for (int64_t u = chunk * a.units_per_chunk; u < last; ++u) {
+    const int64_t o = u / a.column_blocks, c = u % a.column_blocks * a.width;
+    const int64_t width = min_of(a.width, a.inner - c);
+    const T* const from = static_cast<const T*>(a.dout) + o * a.m * a.inner + c;
+    T* const to = static_cast<T*>(a.dx) + o * a.n * a.inner + c;
+    for (int64_t j = 0; j < a.n; ++j) {
+      for (int64_t k = 0; k < width; ++k) to[j * a.inner + k] = T(0);
+    }
+    for (int64_t i = 0; i < a.m;) {
+      const AxisRun run = axis_run(a.map, a.n, a.m, i);
+      if (run.source >= 0 && run.step == 1 && width == a.inner) {
+        add_run(from + i * a.inner, to + run.source * a.inner, run.length * a.inner);
+      } else if (run.source >= 0) {
+        for (int64_t k = 0; k < run.length; ++k) {
+          add_run(from + (i + k) * a.inner, to + (run.source + k * run.step) * a.inner, width);
+        }
+      }
+      i += run.length;
+    }
+  }
+}
+
+void fold_runs(Stream& stream, const View& dout, AxisMap map, const View& dx) {
+  FoldRunsArgs a;
+  a.dout = dout.data;
+  a.dx = dx.data;
+  a.map = map;
+  a.n = dx.shape[1];
+  a.m = dout.shape[1];
+  a.inner = dx.shape[2];
+  const int64_t places = max_of(a.n, a.m);
+  a.width = max_of(1, min_of(a.inner, kChunk / places));
+  a.column_blocks = chunk_count(a.inner, a.width);
+  a.units = dx.shape[0] * a.column_blocks;
+  a.units_per_chunk = max_of(1, kChunk / (places * a.width));
+  launch(stream, "fold",
+         dx.dtype == DType::float64 ? fold_runs_kernel<double> : fold_runs_kernel<float>, &a,
+         sizeof a, chunk_count(a.units, a.units_per_chunk));
+}
+
 void fold(Stream& stream, const View& dout, AxisMap map, const View& dx) {
+  if (element_count(dx) == 0) return;
+  if (dx.dtype == DType::float32 || dx.dtype == DType::float64) {
+    fold_runs(stream, dout, map, dx);
+    return;
+  }
   FoldArgs a = {dout.data,   dx.data,       map,         dx.shape[0] * dx.shape[1],
                 dx.shape[1], dout.shape[1], dx.shape[2], 0};
-  if (element_count(dx) == 0) return;
   a.rows_per_chunk = max_of(1, kChunk / max_of(1, a.inner * chunk_count(a.m, a.n)));
-  Kernel kernel = fold_kernel<float>;
-  if (dx.dtype == DType::float64) kernel = fold_kernel<double>;
-  if (dx.dtype == DType::bfloat16) kernel = fold_kernel<BFloat16>;
-  if (dx.dtype == DType::float16) kernel = fold_kernel<Float16>;
+  const Kernel kernel = dx.dtype == DType::bfloat16 ? fold_kernel<BFloat16> : fold_kernel<Float16>;
   launch(stream, "fold", kernel, &a, sizeof a, chunk_count(a.rows, a.rows_per_chunk));
 }
 

@@ -1,7 +1,8 @@
 // Draws that need more than one number each: permutations, classes by weight, masks of their own
 // probabilities, truncated normals. Numbers as core/families/sample.h has them.
 //
-// permutation: sorts 0 … N-1 by random keys of 64 bits (radix sort, eleven bits a pass).
+// permutation: sorts 0 … N-1 by random keys of 64 bits: into buckets by their first bits, which are
+// even, then each in its place among a few neighbours.
 // multinomial with replacement: the row's weights are summed in 256 parts, each in order, the parts
 // in order; u·total falls into one part, which is walked: all devices add alike, in double.
 // Without: the classes of the smallest -log(u)/w, ascending (Efraimidis and Spirakis, "Weighted
@@ -16,19 +17,20 @@ namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
 constexpr int kParts = 256;
-constexpr int kDigitBits = 11;
+constexpr int kBucketBits = 2;  // about 2^2 numbers a bucket
 
-uint64_t key_at(const int64_t* state, int64_t i) {
-  const Philox4 r = philox(static_cast<uint64_t>(state[0]),
-                           static_cast<uint64_t>(state[1]) + static_cast<uint64_t>(i / 2));
-  const int at = static_cast<int>(i % 2) * 2;
-  return static_cast<uint64_t>(r.word[at]) << 32 | r.word[at + 1];
+Philox4 words_at(const int64_t* state, int64_t counter) {
+  return philox(static_cast<uint64_t>(state[0]),
+                static_cast<uint64_t>(state[1]) + static_cast<uint64_t>(counter));
 }
 
-double float_uniform_at(const int64_t* state, int64_t i) {
-  const Philox4 r = philox(static_cast<uint64_t>(state[0]),
-                           static_cast<uint64_t>(state[1]) + static_cast<uint64_t>(i / 4));
-  return static_cast<double>(uniform_from_bits(r.word[i % 4]));
+// The first or second number of 64 bits.
+uint64_t number_of(const Philox4& r, int which) {
+  return static_cast<uint64_t>(r.word[2 * which]) << 32 | r.word[2 * which + 1];
+}
+
+uint64_t key_at(const int64_t* state, int64_t i) {
+  return number_of(words_at(state, i / 2), static_cast<int>(i % 2));
 }
 
 struct Pair {
@@ -39,37 +41,43 @@ struct Pair {
 struct PermutationArgs {
   const int64_t* state;
   int64_t* out;
-  Pair* pairs;  // two times size
+  Pair* pairs;      // two times size
+  int64_t* places;  // 2^bits
   int64_t size;
+  int bits;
 };
 
 void keys_kernel(const void* raw, int64_t chunk) {
   const PermutationArgs& a = *static_cast<const PermutationArgs*>(raw);
   const int64_t end = min_of(a.size, (chunk + 1) * kChunk);
-  for (int64_t i = chunk * kChunk; i < end; ++i) a.pairs[i] = {key_at(a.state, i), i};
+  for (int64_t i = chunk * kChunk; i < end; i += 2) {
+    const Philox4 r = words_at(a.state, i / 2);
+    a.pairs[i] = {number_of(r, 0), i};
+    if (i + 1 < end) a.pairs[i + 1] = {number_of(r, 1), i + 1};
+  }
 }
 
 void permutation_kernel(const void* raw, int64_t) {
   const PermutationArgs& a = *static_cast<const PermutationArgs*>(raw);
-  constexpr int buckets = 1 << kDigitBits;
-  Pair* from = a.pairs;
-  Pair* to = a.pairs + a.size;
-  for (int shift = 0; shift < 64; shift += kDigitBits) {
-    int64_t at[buckets];
-    for (int d = 0; d < buckets; ++d) at[d] = 0;
-    for (int64_t i = 0; i < a.size; ++i) ++at[from[i].key >> shift & (buckets - 1)];
-    int64_t before = 0;
-    for (int d = 0; d < buckets; ++d) {
-      const int64_t count = at[d];
-      at[d] = before;
-      before += count;
-    }
-    for (int64_t i = 0; i < a.size; ++i) to[at[from[i].key >> shift & (buckets - 1)]++] = from[i];
-    Pair* const keep = from;
-    from = to;
-    to = keep;
+  const Pair* const from = a.pairs;
+  Pair* const to = a.pairs + a.size;
+  const int shift = 64 - a.bits;
+  for (int64_t b = 0; b < int64_t{1} << a.bits; ++b) a.places[b] = 0;
+  for (int64_t i = 0; i < a.size; ++i) ++a.places[from[i].key >> shift];
+  int64_t before = 0;
+  for (int64_t b = 0; b < int64_t{1} << a.bits; ++b) {
+    const int64_t count = a.places[b];
+    a.places[b] = before;
+    before += count;
   }
-  for (int64_t i = 0; i < a.size; ++i) a.out[i] = from[i].value;
+  for (int64_t i = 0; i < a.size; ++i) to[a.places[from[i].key >> shift]++] = from[i];
+  for (int64_t i = 1; i < a.size; ++i) {
+    const Pair pair = to[i];
+    int64_t j = i;
+    for (; j > 0 && to[j - 1].key > pair.key; --j) to[j] = to[j - 1];
+    to[j] = pair;
+  }
+  for (int64_t i = 0; i < a.size; ++i) a.out[i] = to[i].value;
 }
 
 void permutation(Stream& stream, const View& state, const View& out) {
@@ -78,8 +86,12 @@ void permutation(Stream& stream, const View& state, const View& out) {
   a.out = static_cast<int64_t*>(out.data);
   a.size = out.shape[0];
   if (a.size == 0) return;
-  void* scratch = acquire_scratch(stream, 2 * static_cast<size_t>(a.size) * sizeof(Pair));
+  a.bits = 1;
+  while (a.size >> (a.bits + kBucketBits) > 0) ++a.bits;
+  const size_t pairs = 2 * static_cast<size_t>(a.size) * sizeof(Pair);
+  void* scratch = acquire_scratch(stream, pairs + (size_t{8} << a.bits));
   a.pairs = static_cast<Pair*>(scratch);
+  a.places = static_cast<int64_t*>(advance_by(scratch, static_cast<int64_t>(pairs)));
   launch(stream, "random_keys", keys_kernel, &a, sizeof a, chunk_count(a.size));
   launch(stream, "permutation", permutation_kernel, &a, sizeof a, 1);
   release_scratch(stream, scratch);
@@ -204,11 +216,16 @@ template <bool truncated>
 void draw_kernel(const void* raw, int64_t chunk) {
   const DrawArgs& a = *static_cast<const DrawArgs*>(raw);
   double values[kBlock];
+  uint32_t words[kBlock];
   const int64_t end = min_of(a.size, (chunk + 1) * kChunk);
   for (int64_t at = chunk * kChunk; at < end; at += kBlock) {
     const int64_t n = min_of(kBlock, end - at);
+    for (int64_t j = 0; j < kBlock; j += 4) {
+      const Philox4 r = words_at(a.state, (at + j) / 4);
+      for (int k = 0; k < 4; ++k) words[j + k] = r.word[k];
+    }
     for (int64_t j = 0; j < n; ++j) {
-      const double u = float_uniform_at(a.state, at + j);
+      const double u = static_cast<double>(uniform_from_bits(words[j]));
       if (truncated) {
         const double x = a.mean + a.spread * erfinv(a.from + a.width * u, Libm{});
         values[j] = x < a.low ? a.low : x > a.high ? a.high : x;

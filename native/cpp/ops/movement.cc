@@ -34,22 +34,33 @@ AxisMap make_map(const char* op, int64_t mode, int64_t before, int64_t repeat) {
   return {static_cast<AxisMode>(mode), before, repeat};
 }
 
+Tensor triangle(const char* op, const Tensor& input, int64_t diagonal, bool upper) {
+  if (input.rank() < 2) {
+    fail("%s: needs a tensor of rank 2 or more, got %s", op, shape_text(input.view).c_str());
+  }
+  const int64_t offset = std::clamp(diagonal, -kFarthest, kFarthest);
+  const Tensor x = contiguous(input);
+  Tensor out = empty_like(x, x.dtype(), op);
+  x.backend().movement->triangle(x.stream(), x.view, offset, upper, out.view);
+  return out;
+}
+
 }  // namespace
 
 // `spec` is mode, before, repeat and the size of the result, for each axis.
-Tensor remap(const Tensor& x, const Shape& spec, double fill) {
+Tensor remap(const char* op, const Tensor& x, const Shape& spec, double fill) {
   const size_t rank = static_cast<size_t>(x.rank());
-  if (spec.size() != 4 * rank) fail("remap: needs four numbers an axis, got %zu", spec.size());
+  if (spec.size() != 4 * rank) fail("%s: needs four numbers an axis, got %zu", op, spec.size());
   AxisMap maps[kMaxRank];
   Shape shape(rank);
   bool fills = false;
   for (size_t i = 0; i < rank; ++i) {
-    maps[i] = make_map("remap", spec[4 * i], spec[4 * i + 1], spec[4 * i + 2]);
+    maps[i] = make_map(op, spec[4 * i], spec[4 * i + 1], spec[4 * i + 2]);
     shape[i] = spec[4 * i + 3];
-    check_map("remap", maps[i], x.size(static_cast<int>(i)), shape[i]);
+    check_map(op, maps[i], x.size(static_cast<int>(i)), shape[i]);
     fills |= maps[i].mode == AxisMode::pad;
   }
-  Tensor out = empty(x.device(), shape, x.dtype(), "remap");
+  Tensor out = empty(x.device(), shape, x.dtype(), op);
   const Tensor value = fills ? full(x.device(), {}, fill, x.dtype()) : x;
   x.backend().movement->remap(x.stream(), x.view, maps, value.view, out.view);
   return out;
@@ -116,16 +127,8 @@ Tensor cat(const TensorList& tensors, int64_t axis_index) {
   return out;
 }
 
-Tensor triangle(const Tensor& input, int64_t diagonal, bool upper) {
-  const char* op = upper ? "triu" : "tril";
-  if (input.rank() < 2) {
-    fail("%s: needs a tensor of rank 2 or more, got %s", op, shape_text(input.view).c_str());
-  }
-  const int64_t offset = std::clamp(diagonal, -kFarthest, kFarthest);
-  const Tensor x = contiguous(input);
-  Tensor out = empty_like(x, x.dtype(), op);
-  x.backend().movement->triangle(x.stream(), x.view, offset, upper, out.view);
-  return out;
-}
+Tensor tril(const Tensor& x, int64_t diagonal) { return triangle("tril", x, diagonal, false); }
+
+Tensor triu(const Tensor& x, int64_t diagonal) { return triangle("triu", x, diagonal, true); }
 
 }  // namespace nodegrad::ops

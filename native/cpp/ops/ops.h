@@ -52,11 +52,12 @@ Tensor diagonal(const Tensor& x, int64_t offset, int64_t first, int64_t second);
 Tensor diag_embed(const Tensor& x, int64_t offset);
 
 // movement: maps of axes as core/axis_map.h has them; `spec` is mode, before, repeat and new size
-Tensor remap(const Tensor& x, const Shape& spec, double fill);
+Tensor remap(const char* op, const Tensor& x, const Shape& spec, double fill);
 Tensor fold(const Tensor& dout, int64_t axis, int64_t size, int64_t mode, int64_t before,
             int64_t repeat);
 Tensor cat(const std::vector<Tensor>& tensors, int64_t axis);
-Tensor triangle(const Tensor& x, int64_t diagonal, bool upper);
+Tensor tril(const Tensor& x, int64_t diagonal);
+Tensor triu(const Tensor& x, int64_t diagonal);
 
 // unary and binary; `axes` below is a bit mask
 Tensor unary(UnaryOp op, const char* name, bool floating, const Tensor& x);

@@ -25,8 +25,8 @@ function remap(
 ): OpRow {
   const { fill = 0, ...more } = options;
   return {
-    op: 'remap',
-    variant,
+    op: variant.split(' ')[0] as OpRow['op'],
+    variant: variant.slice(variant.indexOf(' ') + 1),
     fn: fn as OpRow['fn'],
     reference: (x) => taken(x, size(x.shape), source, fill),
     inputs: [{ shape }],
@@ -190,14 +190,14 @@ const remapRows: OpRow[] = [
     ],
   ),
   remap(
-    'slice backwards',
+    'flip by a slice backwards',
     two,
     (x) => x.slice(1, -2, undefined, -2),
     ([n]) => [n as number, 3],
     ([i, j]) => [i as number, 4 - 2 * (j as number)],
   ),
   remap(
-    'at backwards',
+    'flip by at backwards',
     two,
     (x) => x.at(null, [undefined, 1, -1]),
     ([n]) => [n as number, 4],
@@ -240,7 +240,7 @@ const remapRows: OpRow[] = [
     },
   ),
   remap(
-    'tile',
+    'tile of both axes',
     two,
     (x) => x.tile([2, 3]),
     ([n]) => [2 * (n as number), 18],
@@ -270,7 +270,7 @@ const remapRows: OpRow[] = [
     ([b, i, j]) => [b as number, i as number, (j as number) % 3],
   ),
   remap(
-    'repeatInterleave',
+    'repeatInterleave along an axis',
     three,
     (x) => x.repeatInterleave(3, 1),
     ([b, n, c]) => [b as number, 3 * (n as number), c as number],
@@ -379,8 +379,8 @@ const triangleRow = (
   keeps: (above: number) => boolean,
   errors: ErrorCase[] = [],
 ): OpRow => ({
-  op: 'triangle',
-  variant,
+  op: variant.split(' ')[0] as OpRow['op'],
+  variant: variant.slice(4),
   fn: fn as OpRow['fn'],
   reference: (x) =>
     build(x.shape, (index) => {
@@ -395,7 +395,7 @@ const triangleRow = (
 
 const triangleRows: OpRow[] = [
   triangleRow(
-    'tril',
+    'tril of a matrix',
     two,
     (x) => x.tril(),
     (above) => above <= 0,
@@ -408,7 +408,7 @@ const triangleRows: OpRow[] = [
     (above) => above <= 1,
   ),
   triangleRow(
-    'triu',
+    'triu of matrices',
     three,
     (x) => x.triu(),
     (above) => above >= 0,
