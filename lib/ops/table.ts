@@ -9,6 +9,7 @@ import type { OpName, OpRow } from './define.js';
 import { fillOps } from './fill.js';
 import { gemmOps } from './gemm.js';
 import { indexOps } from './index.js';
+import { lossOps } from './loss.js';
 import { randomOps } from './random.js';
 import { reduceOps } from './reduce.js';
 import { softmaxOps } from './softmax.js';
@@ -25,5 +26,6 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...reduceOps,
   ...gemmOps,
   ...softmaxOps,
+  ...lossOps,
   ...indexOps,
 };

@@ -9,5 +9,21 @@ export {
   type ParameterGroup,
   type Parameters,
 } from './optimizer.js';
+export { type PlateauOptions, ReduceLROnPlateau } from './plateau.js';
 export { RMSprop, type RMSpropOptions } from './rmsprop.js';
+export {
+  type AnyOptimizer,
+  CosineAnnealingLR,
+  CosineAnnealingWarmRestarts,
+  ExponentialLR,
+  LambdaLR,
+  LinearLR,
+  MultiStepLR,
+  OneCycleLR,
+  type OneCycleOptions,
+  Schedule,
+  type ScheduleState,
+  SequentialLR,
+  StepLR,
+} from './schedule.js';
 export { SGD, type SGDOptions } from './sgd.js';

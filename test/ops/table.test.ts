@@ -9,6 +9,7 @@ import { binaryRows, whereRows } from './rows/binary.js';
 import { copyRows } from './rows/copy.js';
 import { gemmRows } from './rows/gemm.js';
 import { indexRows } from './rows/index.js';
+import { lossRows, softCrossEntropyRows } from './rows/loss.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
 import { softmaxRowsAll } from './rows/softmax.js';
 import { unaryRows } from './rows/unary.js';
@@ -23,6 +24,8 @@ const rows = [
   ...argReduceRows,
   ...gemmRows,
   ...softmaxRowsAll,
+  ...lossRows,
+  ...softCrossEntropyRows,
   ...indexRows,
   ...viewRows,
   ...copyRows,

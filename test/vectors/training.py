@@ -109,11 +109,127 @@ def clipping_cases():
     return cases
 
 
+def loss_cases():
+    """Each loss with the gradients of its floating inputs, under a gradient of a formula."""
+    f = torch.nn.functional
+    labels = torch.tensor([3, 0, 4, 2, 4, 1])
+    grid = torch.tensor([[[1, 0], [2, 2], [0, 1]], [[0, 2], [1, 1], [2, 0]]])
+    signs = torch.tensor([1.0, -1.0, -1.0, 1.0, 1.0, -1.0], dtype=torch.float64)
+    wide, unit = (-3.0, 3.0), (0.05, 0.95)
+    logits, volume = ((6, 5), *wide), ((2, 3, 3, 2), *wide)
+    pair = [((4, 3), *wide), ((4, 3), *wide)]
+    cases = []
+    seed = 800
+
+    def add(op, function, inputs, options=None, extra=(), tensors=None):
+        """`extra` come after the inputs; `tensors` are options: names with shapes in [0.5, 2)."""
+        nonlocal seed
+        leaves, described = [], []
+        for shape, low, high in inputs:
+            leaves.append(uniform(seed, shape, low, high).requires_grad_())
+            described.append({"seed": seed, "shape": list(shape), "low": low, "high": high})
+            seed += 1
+        given, made = {}, {}
+        for name, (theirs, shape) in (tensors or {}).items():
+            made[name] = {"seed": seed, "shape": list(shape), "low": 0.5, "high": 2.0}
+            given[theirs] = uniform(seed, shape, 0.5, 2.0)
+            seed += 1
+        output = function(leaves, given)
+        dout = uniform(seed, tuple(output.shape))
+        output.backward(dout)
+        cases.append(
+            {
+                "op": op, "inputs": described, "options": options or {}, "tensors": made,
+                "extra": [{"dtype": str(x.dtype)[6:], **packed(x)} for x in extra],
+                "doutSeed": seed, "output": packed(output),
+                "gradients": [
+                    packed(x.grad if x.grad is not None else torch.zeros_like(x)) for x in leaves
+                ],
+            }
+        )
+        seed += 1
+
+    for r in ("mean", "sum", "none"):
+        o = {"reduction": r}
+        add("mseLoss", lambda x, _: f.mse_loss(*x, reduction=r), pair, o)
+        add("mseLoss", lambda x, _: f.mse_loss(*x, reduction=r) / 2, pair, {**o, "half": True})
+        add("l1Loss", lambda x, _: f.l1_loss(*x, reduction=r), pair, o)
+        for beta in (1.0, 0.3):
+            add("smoothL1Loss", lambda x, _: f.smooth_l1_loss(*x, reduction=r, beta=beta), pair,
+                {**o, "beta": beta})
+            add("huberLoss", lambda x, _: f.huber_loss(*x, reduction=r, delta=beta), pair,
+                {**o, "delta": beta})
+        add("binaryCrossEntropy",
+            lambda x, t: f.binary_cross_entropy(*x, reduction=r, **t),
+            [((4, 3), *unit), ((4, 3), *unit)], o, tensors={"weight": ("weight", (3,))})
+        add("binaryCrossEntropyWithLogits",
+            lambda x, t: f.binary_cross_entropy_with_logits(*x, reduction=r, **t),
+            [((4, 3), -30.0, 30.0), ((4, 3), *unit)], o)
+        add("binaryCrossEntropyWithLogits",
+            lambda x, t: f.binary_cross_entropy_with_logits(*x, reduction=r, **t),
+            [((4, 3), *wide), ((4, 3), *unit)], o,
+            tensors={"weight": ("weight", (4, 1)), "posWeight": ("pos_weight", (3,))})
+        for smoothing in (0.0, 0.2):
+            given = {**o, "labelSmoothing": smoothing}
+            add("crossEntropy",
+                lambda x, t: f.cross_entropy(*x, labels, reduction=r, label_smoothing=smoothing, **t),
+                [logits], given, (labels,), {"weight": ("weight", (5,))})
+            add("crossEntropy",
+                lambda x, t: f.cross_entropy(*x, reduction=r, label_smoothing=smoothing, **t),
+                [logits, ((6, 5), *unit)], given, (), {"weight": ("weight", (5,))})
+            add("crossEntropy",
+                lambda x, t: f.cross_entropy(
+                    *x, labels, reduction=r, label_smoothing=smoothing, ignore_index=4, **t),
+                [logits], {**given, "ignoreIndex": 4}, (labels,), {"weight": ("weight", (5,))})
+            add("crossEntropy",
+                lambda x, t: f.cross_entropy(*x, grid, reduction=r, label_smoothing=smoothing),
+                [volume], given, (grid,))
+        add("crossEntropy", lambda x, t: f.cross_entropy(*x, reduction=r),
+            [volume, ((2, 3, 3, 2), *unit)], o)
+        add("nllLoss", lambda x, t: f.nll_loss(*x, labels, reduction=r), [logits], o, (labels,))
+        add("nllLoss", lambda x, t: f.nll_loss(*x, grid, reduction=r, ignore_index=2, **t), [volume],
+            {**o, "ignoreIndex": 2}, (grid,), {"weight": ("weight", (3,))})
+        add("multiMarginLoss",
+            lambda x, t: f.multi_margin_loss(*x, labels, p=2, margin=0.7, reduction=r, **t),
+            [logits], {**o, "p": 2, "margin": 0.7}, (labels,), {"weight": ("weight", (5,))})
+        add("multiMarginLoss", lambda x, t: f.multi_margin_loss(*x, labels, reduction=r), [logits],
+            o, (labels,))
+        add("cosineEmbeddingLoss",
+            lambda x, t: f.cosine_embedding_loss(*x, signs, margin=-0.3, reduction=r),
+            [logits, logits], {**o, "margin": -0.3}, (signs,))
+        add("hingeEmbeddingLoss",
+            lambda x, t: f.hinge_embedding_loss(*x, signs, margin=1.5, reduction=r),
+            [((6,), *wide)], {**o, "margin": 1.5}, (signs,))
+        add("marginRankingLoss",
+            lambda x, t: f.margin_ranking_loss(*x, signs, margin=0.5, reduction=r),
+            [((6,), *wide), ((6,), *wide)], {**o, "margin": 0.5}, (signs,))
+        add("tripletMarginLoss", lambda x, t: f.triplet_margin_loss(*x, reduction=r),
+            [logits, logits, logits], o)
+        add("tripletMarginLoss",
+            lambda x, t: f.triplet_margin_loss(*x, reduction=r, margin=4.0, p=3, swap=True),
+            [logits, logits, logits], {**o, "margin": 4, "p": 3, "swap": True})
+        add("poissonNLLLoss",
+            lambda x, t: f.poisson_nll_loss(*x, reduction=r, full=True),
+            [((4, 3), *wide), ((4, 3), 0.0, 5.0)], {**o, "full": True})
+        add("poissonNLLLoss",
+            lambda x, t: f.poisson_nll_loss(*x, reduction=r, log_input=False),
+            [((4, 3), 0.5, 3.0), ((4, 3), 0.0, 5.0)], {**o, "logInput": False})
+    for r in ("mean", "sum", "none", "batchmean"):
+        for log in (False, True):
+            low, high = (-3.0, 0.0) if log else unit
+            add("klDivLoss", lambda x, t: f.kl_div(*x, reduction=r, log_target=log),
+                [((4, 3), -3.0, 0.0), ((4, 3), low, high)], {"reduction": r, "logTarget": log})
+    add("cosineSimilarity", lambda x, t: f.cosine_similarity(*x), [logits, logits])
+    add("cosineSimilarity", lambda x, t: f.cosine_similarity(*x, dim=0), [volume, volume],
+        {"axis": 0})
+    return cases
+
+
 def main():
-    write(
-        "training.json",
-        {"madeBy": "test/vectors/training.py", "optimizers": optimizer_cases(), "clipping": clipping_cases()},
-    )
+    made_by = {"madeBy": "test/vectors/training.py"}
+    optimizers = {"optimizers": optimizer_cases(), "clipping": clipping_cases()}
+    write("training.json", {**made_by, **optimizers})
+    write("losses.json", {**made_by, "cases": loss_cases()})
 
 
 if __name__ == "__main__":

@@ -112,6 +112,11 @@ void register_ops(Registry& registry) {
   registry.add("softmaxBackward", ops::softmax_backward);
   registry.add("crossEntropy", ops::cross_entropy);
   registry.add("crossEntropyBackward", ops::cross_entropy_backward);
+  registry.add("softCrossEntropy", ops::soft_cross_entropy);
+  registry.add("softCrossEntropyBackward", ops::soft_cross_entropy_backward);
+
+  registry.add("pointwiseLoss", ops::pointwise_loss);
+  registry.add("pointwiseLossBackward", ops::pointwise_loss_backward);
 
   registry.add("indexSelect", ops::index_select);
   registry.add("indexAdd", ops::index_add);

@@ -13,6 +13,7 @@
 #include "core/families/fill.h"
 #include "core/families/gemm.h"
 #include "core/families/index.h"
+#include "core/families/loss.h"
 #include "core/families/optim.h"
 #include "core/families/random.h"
 #include "core/families/reduce.h"
