@@ -1,6 +1,7 @@
 /** Optimizers, schedules of their learning rates, clipping of gradients, averages of weights. */
 export { Adadelta, type AdadeltaOptions, Adagrad, type AdagradOptions } from './adagrad.js';
 export { Adam, type AdamOptions, AdamW } from './adam.js';
+export { EMA, type EMAOptions, type HasWeights, SWA } from './average.js';
 export { clipGradNorm, clipGradValue, getTotalNorm } from './clip.js';
 export { Lion, type LionOptions } from './lion.js';
 export {

@@ -21,6 +21,7 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
 constexpr int64_t kLongRow = 1024;
+constexpr int kSoftBlocks = 3;  // of the soft backward on a multiprocessor: doubles need registers
 
 // Which row a thread works on, and as which of the row's lanes.
 struct RowPlace {
@@ -292,7 +293,7 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
+__global__ void __launch_bounds__(kReduceBlock, kSoftBlocks)
     soft_cross_entropy_backward_kernel(const T* x, const Soft<T> soft, const Arith<T>* lse,
                                        const Arith<T>* mass, const T* dloss, int64_t dloss_stride,
                                        T* dx, T* dt, int64_t rows, int64_t classes,

@@ -225,10 +225,76 @@ def loss_cases():
     return cases
 
 
+def schedule_cases():
+    """Learning rates (and momenta) of two groups before each of 30 steps."""
+    o = torch.optim.lr_scheduler
+    runs = [
+        ("StepLR", o.StepLR, {"stepSize": 4}, {"step_size": 4}),
+        ("StepLR", o.StepLR, {"stepSize": 7, "gamma": 0.5}, {"step_size": 7, "gamma": 0.5}),
+        ("MultiStepLR", o.MultiStepLR, {"milestones": [3, 10, 10, 20], "gamma": 0.3}, None),
+        ("ExponentialLR", o.ExponentialLR, {"gamma": 0.9}, None),
+        ("CosineAnnealingLR", o.CosineAnnealingLR, {"tMax": 12, "etaMin": 0.01},
+         {"T_max": 12, "eta_min": 0.01}),
+        ("CosineAnnealingLR", o.CosineAnnealingLR, {"tMax": 29}, {"T_max": 29}),
+        ("CosineAnnealingWarmRestarts", o.CosineAnnealingWarmRestarts, {"t0": 7}, {"T_0": 7}),
+        ("CosineAnnealingWarmRestarts", o.CosineAnnealingWarmRestarts,
+         {"t0": 3, "tMult": 2, "etaMin": 0.02}, {"T_0": 3, "T_mult": 2, "eta_min": 0.02}),
+        ("LinearLR", o.LinearLR, {}, {}),
+        ("LinearLR", o.LinearLR, {"startFactor": 0.1, "endFactor": 0.8, "totalIters": 12},
+         {"start_factor": 0.1, "end_factor": 0.8, "total_iters": 12}),
+        ("OneCycleLR", o.OneCycleLR, {"maxLr": 0.5, "totalSteps": 30},
+         {"max_lr": 0.5, "total_steps": 30}),
+        ("OneCycleLR", o.OneCycleLR,
+         {"maxLr": [0.5, 0.2], "totalSteps": 31, "pctStart": 0.4, "annealStrategy": "linear",
+          "divFactor": 10, "finalDivFactor": 100, "threePhase": True, "baseMomentum": 0.7},
+         {"max_lr": [0.5, 0.2], "total_steps": 31, "pct_start": 0.4, "anneal_strategy": "linear",
+          "div_factor": 10, "final_div_factor": 100, "three_phase": True, "base_momentum": 0.7}),
+        ("LambdaLR", lambda x, f: o.LambdaLR(x, f), {}, {"f": lambda t: 0.9**t + 0.1 * (t % 3)}),
+    ]
+    measures = [round(float(m), 6) for m in 2.0 - mixed(900, 30) * 0.2]
+    plateaus = [
+        ({"patience": 2}, {"patience": 2}),
+        ({"mode": "max", "factor": 0.5, "patience": 1, "threshold": 0.01, "thresholdMode": "abs",
+          "cooldown": 2, "minLr": 0.01},
+         {"mode": "max", "factor": 0.5, "patience": 1, "threshold": 0.01, "threshold_mode": "abs",
+          "cooldown": 2, "min_lr": 0.01}),
+    ]
+
+    def sgd():
+        groups = [{"params": [torch.zeros(1, requires_grad=True)], "lr": lr} for lr in (0.1, 0.3)]
+        return torch.optim.SGD(groups, lr=1.0, momentum=0.9)
+
+    def rates(optimizer, step):
+        found, momenta = [], []
+        for t in range(30):
+            found.append([float(f"{g['lr']:.15g}") for g in optimizer.param_groups])
+            momenta.append(float(f"{optimizer.param_groups[0]['momentum']:.15g}"))
+            if t < 29:
+                optimizer.step()
+                step(t)
+        return {"rates": found, "momenta": momenta}
+
+    cases = []
+    for name, make, options, theirs in runs:
+        optimizer = sgd()
+        schedule = make(optimizer, **(options if theirs is None else theirs))
+        found = rates(optimizer, lambda t: schedule.step())
+        cases.append({"schedule": name, "options": options, **found})
+    for options, theirs in plateaus:
+        optimizer = sgd()
+        plateau = o.ReduceLROnPlateau(optimizer, **theirs)
+        found = rates(optimizer, lambda t: plateau.step(measures[t]))
+        cases.append(
+            {"schedule": "ReduceLROnPlateau", "options": options, "measures": measures, **found}
+        )
+    return cases
+
+
 def main():
     made_by = {"madeBy": "test/vectors/training.py"}
     optimizers = {"optimizers": optimizer_cases(), "clipping": clipping_cases()}
     write("training.json", {**made_by, **optimizers})
+    write("schedules.json", {**made_by, "cases": schedule_cases()})
     write("losses.json", {**made_by, "cases": loss_cases()})
 
 
