@@ -11,14 +11,15 @@ namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
 template <class T>
-T larger(T a, T b) {
+inline __attribute__((always_inline)) T larger(T a, T b) {
   return a > b ? a : a != a ? a : b;
 }
 
+// Inline and without a second branch on the sign, either of which would leave loops scalar.
 template <class T>
-T softplus_of_negative(T x) {  // ln(1 + e⁻ˣ)
-  const T size = x < T(0) ? -x : x;
-  return m_log1p(m_exp(-size)) + (x < T(0) ? -x : T(0));
+inline __attribute__((always_inline)) T softplus_of_negative(T x) {  // ln(1 + e⁻ˣ)
+  const T size = static_cast<T>(__builtin_fabs(x));
+  return m_log1p(m_exp(-size)) + (x < T(0) ? size : T(0));
 }
 
 // value(x, t, f, a) and its derivatives by x and t.
