@@ -29,7 +29,7 @@ export {
 } from './embedding.js';
 export * as init from './init.js';
 export { Linear, type LinearOptions } from './linear.js';
-export { CrossEntropyLoss, MSELoss, mseLoss } from './loss.js';
+export * from './loss/index.js';
 export { buffer, Module, parameter, type StateDict } from './module.js';
 export {
   BatchNorm1d,

@@ -1,7 +1,8 @@
 /**
  * Initialisers, by PyTorch's definitions. They draw on the CPU and copy, so that a seed makes the
  * same network on every device.
- * Sources: Glorot and Bengio 2010 (Xavier); He, Zhang, Ren and Sun 2015 (Kaiming).
+ * Sources: Glorot and Bengio 2010 (Xavier); He, Zhang, Ren and Sun 2015 (Kaiming); Saxe,
+ * McClelland and Ganguli 2014 (orthogonal).
  */
 import {
   describe,
@@ -13,10 +14,12 @@ import {
 } from '../check.js';
 import { noGrad } from '../context.js';
 import { cpu } from '../device.js';
+import { mul } from '../ops/binary.js';
 import { copyInto, to } from '../ops/copy.js';
-import { full } from '../ops/fill.js';
+import { full, eye as identity, tensor } from '../ops/fill.js';
 import * as random from '../ops/random.js';
 import { truncatedNormal as truncated } from '../ops/sample.js';
+import { reshape, transpose } from '../ops/view.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 
@@ -62,6 +65,62 @@ export function truncatedNormal(
   );
 }
 
+/**
+ * Makes [n, vectors of length m], m ≥ n, orthonormal in place, in their order: twice by Gram and
+ * Schmidt, since once loses digits. It is the Q of a QR decomposition whose R has a positive
+ * diagonal.
+ */
+function orthonormalize(rows: Float64Array, n: number, m: number): void {
+  for (let i = 0; i < n; ++i) {
+    const row = rows.subarray(i * m, (i + 1) * m);
+    for (let pass = 0; pass < 2; ++pass) {
+      for (let j = 0; j < i; ++j) {
+        const other = rows.subarray(j * m, (j + 1) * m);
+        let dot = 0;
+        for (let k = 0; k < m; ++k) dot += (row[k] as number) * (other[k] as number);
+        for (let k = 0; k < m; ++k) row[k] = (row[k] as number) - dot * (other[k] as number);
+      }
+    }
+    let square = 0;
+    for (let k = 0; k < m; ++k) square += (row[k] as number) ** 2;
+    const scale = 1 / Math.sqrt(square);
+    for (let k = 0; k < m; ++k) row[k] = (row[k] as number) * scale;
+  }
+}
+
+/**
+ * Fills a weight, as a matrix [first axis, the rest], with orthonormal rows or columns times a
+ * gain: those of a random normal matrix, uniform over all rotations. Computed on the host, in
+ * float64.
+ */
+export function orthogonal(weight: Tensor, scale = 1, generator?: random.Generator): Tensor {
+  expectTensor('orthogonal', weight, 'the weight');
+  const factor = expectNumber('orthogonal', 'gain', scale);
+  if (weight.rank < 2) {
+    throw new RangeError(`orthogonal: needs a weight of rank 2 or more, got [${weight.shape}]`);
+  }
+  const rows = weight.shape[0] as number;
+  const columns = rows === 0 ? 0 : weight.size / rows;
+  const [n, m] = rows < columns ? [rows, columns] : [columns, rows];
+  return fillWith('orthogonal', weight, ({ device }) => {
+    const options = { device, dtype: 'float64' as const, ...(generator && { generator }) };
+    const values = random.normal([n, m], 0, 1, options).data() as Float64Array;
+    orthonormalize(values, n, m);
+    const made = mul(tensor(values, [n, m], { device }), factor);
+    return reshape(rows < columns ? made : transpose(made), weight.shape);
+  });
+}
+
+/** Fills a matrix with ones where both indices are equal, zeros elsewhere. */
+export function eye(target: Tensor): Tensor {
+  expectTensor('eye', target, 'what to fill');
+  if (target.rank !== 2) {
+    throw new RangeError(`eye: needs a matrix, got [${target.shape}]`);
+  }
+  const [rows, columns] = target.shape;
+  return fillWith('eye', target, ({ device }) => identity(rows, columns, { device }));
+}
+
 /** Fills with one number. */
 export function constant(target: Tensor, value: number): Tensor {
   const number = expectNumber('constant', 'the value', value);
@@ -90,8 +149,8 @@ export function fans(weight: Tensor): { fanIn: number; fanOut: number } {
 export type Nonlinearity = 'linear' | 'sigmoid' | 'tanh' | 'relu' | 'leakyRelu' | 'selu';
 
 /** The factor that keeps the variance through a nonlinearity; `param` is leaky ReLU's slope. */
-export function gain(nonlinearity: Nonlinearity, param = 0.01): number {
-  expectNumber('gain', 'param', param);
+export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number {
+  expectNumber('calculateGain', 'param', param);
   switch (nonlinearity) {
     case 'tanh':
       return 5 / 3;
@@ -105,7 +164,7 @@ export function gain(nonlinearity: Nonlinearity, param = 0.01): number {
     case 'sigmoid':
       return 1;
     default:
-      throw new TypeError(`gain: unknown nonlinearity ${describe(nonlinearity)}`);
+      throw new TypeError(`calculateGain: unknown nonlinearity ${describe(nonlinearity)}`);
   }
 }
 
@@ -136,7 +195,9 @@ export interface KaimingOptions {
 function kaimingStd(weight: Tensor, options: KaimingOptions): number {
   const { mode = 'fanIn', nonlinearity = 'leakyRelu', a = 0 } = expectOptions('kaiming', options);
   expectOneOf('kaiming', 'mode', mode, ['fanIn', 'fanOut']);
-  return gain(nonlinearity, expectNumber('kaiming', 'a', a)) / Math.sqrt(fans(weight)[mode]);
+  return (
+    calculateGain(nonlinearity, expectNumber('kaiming', 'a', a)) / Math.sqrt(fans(weight)[mode])
+  );
 }
 
 /** Uniform in ±gain·√(3 / fan). */

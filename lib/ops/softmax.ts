@@ -1,17 +1,34 @@
 /** Softmax and cross-entropy over the last axis, each one kernel forward and one backward. */
 import { type Rule, record } from '../autograd.js';
-import { describe, expectInteger, expectOneOf, expectOptions, expectTensor } from '../check.js';
+import {
+  describe,
+  expectInteger,
+  expectOneOf,
+  expectOptions,
+  expectRange,
+  expectTensor,
+} from '../check.js';
+import { isFloating } from '../dtype.js';
 import { native } from '../native.js';
-import { Tensor, take } from '../tensor.js';
-import { ne } from './binary.js';
+import { type Shape, Tensor, take } from '../tensor.js';
+import { ne, where } from './binary.js';
+import { to } from './copy.js';
 import { addMethods, type OpRows, ruleOf } from './define.js';
+import { indexSelect } from './index.js';
 import { mean, sum } from './reduce.js';
-import { transpose } from './view.js';
+import { permute, reshape, transpose } from './view.js';
 
 declare module '../native.js' {
   interface NativeOps {
     softmax(x: Handle, logarithm: boolean): void;
     crossEntropy(logits: Handle, target: Handle, ignoreIndex: number): void;
+    softCrossEntropy(
+      logits: Handle,
+      target: Handle,
+      weight: Handle | undefined,
+      smoothing: number,
+      ignoreIndex: number,
+    ): void;
   }
   interface NativeKernels {
     softmaxBackward(y: Handle, dy: Handle, logarithm: boolean): void;
@@ -21,6 +38,17 @@ declare module '../native.js' {
       lse: Handle,
       dloss: Handle,
       ignoreIndex: number,
+    ): void;
+    softCrossEntropyBackward(
+      logits: Handle,
+      target: Handle,
+      weight: Handle | undefined,
+      smoothing: number,
+      ignoreIndex: number,
+      lse: Handle,
+      mass: Handle,
+      dloss: Handle,
+      targetGradient: boolean,
     ): void;
   }
 }
@@ -36,7 +64,31 @@ const crossEntropyRule: Rule<number> = (dout, [logits, target, lse], ignoreIndex
   return [take(0, dout.device), null];
 };
 
-export const softmaxOps: OpRows<'softmax' | 'crossEntropy'> = {
+interface SoftAttributes {
+  smoothing: number;
+  ignoreIndex: number;
+}
+
+const softCrossEntropyRule: Rule<SoftAttributes> = (dout, saved, attributes, needs) => {
+  const [logits, target, lse, mass, weight] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor?];
+  const wanted = needs[1] as boolean;
+  native.softCrossEntropyBackward(
+    logits.h,
+    target.h,
+    weight?.h,
+    attributes.smoothing,
+    attributes.ignoreIndex,
+    lse.h,
+    mass.h,
+    dout.h,
+    wanted,
+  );
+  const dx = take(0, dout.device);
+  const dt = take(1, dout.device);
+  return [dx, wanted ? dt : null];
+};
+
+export const softmaxOps: OpRows<'softmax' | 'crossEntropy' | 'softCrossEntropy'> = {
   softmax: {
     family: 'softmax',
     summary: 'eˣ / Σ eˣ over an axis, or its logarithm',
@@ -48,6 +100,12 @@ export const softmaxOps: OpRows<'softmax' | 'crossEntropy'> = {
     summary: '-log softmax(logits)[target] per row, fused',
     dtypes: 'floating',
     gradient: crossEntropyRule,
+  },
+  softCrossEntropy: {
+    family: 'softmax',
+    summary: 'cross-entropy with probabilities, class weights or smoothed labels, fused',
+    dtypes: 'floating',
+    gradient: softCrossEntropyRule,
   },
 };
 
@@ -78,52 +136,126 @@ const reductions = ['mean', 'sum', 'none'] as const;
 export type Reduction = (typeof reductions)[number];
 
 export interface CrossEntropyOptions {
-  /** Over the rows; 'mean' leaves ignored ones out. */
+  /** Over the rows; 'mean' leaves ignored ones out and counts the others by their class's weight. */
   reduction?: Reduction;
-  /** Rows with this target count nothing. None are ignored where it is left out. */
+  /** Rows with this class count nothing. None are ignored where it is left out. */
   ignoreIndex?: number;
+  /** [C], how much each class counts; 1 where left out. No gradient flows to it. */
+  weight?: Tensor;
+  /** Share of the target that is spread evenly over the classes, in [0,1]; 0 where left out. */
+  labelSmoothing?: number;
+}
+
+const noIndex = Number.MIN_SAFE_INTEGER;
+
+function sameShape(a: Shape, b: Shape): boolean {
+  return a.length === b.length && a.every((size, axis) => size === b[axis]);
+}
+
+function inShape(x: Tensor, shape: Shape): Tensor {
+  return sameShape(x.shape, shape) ? x : reshape(x, shape);
+}
+
+/** [N, C, d1…] as rows [N·d1…, C]. */
+function classesLast(x: Tensor): Tensor {
+  if (x.rank <= 2) return x.rank === 1 ? reshape(x, [1, x.size]) : x;
+  const axes = x.shape.map((_, axis) => axis);
+  const [batch, classes, ...rest] = x.shape as [number, number, ...number[]];
+  const count = rest.reduce((a, b) => a * b, batch);
+  return reshape(permute(x, [0, ...axes.slice(2), 1]), [count, classes]);
 }
 
 /**
- * Cross-entropy between logits and class indices: lse(logits) - logits[target] per row.
- * @param logits [N, C]
- * @param target [N], int64, in [0, C); another value gives NaN
+ * Cross-entropy between logits and classes: lse(logits) - logits[target] per row; with weights,
+ * smoothing ε or probabilities t: Σ_c w_c·((1 - ε)·t_c + ε/C)·(lse(logits) - logits_c).
+ * Source: torch.nn.functional.cross_entropy; Szegedy et al. 2016 (label smoothing).
+ * @param logits [N, C] or [N, C, d1…], or [C] for one row
+ * @param target int64 classes, of the shape without C; one outside [0, C) gives NaN. Or
+ * probabilities in the shape of the logits, which may have a gradient, too.
  */
 export function crossEntropy(
   logits: Tensor,
   target: Tensor,
   options: CrossEntropyOptions = {},
 ): Tensor {
-  expectTensor('crossEntropy', logits, 'logits');
-  if (!(target instanceof Tensor) || target.dtype !== 'int64') {
+  const op = 'crossEntropy';
+  expectTensor(op, logits, 'logits');
+  if (!(target instanceof Tensor) || (target.dtype !== 'int64' && !isFloating(target.dtype))) {
     throw new TypeError(
-      `crossEntropy: the target must be an int64 tensor of class indices, got ${describe(target)}`,
+      `${op}: the target must be int64 class indices or floating probabilities, got ${describe(target)}`,
     );
   }
-  const { reduction = 'mean', ignoreIndex = Number.MIN_SAFE_INTEGER } = expectOptions(
-    'crossEntropy',
-    options,
-  );
-  expectOneOf('crossEntropy', 'reduction', reduction, reductions);
-  expectInteger('crossEntropy', 'ignoreIndex', ignoreIndex);
-  native.crossEntropy(logits.h, target.h, ignoreIndex);
-  const losses = take(0, logits.device);
-  const lse = take(1, logits.device);
-  const rows = record(
+  const {
+    reduction = 'mean',
+    ignoreIndex = noIndex,
+    weight,
+    labelSmoothing = 0,
+  } = expectOptions(op, options);
+  expectOneOf(op, 'reduction', reduction, reductions);
+  expectInteger(op, 'ignoreIndex', ignoreIndex);
+  expectRange(op, 'labelSmoothing', labelSmoothing, 0, 1);
+  if (weight !== undefined) expectTensor(op, weight, 'weight');
+  const classes = target.dtype === 'int64';
+  if (!classes && options.ignoreIndex !== undefined) {
+    throw new RangeError(`${op}: ignoreIndex needs class indices, got ${describe(target)}`);
+  }
+  const rowShape = logits.shape.filter((_, axis) => axis !== (logits.rank > 1 ? 1 : 0));
+  if (logits.rank === 0 || !sameShape(target.shape, classes ? rowShape : logits.shape)) {
+    const rule = classes ? '[N,C,…] and [N,…]' : 'equal for probabilities';
+    throw new RangeError(
+      `${op}: shapes must be ${rule}, got [${logits.shape}] and [${target.shape}]`,
+    );
+  }
+  const x = classesLast(logits);
+  const t = classes ? inShape(target, [target.size]) : classesLast(to(target, logits.dtype));
+  const losses =
+    classes && !weight && labelSmoothing === 0
+      ? hardLosses(x, t, ignoreIndex)
+      : softLosses(x, t, weight, labelSmoothing, ignoreIndex);
+  if (reduction === 'none') return inShape(losses, rowShape);
+  if (reduction === 'sum') return sum(losses);
+  if (!classes || (!weight && options.ignoreIndex === undefined)) return mean(losses);
+  // The 16-bit floats could neither count nor sum the rows of a large batch.
+  const wide = logits.dtype === 'float64' ? 'float64' : 'float32';
+  const kept = ne(t, ignoreIndex);
+  const counted = weight ? where(kept, indexSelect(weight.detach().to(wide), t), 0) : kept.to(wide);
+  return sum(losses.to(wide)).div(sum(counted)).to(logits.dtype);
+}
+
+function hardLosses(x: Tensor, target: Tensor, ignoreIndex: number): Tensor {
+  native.crossEntropy(x.h, target.h, ignoreIndex);
+  const losses = take(0, x.device);
+  const lse = take(1, x.device);
+  return record(
     'crossEntropy',
     ruleOf(softmaxOps.crossEntropy),
     losses,
-    [logits, target],
-    () => [logits, target, lse],
+    [x, target],
+    () => [x, target, lse],
     ignoreIndex,
   );
-  if (reduction === 'none') return rows;
-  if (reduction === 'sum') return sum(rows);
-  if (options.ignoreIndex === undefined) return mean(rows);
-  // The 16-bit floats could neither count nor sum the rows of a large batch.
-  const wide = logits.dtype === 'float64' ? 'float64' : 'float32';
-  const counted = sum(ne(target, ignoreIndex).to(wide));
-  return sum(rows.to(wide)).div(counted).to(logits.dtype);
+}
+
+function softLosses(
+  x: Tensor,
+  target: Tensor,
+  weight: Tensor | undefined,
+  smoothing: number,
+  ignoreIndex: number,
+): Tensor {
+  const w = weight && to(weight.detach(), x.dtype);
+  native.softCrossEntropy(x.h, target.h, w?.h, smoothing, ignoreIndex);
+  const losses = take(0, x.device);
+  const lse = take(1, x.device);
+  const mass = take(2, x.device);
+  return record(
+    'crossEntropy',
+    ruleOf(softmaxOps.softCrossEntropy),
+    losses,
+    [x, target],
+    () => [x, target, lse, mass, ...(w ? [w] : [])],
+    { smoothing, ignoreIndex },
+  );
 }
 
 declare module '../tensor.js' {

@@ -17,6 +17,7 @@ import { indexOps } from './index.js';
 import { movementOps } from './movement.js';
 import { normOps } from './norm.js';
 import { poolOps } from './pool.js';
+import { lossOps } from './loss.js';
 import { randomOps } from './random.js';
 import { reduceOps } from './reduce.js';
 import { rnnOps } from './rnn.js';
@@ -43,6 +44,7 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...dropoutOps,
   ...attentionOps,
   ...rnnOps,
+  ...lossOps,
   ...indexOps,
   ...embeddingOps,
   ...gatherOps,

@@ -3,6 +3,7 @@
 //   backward: dx = y·(dy - Σ dy·y), or dy - exp(y)·Σ dy
 //   cross-entropy: loss = lse - x[target], lse = ln Σ exp(x), kept for
 //   backward: dx = (exp(x - lse) - [c = target]) · dloss, one pass
+//   soft: loss = Σ q·(lse - x), dx = (exp(x - lse)·Σ q - q) · dloss
 // A group of lanes, at most a warp, walks a row of up to 1024; a block a longer one. Maximum and
 // sum are found in one pass (Milakov and Gimelshein, "Online normalizer calculation for softmax",
 // 2018); the second pass over x finds it in cache. float32 inside, double for float64.
@@ -20,6 +21,7 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
 constexpr int64_t kLongRow = 1024;
+constexpr int kSoftBlocks = 3;  // of the soft backward on a multiprocessor: doubles need registers
 
 // Which row a thread works on, and as which of the row's lanes.
 struct RowPlace {
@@ -202,6 +204,136 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
       });
 }
 
+// What soft cross-entropy compares with, as core/families/softmax.h has it.
+template <class T>
+struct Soft {
+  const int64_t* classes;  // [N], or
+  const T* probabilities;  // [N,C]
+  const T* weight;         // [C], or null
+  double smoothing;
+  int64_t ignored;
+};
+
+// q over a row: `at(i)` from the probability there, if any.
+template <class T>
+struct SoftRow {
+  using A = Arith<T>;
+  const T* weight;
+  int64_t target;  // -1: probabilities
+  A keep, base;
+
+  __device__ __forceinline__ SoftRow(const Soft<T>& soft, int64_t row, int64_t classes)
+      : weight(soft.weight),
+        target(-1),
+        keep(static_cast<A>(1.0 - soft.smoothing)),
+        base(static_cast<A>(soft.smoothing / static_cast<double>(classes))) {
+    if (!soft.classes) return;
+    target = soft.classes[row];
+    if (target == soft.ignored) {
+      keep = A(0);
+      base = A(0);
+    } else if (target < 0 || target >= classes) {
+      base = A(NAN);
+    }
+  }
+  __device__ __forceinline__ A weight_at(int64_t i) const {
+    return weight ? to_arith(weight[i]) : A(1);
+  }
+  __device__ __forceinline__ A at(int64_t i, A probability, bool has_classes) const {
+    const A t = has_classes ? (i == target ? A(1) : A(0)) : probability;
+    return weight_at(i) * (keep * t + base);
+  }
+};
+
+template <class A>
+struct LossAndMass {
+  A loss, mass;
+};
+
+template <class T>
+__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
+    soft_cross_entropy_kernel(const T* x, const Soft<T> soft, T* loss, Arith<T>* lse,
+                              Arith<T>* mass, int64_t rows, int64_t classes, const int lanes) {
+  using A = Arith<T>;
+  const RowPlace place = row_place(lanes);
+  const bool valid = place.row < rows;
+  const int64_t start = valid ? place.row * classes : 0;
+  const T* const row = x + start;
+  const Normalizer<A> state = normalize_row(row, classes, valid, place.lane, lanes);
+  const A normalizer = state.max + m_log(state.sum);
+  const bool has_classes = soft.classes != nullptr;
+  const T* const probabilities = has_classes ? row : soft.probabilities + start;
+  LossAndMass<A> total{A(0), A(0)};
+  if (valid) {
+    const SoftRow<T> q(soft, place.row, classes);
+    visit_row<kPerVector<T>>(classes, aligned_head(row, probabilities, classes), place.lane, lanes,
+                             [&](auto width, int64_t i) {
+                               constexpr int V = decltype(width)::value;
+                               A value[V], t[V];
+                               load_arith<V>(row + i, value);
+                               load_arith<V>(probabilities + i, t);
+#pragma unroll
+                               for (int j = 0; j < V; ++j) {
+                                 const A share = q.at(i + j, t[j], has_classes);
+                                 if (share != A(0)) total.loss += share * (normalizer - value[j]);
+                                 total.mass += share;
+                               }
+                             });
+  }
+  if (lanes > 32) __syncthreads();  // the slots of normalize_row serve again
+  total = reduce_group(total, lanes, shared_memory<GroupSlots<LossAndMass<A>>>(),
+                       [](LossAndMass<A>& into, const LossAndMass<A>& from) {
+                         into.loss += from.loss;
+                         into.mass += from.mass;
+                       });
+  if (!valid || place.lane != 0) return;
+  lse[place.row] = normalizer;
+  mass[place.row] = total.mass;
+  loss[place.row] = from_arith<T>(total.loss);
+}
+
+template <class T>
+__global__ void __launch_bounds__(kReduceBlock, kSoftBlocks)
+    soft_cross_entropy_backward_kernel(const T* x, const Soft<T> soft, const Arith<T>* lse,
+                                       const Arith<T>* mass, const T* dloss, int64_t dloss_stride,
+                                       T* dx, T* dt, int64_t rows, int64_t classes,
+                                       const int lanes) {
+  using A = Arith<T>;
+  const RowPlace place = row_place(lanes);
+  if (place.row >= rows) return;
+  const int64_t start = place.row * classes;
+  const T* const row = x + start;
+  const bool has_classes = soft.classes != nullptr;
+  const T* const probabilities = has_classes ? row : soft.probabilities + start;
+  const A normalizer = lse[place.row], all = mass[place.row];
+  const A scale = to_arith(dloss[place.row * dloss_stride]);
+  const SoftRow<T> q(soft, place.row, classes);
+  const int64_t head = aligned_head(row, probabilities, classes);
+  const bool together =
+      head == aligned_head(dx + start) && (!dt || head == aligned_head(dt + start));
+  visit_row<kPerVector<T>>(
+      classes, together ? head : classes, place.lane, lanes, [&](auto width, int64_t i) {
+        constexpr int V = decltype(width)::value;
+        A value[V], t[V];
+        load_arith<V>(row + i, value);
+        load_arith<V>(probabilities + i, t);
+        if (dt) {
+          A slope[V];
+#pragma unroll
+          for (int j = 0; j < V; ++j) {
+            slope[j] = q.keep * q.weight_at(i + j) * (normalizer - value[j]) * scale;
+          }
+          store_arith<V>(dt + start + i, slope);
+        }
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+          const A share = q.at(i + j, t[j], has_classes);
+          value[j] = (m_exp(value[j] - normalizer) * all - share) * scale;
+        }
+        store_arith<V>(dx + start + i, value);
+      });
+}
+
 // The sizes that every launch of this family shares.
 struct Rows {
   int64_t rows, classes;
@@ -282,9 +414,47 @@ void cross_entropy_backward(Stream& stream, const View& x, const View& target, i
   });
 }
 
+template <class T>
+Soft<T> soft_of(const SoftTarget& soft) {
+  const bool classes = soft.target.dtype == DType::int64;
+  return {classes ? static_cast<const int64_t*>(soft.target.data) : nullptr,
+          classes ? nullptr : static_cast<const T*>(soft.target.data),
+          static_cast<const T*>(soft.weight.data), soft.smoothing, soft.ignore_index};
+}
+
+void soft_cross_entropy(Stream& stream, const View& x, const SoftTarget& soft, const View& loss,
+                        const View& lse, const View& mass) {
+  for_rows("crossEntropy", x, [&](auto zero, const Rows& r) {
+    using T = decltype(zero);
+    using A = Arith<T>;
+    static_assert(sizeof(Normalizer<A>) == sizeof(LossAndMass<A>));
+    launch(stream, "softCrossEntropy", soft_cross_entropy_kernel<T>, r.grid, block_shape(),
+           sizeof(GroupSlots<Normalizer<A>>), static_cast<const T*>(x.data), soft_of<T>(soft),
+           static_cast<T*>(loss.data), static_cast<A*>(lse.data), static_cast<A*>(mass.data),
+           r.rows, r.classes, r.lanes);
+  });
+}
+
+void soft_cross_entropy_backward(Stream& stream, const View& x, const SoftTarget& soft,
+                                 const View& lse, const View& mass, const View& dloss,
+                                 const View& dx, const View& dt) {
+  for_rows("crossEntropy", x, [&](auto zero, const Rows& r) {
+    using T = decltype(zero);
+    using A = Arith<T>;
+    launch(stream, "softCrossEntropy", soft_cross_entropy_backward_kernel<T>, r.grid, block_shape(),
+           0, static_cast<const T*>(x.data), soft_of<T>(soft), static_cast<const A*>(lse.data),
+           static_cast<const A*>(mass.data), static_cast<const T*>(dloss.data), dloss.strides[0],
+           static_cast<T*>(dx.data), static_cast<T*>(dt.data), r.rows, r.classes, r.lanes);
+  });
+}
+
 }  // namespace
 
-const SoftmaxFamily softmax_family = {softmax, softmax_backward, cross_entropy,
-                                      cross_entropy_backward};
+const SoftmaxFamily softmax_family = {softmax,
+                                      softmax_backward,
+                                      cross_entropy,
+                                      cross_entropy_backward,
+                                      soft_cross_entropy,
+                                      soft_cross_entropy_backward};
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

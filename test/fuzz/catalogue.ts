@@ -980,19 +980,76 @@ plain(
 );
 plain('nn.parameter', nn.parameter, (m) => [m.make(m.shape(), m.float())]);
 plain('nn.buffer', nn.buffer, (m) => [m.make(m.shape(), m.dtype())]);
-plain('nn.mseLoss', nn.mseLoss, (m) => {
-  const x = m.floating();
-  return [x, m.make(x.shape, x.dtype), m.pick(['mean', 'sum', 'none'])];
+op('softCrossEntropy', ng.crossEntropy, (m) => {
+  const [rows, classes] = [m.integer(0, 12), m.integer(1, 9)];
+  const dtype = m.float();
+  const target = m.chance(0.5) ? m.make([rows, classes], dtype) : m.index(rows, classes + 1);
+  const weight = m.chance(0.5) ? { weight: m.make([classes], dtype) } : {};
+  return [m.make([rows, classes], dtype), target, { labelSmoothing: 0.1, ...weight }];
 });
+for (const name of [
+  'mseLoss',
+  'l1Loss',
+  'smoothL1Loss',
+  'huberLoss',
+  'poissonNLLLoss',
+  'binaryCrossEntropy',
+  'binaryCrossEntropyWithLogits',
+  'klDivLoss',
+  'hingeEmbeddingLoss',
+  'cosineSimilarity',
+  'cosineEmbeddingLoss',
+  'marginRankingLoss',
+  'tripletMarginLoss',
+] as const) {
+  const args = (m: Maker): unknown[] => {
+    const shape = [m.integer(0, 6), m.integer(1, 9)];
+    const dtype = m.float();
+    const made = (): ng.Tensor => m.make(shape, dtype);
+    const options = name === 'cosineSimilarity' ? {} : { reduction: m.pick(['mean', 'none']) };
+    if (name === 'cosineEmbeddingLoss') {
+      return [made(), made(), m.make([shape[0] as number], dtype), options];
+    }
+    const three = name === 'marginRankingLoss' || name === 'tripletMarginLoss';
+    return three ? [made(), made(), made(), options] : [made(), made(), options];
+  };
+  const pointwise = ['mseLoss', 'l1Loss', 'smoothL1Loss', 'huberLoss', 'binaryCrossEntropy'];
+  plain(`nn.${name}`, nn[name], args, pointwise.includes(name) ? { op: 'pointwiseLoss' } : {});
+}
+for (const name of ['nllLoss', 'multiMarginLoss'] as const) {
+  plain(`nn.${name}`, nn[name], (m) => {
+    const [rows, classes] = [m.integer(0, 12), m.integer(1, 9)];
+    return [m.make([rows, classes], m.float()), m.index(rows, classes + 1), { reduction: 'sum' }];
+  });
+}
+for (const name of [
+  'MSELoss',
+  'L1Loss',
+  'SmoothL1Loss',
+  'HuberLoss',
+  'PoissonNLLLoss',
+  'CrossEntropyLoss',
+  'NLLLoss',
+  'BCELoss',
+  'BCEWithLogitsLoss',
+  'KLDivLoss',
+  'MultiMarginLoss',
+  'CosineEmbeddingLoss',
+  'HingeEmbeddingLoss',
+  'MarginRankingLoss',
+  'TripletMarginLoss',
+] as const) {
+  const Made = nn[name] as new (options: object) => ng.nn.Module;
+  plain(
+    `nn.${name}`,
+    (options: object) => void new Made(options),
+    () => [{ reduction: 'sum' }],
+  );
+}
 plain(
-  'nn.MSELoss',
-  (options: object) => void new nn.MSELoss(options),
-  () => [{ reduction: 'sum' }],
-);
-plain(
-  'nn.CrossEntropyLoss',
-  (options: object) => void new nn.CrossEntropyLoss(options),
-  () => [{ reduction: 'none' }],
+  'nn.CosineSimilarity',
+  (options: object) => void new nn.CosineSimilarity(options),
+  () => [{ axis: 0 }],
 );
 const module = (): ng.nn.Module => new nn.Sequential(new nn.Linear(2, 2), new nn.Linear(2, 1));
 plain(
@@ -1026,7 +1083,13 @@ plain('nn.init.constant', nn.init.constant, (m) => [weight(m), m.number()]);
 for (const name of ['zeros', 'ones', 'fans'] as const) {
   plain(`nn.init.${name}`, init[name], (m) => [weight(m)]);
 }
-plain('nn.init.gain', nn.init.gain, (m) => [m.pick(['relu', 'tanh', 'leakyRelu']), 0.1]);
+plain('nn.init.truncatedNormal', nn.init.truncatedNormal, (m) => [weight(m), 0, 1, -2, 2]);
+plain('nn.init.orthogonal', nn.init.orthogonal, (m) => [weight(m), 2]);
+plain('nn.init.eye', nn.init.eye, (m) => [weight(m)]);
+plain('nn.init.calculateGain', nn.init.calculateGain, (m) => [
+  m.pick(['relu', 'tanh', 'leakyRelu']),
+  0.1,
+]);
 
 // Optimizers: made, stepped, saved and loaded.
 for (const name of ['SGD', 'Adam', 'AdamW', 'RMSprop', 'Adagrad', 'Adadelta', 'Lion'] as const) {
@@ -1056,6 +1119,59 @@ for (const name of ['clipGradNorm', 'clipGradValue'] as const) {
     leaf.mul(2).sum().backward();
     return [[leaf], m.pick([0, 1, 5])];
   });
+}
+for (const [name, options] of [
+  ['StepLR', { stepSize: 2 }],
+  ['MultiStepLR', { milestones: [1, 2] }],
+  ['ExponentialLR', { gamma: 0.9 }],
+  ['LinearLR', { totalIters: 3 }],
+  ['LambdaLR', (t: number) => 1 / (1 + t)],
+  ['CosineAnnealingLR', { tMax: 5 }],
+  ['CosineAnnealingWarmRestarts', { t0: 2, tMult: 2 }],
+  ['OneCycleLR', { maxLr: 1, totalSteps: 5 }],
+  ['ReduceLROnPlateau', { patience: 0 }],
+] as const) {
+  const Made = optimizers[name] as new (
+    ...args: never[]
+  ) => {
+    step(measure?: number): void;
+    stateDict(): object;
+    loadStateDict(state: object): void;
+  };
+  plain(
+    `optim.${name}`,
+    (...given: never[]) => {
+      const schedule = new Made(...given);
+      schedule.step(0.5);
+      schedule.loadStateDict(schedule.stateDict());
+    },
+    () => [new ng.optim.SGD([nn.parameter(ng.zeros([2]))], { lr: 0.1, momentum: 0.9 }), options],
+    { weight: 0.2 },
+  );
+}
+plain(
+  'optim.SequentialLR',
+  (...given: never[]) => void new (ng.optim.SequentialLR as never as Constructor)(...given),
+  () => {
+    const optimizer = new ng.optim.SGD([nn.parameter(ng.zeros([2]))], { lr: 0.1 });
+    const schedules = [0.5, 0.9].map((gamma) => new ng.optim.ExponentialLR(optimizer, { gamma }));
+    return [optimizer, { schedules, milestones: [2] }];
+  },
+  { weight: 0.2 },
+);
+for (const name of ['EMA', 'SWA'] as const) {
+  const Made = ng.optim[name] as new (...args: never[]) => ng.optim.EMA;
+  plain(
+    `optim.${name}`,
+    (...given: never[]) => {
+      const average = new Made(...given);
+      average.update();
+      average.with(() => 1);
+      average.loadStateDict(average.stateDict());
+    },
+    (m) => [new nn.Linear(3, 2, { device: m.device }), name === 'EMA' ? { decay: 0.9 } : {}],
+    { weight: 0.2 },
+  );
 }
 plain('optim.getTotalNorm', ng.optim.getTotalNorm, (m) => [[m.floating()], m.pick([1, 2])]);
 

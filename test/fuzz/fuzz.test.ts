@@ -16,6 +16,7 @@ const elsewhere: Record<string, string> = {
   loadCheckpoint: 'reads files: test/io',
   saveCheckpoint: 'writes files: test/io',
   'optim.Optimizer': 'abstract: SGD, Adam and AdamW stand for it',
+  'optim.Schedule': 'abstract: StepLR and others stand for it',
   Tensor: 'has no public constructor',
 };
 const internal = new Set([

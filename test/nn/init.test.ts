@@ -54,6 +54,70 @@ describe('initialisers', () => {
     });
   });
 
+  it('truncated normals keep within their bounds and have the moments of the formula', () => {
+    scope(() => {
+      const n = 40_000;
+      const x = zeros([n]);
+      init.truncatedNormal(x, 0.5, 2, -1, 3);
+      const values = Array.from(x.data() as Float32Array);
+      expect(Math.min(...values)).toBeGreaterThanOrEqual(-1);
+      expect(Math.max(...values)).toBeLessThanOrEqual(3);
+      // Of N(0.5, 2²) between -1 and 3, by numeric integration.
+      let [mass, mean, square] = [0, 0, 0];
+      for (let i = 0; i < 4000; ++i) {
+        const at = -1 + (i + 0.5) / 1000;
+        const density = Math.exp(-0.5 * ((at - 0.5) / 2) ** 2);
+        mass += density;
+        mean += at * density;
+        square += at * at * density;
+      }
+      mean /= mass;
+      const std = Math.sqrt(square / mass - mean * mean);
+      const found = statistics(x);
+      expect(Math.abs(found.mean - mean)).toBeLessThan((4 * std) / Math.sqrt(n));
+      expect(Math.abs(found.std / std - 1)).toBeLessThan(4 / Math.sqrt(n));
+      // A far tail, where drawing again would take forever.
+      init.truncatedNormal(x, 0, 1, 5, 6);
+      const tail = statistics(x);
+      expect(tail.mean).toBeGreaterThan(5.1);
+      expect(tail.mean).toBeLessThan(5.25);
+      expect(tail.largest).toBeLessThanOrEqual(6);
+      expect(init.truncatedNormal(x, 1, 0).mean().item()).toBe(1);
+    });
+  });
+
+  it.each([[[5, 3]], [[3, 5]], [[4, 4]], [[6, 2, 3, 3]], [[0, 3]]])(
+    'orthogonal weights of %j are orthonormal',
+    (shape) => {
+      scope(() => {
+        const weight = init.orthogonal(zeros(shape, { dtype: 'float64' }), 2);
+        if (weight.size === 0) return;
+        const rows = shape[0] as number;
+        const matrix = weight.reshape([rows, weight.size / rows]);
+        const wide = rows <= weight.size / rows;
+        const gram = wide ? matrix.matmul(matrix.T) : matrix.T.matmul(matrix);
+        const expected = init.eye(zeros(gram.shape, { dtype: 'float64' })).mul(4);
+        expect(Number(gram.sub(expected).abs().max().item())).toBeLessThan(1e-5);
+      });
+    },
+  );
+
+  it('fills with the identity', () => {
+    scope(() => {
+      expect(init.eye(zeros([2, 3])).toArray()).toEqual([
+        [1, 0, 0],
+        [0, 1, 0],
+      ]);
+      expect(() => init.eye(zeros([2]))).toThrow('eye: needs a matrix, got [2]');
+      expect(() => init.orthogonal(zeros([2]))).toThrow(
+        'orthogonal: needs a weight of rank 2 or more, got [2]',
+      );
+      expect(() => init.truncatedNormal(zeros([2]), 0, 1, 2, 1)).toThrow(
+        'truncatedNormal: high must be in [2,Infinity], got 1',
+      );
+    });
+  });
+
   it('uniform, normal and constants fill in place', () => {
     scope(() => {
       const x = zeros([2000]);
@@ -89,18 +153,18 @@ describe('initialisers', () => {
   });
 
   it('have gains', () => {
-    expect(init.gain('linear')).toBe(1);
-    expect(init.gain('tanh')).toBeCloseTo(5 / 3, 12);
-    expect(init.gain('relu')).toBeCloseTo(Math.SQRT2, 12);
-    expect(init.gain('leakyRelu', 0.2)).toBeCloseTo(Math.sqrt(2 / 1.04), 12);
-    expect(init.gain('selu')).toBe(0.75);
+    expect(init.calculateGain('linear')).toBe(1);
+    expect(init.calculateGain('tanh')).toBeCloseTo(5 / 3, 12);
+    expect(init.calculateGain('relu')).toBeCloseTo(Math.SQRT2, 12);
+    expect(init.calculateGain('leakyRelu', 0.2)).toBeCloseTo(Math.sqrt(2 / 1.04), 12);
+    expect(init.calculateGain('selu')).toBe(0.75);
   });
 
   it('refuse what they cannot fill', () => {
     expect(() => init.kaimingUniform(zeros([3]))).toThrow(
       'init: fans need a weight of rank 2 or more, got [3]',
     );
-    expect(() => init.gain('swish' as never)).toThrow(/^gain: /);
+    expect(() => init.calculateGain('swish' as never)).toThrow(/^calculateGain: /);
     expect(() => init.uniform(3 as never)).toThrow(/^uniform: /);
     expect(() => init.constant(zeros([2]), 'x' as never)).toThrow(/^constant: /);
     expect(() => init.kaimingUniform(zeros([2, 2]), { mode: 'fan' as never })).toThrow(/^kaiming/);

@@ -17,6 +17,7 @@ import { indexRows } from './rows/index.js';
 import { movementRows } from './rows/movement.js';
 import { normRows } from './rows/norm.js';
 import { avgPoolRows, maxPoolRows } from './rows/pool.js';
+import { lossRows, softCrossEntropyRows } from './rows/loss.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
 import { rnnRows } from './rows/rnn.js';
 import { softmaxRowsAll } from './rows/softmax.js';
@@ -40,6 +41,8 @@ const rows = [
   ...dropoutRows,
   ...attentionRows,
   ...rnnRows,
+  ...lossRows,
+  ...softCrossEntropyRows,
   ...indexRows,
   ...embeddingRows,
   ...gatherRows,

@@ -145,6 +145,11 @@ void register_ops(Registry& registry) {
   registry.add("softmaxBackward", ops::softmax_backward);
   registry.add("crossEntropy", ops::cross_entropy);
   registry.add("crossEntropyBackward", ops::cross_entropy_backward);
+  registry.add("softCrossEntropy", ops::soft_cross_entropy);
+  registry.add("softCrossEntropyBackward", ops::soft_cross_entropy_backward);
+
+  registry.add("pointwiseLoss", ops::pointwise_loss);
+  registry.add("pointwiseLossBackward", ops::pointwise_loss_backward);
 
   registry.add("layerNorm", ops::layer_norm);
   registry.add("layerNormBackward", ops::layer_norm_backward);

@@ -20,6 +20,7 @@
 #include "core/families/index.h"
 #include "core/families/norm.h"
 #include "core/families/movement.h"
+#include "core/families/loss.h"
 #include "core/families/optim.h"
 #include "core/families/pool.h"
 #include "core/families/random.h"

@@ -3,6 +3,7 @@
 //   y = exp(x - max) / Σ exp(x - max)            dx = y·(dy - Σ dy·y)
 //   y = x - max - log Σ exp(x - max)             dx = dy - exp(y)·Σ dy
 //   loss = lse - x[target], lse = max + log Σ    dx = (exp(x - lse) - [c = target])·dloss
+//   soft: loss = Σ q·(lse - x)                   dx = (exp(x - lse)·Σ q - q)·dloss
 // Backward keeps y, or lse (one number a row); a target outside [0,C) gives a row of NaN.
 // Arithmetic in float32 or float64; sums over blocks of 512 join in double.
 // Cost: x read twice and y written and read once from the cache; bound by exp for rows that fit.
@@ -338,10 +339,151 @@ void cross_entropy_backward(Stream& stream, const View& x, const View& target, i
                        dx);
 }
 
+struct SoftArgs {
+  Matrix x, target, weight, loss, dx, dt;  // backward: loss is dloss
+  const int64_t* classes;                  // null where the target is probabilities
+  void* lse;                               // [N], of the type of arithmetic, as is mass
+  void* mass;
+  int64_t rows, columns, rows_per_chunk, ignore_index, loss_stride;
+  double smoothing;
+};
+
+// Columns c to c+n of q in row r.
+template <class T>
+void load_soft_target(const SoftArgs& a, int64_t r, int64_t c, int64_t n, T* q) {
+  alignas(64) T buffer[kBlock];
+  const T keep = static_cast<T>(1.0 - a.smoothing);
+  const T spread = static_cast<T>(a.smoothing / static_cast<double>(a.columns));
+  if (a.classes) {
+    const int64_t target = a.classes[r];
+    const bool ignored = target == a.ignore_index;
+    const bool inside = target >= 0 && target < a.columns;
+    const T base = ignored ? T(0) : inside ? spread : T(kNaN);
+    for (int64_t j = 0; j < n; ++j) q[j] = base;
+    if (!ignored && target >= c && target < c + n) q[target - c] += keep;
+  } else {
+    const T* t = read(a.target, r * a.columns + c, n, buffer);
+    for (int64_t j = 0; j < n; ++j) q[j] = keep * t[j] + spread;
+  }
+  if (a.weight.data) {
+    const T* w = read(a.weight, c, n, buffer);
+    for (int64_t j = 0; j < n; ++j) q[j] *= w[j];
+  }
+}
+
+template <class T>
+void soft_cross_entropy_kernel(const void* raw, int64_t chunk) {
+  const SoftArgs& a = *static_cast<const SoftArgs*>(raw);
+  alignas(64) T values[kBlock], q[kBlock], terms[kBlock];
+  RowSummary<T> summaries[kBlock];
+  const int64_t batch = batch_of(a.columns);
+  const int64_t last = min_of(a.rows, (chunk + 1) * a.rows_per_chunk);
+  int64_t batch_begin = chunk * a.rows_per_chunk, batch_end = batch_begin;
+  for (int64_t r = batch_begin; r < last; ++r) {
+    const int64_t begin = r * a.columns;
+    if (r == batch_end) {
+      batch_begin = r;
+      batch_end = min_of(last, r + batch);
+      summarize<T>(a.x, nullptr, begin, a.columns, batch_end - r, summaries);
+    }
+    const RowSummary<T> row = summaries[r - batch_begin];
+    const T lse = static_cast<T>(static_cast<double>(row.max) + __builtin_log(row.sum));
+    double loss = 0.0, mass = 0.0;
+    for (int64_t c = 0; c < a.columns; c += kBlock) {
+      const int64_t n = min_of(kBlock, a.columns - c);
+      load_soft_target(a, r, c, n, q);
+      const T* x = read(a.x, begin + c, n, values);
+#pragma GCC ivdep
+      for (int64_t j = 0; j < n; ++j) {
+        const T term = q[j] * (lse - x[j]);
+        terms[j] = q[j] == T(0) ? T(0) : term;
+      }
+      loss += static_cast<double>(sum(terms, n));
+      mass += static_cast<double>(sum(q, n));
+    }
+    static_cast<T*>(a.lse)[r] = lse;
+    static_cast<T*>(a.mass)[r] = static_cast<T>(mass);
+    T value = static_cast<T>(loss);
+    *target_of(a.loss, r, &value) = value;
+    write(a.loss, r, 1, &value);
+  }
+}
+
+template <class T>
+void soft_cross_entropy_backward_kernel(const void* raw, int64_t chunk) {
+  const SoftArgs& a = *static_cast<const SoftArgs*>(raw);
+  alignas(64) T values[kBlock], q[kBlock], results[kBlock];
+  const T keep = static_cast<T>(1.0 - a.smoothing);
+  const int64_t last = min_of(a.rows, (chunk + 1) * a.rows_per_chunk);
+  for (int64_t r = chunk * a.rows_per_chunk; r < last; ++r) {
+    const T lse = static_cast<const T*>(a.lse)[r], mass = static_cast<const T*>(a.mass)[r];
+    T buffer;
+    const T dloss = *read(a.loss, r * a.loss_stride, 1, &buffer);
+    for (int64_t c = 0; c < a.columns; c += kBlock) {
+      const int64_t n = min_of(kBlock, a.columns - c), begin = r * a.columns + c;
+      const T* x = read(a.x, begin, n, values);
+      load_soft_target(a, r, c, n, q);
+      T* dx = target_of(a.dx, begin, results);
+#pragma GCC ivdep
+      for (int64_t j = 0; j < n; ++j) dx[j] = (m_exp(x[j] - lse) * mass - q[j]) * dloss;
+      write(a.dx, begin, n, dx);
+      if (!a.dt.data) continue;
+      T* dt = target_of(a.dt, begin, results);
+      const T* w = a.weight.data ? read(a.weight, c, n, q) : nullptr;
+      for (int64_t j = 0; j < n; ++j) dt[j] = keep * (w ? w[j] : T(1)) * (lse - x[j]) * dloss;
+      write(a.dt, begin, n, dt);
+    }
+  }
+}
+
+void launch_soft(Stream& stream, const char* name, Kernel float_kernel, Kernel double_kernel,
+                 const View& x, const SoftTarget& soft, const View& loss, const View& lse,
+                 const View& mass, const View& dx, const View* dt) {
+  SoftArgs a;
+  const bool classes = soft.target.dtype == DType::int64;
+  a.x = matrix_of(x);
+  a.target = matrix_of(classes ? x : soft.target);
+  a.weight = matrix_of(soft.weight.data ? soft.weight : x);
+  if (!soft.weight.data) a.weight.data = nullptr;
+  a.loss = matrix_of(loss);
+  a.dx = matrix_of(dx);
+  a.dt = matrix_of(dt && dt->data ? *dt : x);
+  if (!dt || !dt->data) a.dt.data = nullptr;
+  a.classes = classes ? static_cast<const int64_t*>(soft.target.data) : nullptr;
+  a.lse = lse.data;
+  a.mass = mass.data;
+  a.rows = x.shape[0];
+  a.columns = x.shape[1];
+  if (a.rows == 0) return;
+  a.rows_per_chunk = max_of(1, kElementsPerChunk / max_of(1, a.columns));
+  a.ignore_index = soft.ignore_index;
+  a.loss_stride = loss.strides[0];
+  a.smoothing = soft.smoothing;
+  launch(stream, name, x.dtype == DType::float64 ? double_kernel : float_kernel, &a, sizeof a,
+         chunk_count(a.rows, a.rows_per_chunk));
+}
+
+void soft_cross_entropy(Stream& stream, const View& x, const SoftTarget& soft, const View& loss,
+                        const View& lse, const View& mass) {
+  launch_soft(stream, "soft_cross_entropy", soft_cross_entropy_kernel<float>,
+              soft_cross_entropy_kernel<double>, x, soft, loss, lse, mass, x, nullptr);
+}
+
+void soft_cross_entropy_backward(Stream& stream, const View& x, const SoftTarget& soft,
+                                 const View& lse, const View& mass, const View& dloss,
+                                 const View& dx, const View& dt) {
+  launch_soft(stream, "soft_cross_entropy_backward", soft_cross_entropy_backward_kernel<float>,
+              soft_cross_entropy_backward_kernel<double>, x, soft, dloss, lse, mass, dx, &dt);
+}
+
 }  // namespace
 
 extern const SoftmaxFamily softmax_family;
-const SoftmaxFamily softmax_family = {softmax, softmax_backward, cross_entropy,
-                                      cross_entropy_backward};
+const SoftmaxFamily softmax_family = {softmax,
+                                      softmax_backward,
+                                      cross_entropy,
+                                      cross_entropy_backward,
+                                      soft_cross_entropy,
+                                      soft_cross_entropy_backward};
 
 }  // namespace nodegrad::cpu::NODEGRAD_ISA

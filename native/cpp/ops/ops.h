@@ -113,6 +113,22 @@ std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const Tensor& tar
                                          int64_t ignore_index);
 Tensor cross_entropy_backward(const Tensor& logits, const Tensor& target, const Tensor& lse,
                               const Tensor& dloss, int64_t ignore_index);
+// target: classes [N] or probabilities [N,C]; the results are loss, lse and mass.
+std::tuple<Tensor, Tensor, Tensor> soft_cross_entropy(const Tensor& logits, const Tensor& target,
+                                                      const std::optional<Tensor>& weight,
+                                                      double smoothing, int64_t ignore_index);
+std::tuple<Tensor, Tensor> soft_cross_entropy_backward(const Tensor& logits, const Tensor& target,
+                                                       const std::optional<Tensor>& weight,
+                                                       double smoothing, int64_t ignore_index,
+                                                       const Tensor& lse, const Tensor& mass,
+                                                       const Tensor& dloss, bool target_gradient);
+
+// loss: elementwise, of promoted dtype; `kind` is a code of families/loss.h, `factor` broadcasts
+Tensor pointwise_loss(int64_t kind, const Tensor& x, const Tensor& target,
+                      const std::optional<Tensor>& factor, double parameter);
+Tensor pointwise_loss_backward(int64_t kind, const Tensor& x, const Tensor& target,
+                               const std::optional<Tensor>& factor, double parameter,
+                               const Tensor& dloss, bool of_target);
 
 // norm: each gives y and what backward needs; `axes` trailing axes form a row. Gradients that are
 // not needed come as empty tensors.

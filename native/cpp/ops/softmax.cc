@@ -90,4 +90,87 @@ Tensor cross_entropy_backward(const Tensor& input, const Tensor& classes, const 
   return dx;
 }
 
+namespace {
+
+// Checks the arguments and gathers them; x, target and weight must outlive the result.
+SoftTarget soft_target(const Tensor& x, const Tensor& target, const std::optional<Tensor>& weight,
+                       double smoothing, int64_t ignore_index) {
+  constexpr const char* op = "crossEntropy";
+  if (target.dtype() == DType::int64) {
+    check_cross_entropy(x, target);
+  } else {
+    check_floating(op, x);
+    check_same_device(op, x, target);
+    if (x.rank() != 2 || target.shape() != x.shape() || target.dtype() != x.dtype()) {
+      fail("%s: probabilities must be %s%s as the logits, got %s%s", op, dtype_name(x.dtype()),
+           shape_text(x.view).c_str(), dtype_name(target.dtype()), shape_text(target.view).c_str());
+    }
+    if (x.size(1) == 0) fail("%s: needs at least one class, got none", op);
+  }
+  if (weight) {
+    check_same_device(op, x, *weight);
+    if (weight->dtype() != x.dtype() || weight->rank() != 1 || weight->size(0) != x.size(1)) {
+      fail("%s: the weight must be %s[%lld], got %s%s", op, dtype_name(x.dtype()),
+           (long long)x.size(1), dtype_name(weight->dtype()), shape_text(weight->view).c_str());
+    }
+  }
+  if (!(smoothing >= 0 && smoothing <= 1)) {
+    fail("%s: labelSmoothing must be in [0,1], got %g", op, smoothing);
+  }
+  View none{};
+  none.data = nullptr;
+  return {target.view, weight ? weight->view : none, smoothing, ignore_index};
+}
+
+std::optional<Tensor> contiguous_if(const std::optional<Tensor>& x) {
+  if (!x) return std::nullopt;
+  return contiguous(*x);
+}
+
+}  // namespace
+
+std::tuple<Tensor, Tensor, Tensor> soft_cross_entropy(const Tensor& input, const Tensor& labels,
+                                                      const std::optional<Tensor>& weights,
+                                                      double smoothing, int64_t ignore_index) {
+  const Tensor x = contiguous(input), target = contiguous(labels);
+  const std::optional<Tensor> weight = contiguous_if(weights);
+  const SoftTarget soft = soft_target(x, target, weight, smoothing, ignore_index);
+  const DType wide = x.dtype() == DType::float64 ? DType::float64 : DType::float32;
+  Tensor loss = empty(x.device(), {x.size(0)}, x.dtype(), "crossEntropy");
+  Tensor lse = empty(x.device(), {x.size(0)}, wide, "crossEntropy");
+  Tensor mass = empty(x.device(), {x.size(0)}, wide, "crossEntropy");
+  x.backend().softmax->soft_cross_entropy(x.stream(), x.view, soft, loss.view, lse.view, mass.view);
+  return {loss, lse, mass};
+}
+
+std::tuple<Tensor, Tensor> soft_cross_entropy_backward(const Tensor& input, const Tensor& labels,
+                                                       const std::optional<Tensor>& weights,
+                                                       double smoothing, int64_t ignore_index,
+                                                       const Tensor& lse, const Tensor& mass,
+                                                       const Tensor& dloss, bool target_gradient) {
+  const Tensor x = contiguous(input), target = contiguous(labels);
+  const std::optional<Tensor> weight = contiguous_if(weights);
+  const SoftTarget soft = soft_target(x, target, weight, smoothing, ignore_index);
+  for (const Tensor* kept : {&lse, &mass, &dloss}) {
+    if (kept->rank() != 1 || kept->size(0) != x.size(0)) {
+      fail("crossEntropy: the gradient must be [%lld], got %s", (long long)x.size(0),
+           shape_text(kept->view).c_str());
+    }
+  }
+  if (dloss.dtype() != x.dtype()) {
+    fail("crossEntropy: the gradient must be %s, got %s", dtype_name(x.dtype()),
+         dtype_name(dloss.dtype()));
+  }
+  Tensor dx = empty_like(x, x.dtype(), "crossEntropy");
+  // One element where no gradient of the target is wanted.
+  const bool both = target_gradient && target.dtype() != DType::int64;
+  Tensor dt = both ? empty_like(x, x.dtype(), "crossEntropy")
+                   : empty(x.device(), Shape{}, x.dtype(), "crossEntropy");
+  View wanted = dt.view;
+  if (!both) wanted.data = nullptr;
+  x.backend().softmax->soft_cross_entropy_backward(x.stream(), x.view, soft, lse.view, mass.view,
+                                                   dloss.view, dx.view, wanted);
+  return {dx, dt};
+}
+
 }  // namespace nodegrad::ops

@@ -90,16 +90,17 @@ const target: OpRow['inputs'][number] = {
 
 const crossEntropyErrors: OpRow['errors'] = [
   {
-    name: 'a target that is not int64',
-    call: (device) => ng.crossEntropy(ng.zeros([2, 3], { device }), ng.zeros([2], { device })),
+    name: 'a target that is neither classes nor probabilities',
+    call: (device) =>
+      ng.crossEntropy(ng.zeros([2, 3], { device }), ng.zeros([2], { device, dtype: 'int32' })),
     message:
-      'crossEntropy: the target must be an int64 tensor of class indices, got a tensor float32[2]',
+      'crossEntropy: the target must be int64 class indices or floating probabilities, got a tensor int32[2]',
   },
   {
     name: 'shapes that do not fit',
     call: (device) =>
       ng.crossEntropy(ng.zeros([2, 3], { device }), ng.zeros([3], { device, dtype: 'int64' })),
-    message: 'crossEntropy: shapes must be [N,C] and [N], got [2,3] and [3]',
+    message: 'crossEntropy: shapes must be [N,C,…] and [N,…], got [2,3] and [3]',
   },
   {
     name: 'no classes',

@@ -7,6 +7,14 @@ namespace nodegrad {
 
 class Stream;
 
+// What soft cross-entropy compares with: q[n,c] = w[c]·((1 - smoothing)·t[n,c] + smoothing/C).
+struct SoftTarget {
+  View target;  // int64 [N] (t is 1 at that class), or probabilities [N,C] of x's dtype
+  View weight;  // w, [C] of x's dtype; no data: all 1
+  double smoothing;
+  int64_t ignore_index;  // of class indices: q is 0 in such rows; NaN where there is no such class
+};
+
 // Rows of logits: x is [N,C], contiguous; softmax runs over C. float32 inside, or float64.
 struct SoftmaxFamily {
   void (*softmax)(Stream&, const View& x, const View& y, bool logarithm);
@@ -20,6 +28,14 @@ struct SoftmaxFamily {
   // dx[n,c] = (exp(x - lse[n]) - [c = target[n]]) · dloss[n]; dloss is [N] and may have stride 0.
   void (*cross_entropy_backward)(Stream&, const View& x, const View& target, int64_t ignore_index,
                                  const View& lse, const View& dloss, const View& dx);
+  // loss[n] = Σ q·(lse - x) (0 where q is), mass[n] = Σ q; lse and mass are as lse above.
+  void (*soft_cross_entropy)(Stream&, const View& x, const SoftTarget&, const View& loss,
+                             const View& lse, const View& mass);
+  // dx = (exp(x - lse)·mass - q)·dloss; where dt has data, of probabilities:
+  // dt = (1 - smoothing)·w·(lse - x)·dloss. All contiguous but dloss, which may have stride 0.
+  void (*soft_cross_entropy_backward)(Stream&, const View& x, const SoftTarget&, const View& lse,
+                                      const View& mass, const View& dloss, const View& dx,
+                                      const View& dt);
 };
 
 }  // namespace nodegrad

@@ -1,0 +1,271 @@
+/** Losses between predictions and classes, with PyTorch's names, defaults and formulas. */
+import {
+  describe,
+  expectBoolean,
+  expectInteger,
+  expectNumber,
+  expectOneOf,
+  expectOptions,
+  expectTensor,
+} from '../../check.js';
+import { add, div, gt, mul, ne, sub, where } from '../../ops/binary.js';
+import { to } from '../../ops/copy.js';
+import { arange, ones } from '../../ops/fill.js';
+import { indexSelect } from '../../ops/index.js';
+import { pointwiseLoss } from '../../ops/loss.js';
+import { mean, sum } from '../../ops/reduce.js';
+import { type CrossEntropyOptions, crossEntropy, type Reduction } from '../../ops/softmax.js';
+import { exp, log, neg, relu, square } from '../../ops/unary.js';
+import { permute, reshape, unsqueeze } from '../../ops/view.js';
+import type { Tensor } from '../../tensor.js';
+import { expectSameShape, Loss, type LossOptions, reduced, weighted } from './reduction.js';
+
+const pair: [string, string] = ['prediction', 'target'];
+
+/** Values x[n, target[n]] of rows [N, C]; classes out of range give values of other rows. */
+function picked(x: Tensor, target: Tensor): Tensor {
+  const [rows, classes] = x.shape as [number, number];
+  const first = mul(arange(0, rows, 1, { device: x.device, dtype: 'int64' }), classes);
+  return indexSelect(reshape(x, [rows * classes]), add(first, target));
+}
+
+/** Weight of each row's class; NaN for one out of range. */
+function classWeights(x: Tensor, target: Tensor, weight: Tensor | undefined): Tensor {
+  const { dtype, device } = x;
+  const given = weight
+    ? to(weight.detach(), dtype)
+    : ones([x.shape[1] as number], { dtype, device });
+  return indexSelect(given, target);
+}
+
+function expectClassWeights(name: string, weight: unknown, classes: number): void {
+  if (weight === undefined) return;
+  const { shape } = expectTensor(name, weight, 'weight');
+  if (shape.length === 1 && shape[0] === classes) return;
+  throw new RangeError(`${name}: the weight must be [${classes}], got [${shape}]`);
+}
+
+/** Shapes [N, C, d1…] and [N, d1…], the target int64. */
+function expectClasses(name: string, x: Tensor, target: Tensor): void {
+  expectTensor(name, x, 'prediction');
+  if (expectTensor(name, target, 'target').dtype !== 'int64') {
+    throw new TypeError(`${name}: the target must be int64 classes, got ${describe(target)}`);
+  }
+  const rows = x.shape.filter((_, axis) => axis !== 1);
+  if (x.rank < 2 || rows.join() !== target.shape.join()) {
+    throw new RangeError(
+      `${name}: shapes must be [N,C,…] and [N,…], got [${x.shape}] and [${target.shape}]`,
+    );
+  }
+}
+
+export interface NLLOptions extends LossOptions {
+  /** [C], how much each class counts; 1 where left out. */
+  weight?: Tensor;
+  /** Rows with this class count nothing. None are ignored where it is left out. */
+  ignoreIndex?: number;
+}
+
+/**
+ * Negative log-likelihood -w[target]·x[target] of log-probabilities; the mean counts each row by
+ * its weight.
+ * @param logProbabilities [N, C] or [N, C, d1…], as logSoftmax gives them
+ * @param target int64 [N] or [N, d1…]; a class outside [0, C) gives NaN
+ */
+export function nllLoss(
+  logProbabilities: Tensor,
+  target: Tensor,
+  options: NLLOptions = {},
+): Tensor {
+  const name = 'nllLoss';
+  const { reduction = 'mean', weight, ignoreIndex } = expectOptions(name, options);
+  expectOneOf(name, 'reduction', reduction, ['mean', 'sum', 'none']);
+  expectClasses(name, logProbabilities, target);
+  const classes = logProbabilities.shape[1] as number;
+  expectClassWeights(name, weight, classes);
+  const axes = logProbabilities.shape.map((_, axis) => axis);
+  const x = reshape(permute(logProbabilities, [0, ...axes.slice(2), 1]), [target.size, classes]);
+  const t = reshape(target, [target.size]);
+  const counts = classWeights(x, t, weight);
+  let [losses, kept] = [neg(mul(picked(x, t), counts)), counts];
+  if (ignoreIndex !== undefined) {
+    const wanted = ne(t, expectInteger(name, 'ignoreIndex', ignoreIndex));
+    [losses, kept] = [where(wanted, losses, 0), where(wanted, counts, 0)];
+  }
+  if (reduction === 'none') return reshape(losses, target.shape);
+  if (reduction === 'sum') return sum(losses);
+  if (weight === undefined && ignoreIndex === undefined) return mean(losses);
+  // The 16-bit floats could not count the rows of a large batch.
+  const wide = x.dtype === 'float64' ? 'float64' : 'float32';
+  return to(div(sum(to(losses, wide)), sum(to(kept, wide))), x.dtype);
+}
+
+export interface BCEOptions extends LossOptions {
+  /** Factor of each element's loss; broadcasts. */
+  weight?: Tensor;
+}
+
+/**
+ * -t·ln p - (1 - t)·ln(1 - p), with logarithms of at least -100.
+ * @param prediction probabilities; one outside [0,1] gives NaN
+ * @param target numbers in [0,1], in the same shape
+ */
+export function binaryCrossEntropy(
+  prediction: Tensor,
+  target: Tensor,
+  options: BCEOptions = {},
+): Tensor {
+  const name = 'binaryCrossEntropy';
+  const { reduction, weight } = expectOptions(name, options);
+  expectSameShape(name, prediction, target, pair);
+  const losses = pointwiseLoss(name, 'bce', prediction, target);
+  return reduced(name, weighted(name, losses, weight), reduction);
+}
+
+export interface BCEWithLogitsOptions extends BCEOptions {
+  /** How much more a target of 1 counts than one of 0; broadcasts. No gradient flows to it. */
+  posWeight?: Tensor;
+}
+
+/**
+ * {@link binaryCrossEntropy} of sigmoid(logits), without its loss of precision:
+ * (1 - t)·x + (1 + (posWeight - 1)·t)·ln(1 + e⁻ˣ).
+ */
+export function binaryCrossEntropyWithLogits(
+  logits: Tensor,
+  target: Tensor,
+  options: BCEWithLogitsOptions = {},
+): Tensor {
+  const name = 'binaryCrossEntropyWithLogits';
+  const { reduction, weight, posWeight } = expectOptions(name, options);
+  expectSameShape(name, logits, target, ['logits', 'target']);
+  const factor = posWeight === undefined ? null : expectTensor(name, posWeight, 'posWeight');
+  const losses = pointwiseLoss(name, 'bceLogits', logits, target, 0, factor?.detach());
+  return reduced(name, weighted(name, losses, weight), reduction);
+}
+
+export interface KLDivOptions {
+  /** 'batchmean' is the sum over the size of the first axis: the divergence itself. */
+  reduction?: Reduction | 'batchmean';
+  /** Whether the target is log-probabilities, too; false where left out. */
+  logTarget?: boolean;
+}
+
+/**
+ * Kullback-Leibler divergence t·(ln t - x) per element.
+ * @param prediction log-probabilities
+ * @param target probabilities in the same shape; elements of 0 or less count nothing but -t·x
+ */
+export function klDivLoss(prediction: Tensor, target: Tensor, options: KLDivOptions = {}): Tensor {
+  const name = 'klDivLoss';
+  const { reduction = 'mean', logTarget = false } = expectOptions(name, options);
+  expectOneOf(name, 'reduction', reduction, ['mean', 'sum', 'none', 'batchmean']);
+  expectSameShape(name, prediction, target, pair);
+  let losses: Tensor;
+  if (expectBoolean(name, 'logTarget', logTarget)) {
+    losses = mul(exp(target), sub(target, prediction));
+  } else {
+    const some = where(gt(target, 0), target, 1);
+    losses = sub(mul(some, log(some)), mul(target, prediction));
+  }
+  if (reduction !== 'batchmean') return reduced(name, losses, reduction);
+  return div(sum(losses), losses.shape[0] ?? 1);
+}
+
+export interface MultiMarginOptions extends LossOptions {
+  /** Exponent of the violations, 1 or 2; 1 where left out. */
+  p?: 1 | 2;
+  /** How far the target's score shall be ahead; 1 where left out. */
+  margin?: number;
+  /** [C], how much each class counts as target; 1 where left out. */
+  weight?: Tensor;
+}
+
+/**
+ * Hinge loss over classes: Σ_{c ≠ t} w[t]·max(0, margin - x[t] + x[c])ᵖ / C per row.
+ * @param prediction scores [N, C]
+ * @param target int64 [N]
+ */
+export function multiMarginLoss(
+  prediction: Tensor,
+  target: Tensor,
+  options: MultiMarginOptions = {},
+): Tensor {
+  const name = 'multiMarginLoss';
+  const { reduction, p = 1, margin = 1, weight } = expectOptions(name, options);
+  expectClasses(name, prediction, target);
+  const classes = prediction.shape[1] as number;
+  expectClassWeights(name, weight, classes);
+  if (prediction.rank !== 2 || classes === 0) {
+    throw new RangeError(`${name}: scores must be [N,C], got [${prediction.shape}]`);
+  }
+  const power = expectInteger(name, 'p', p, 1, 2);
+  const room = expectNumber(name, 'margin', margin);
+  const own = unsqueeze(picked(prediction, target), 1);
+  const short = relu(add(sub(prediction, own), room));
+  const violations = power === 2 ? square(short) : short;
+  const column = arange(0, classes, 1, { device: prediction.device, dtype: 'int64' });
+  const others = where(ne(column, unsqueeze(target, 1)), violations, 0);
+  const losses = mul(div(sum(others, 1), classes), classWeights(prediction, target, weight));
+  return reduced(name, losses, reduction);
+}
+
+/** {@link crossEntropy} as a module. */
+export class CrossEntropyLoss extends Loss<CrossEntropyOptions> {
+  constructor(options: CrossEntropyOptions = {}) {
+    super(options);
+  }
+  forward(logits: Tensor, target: Tensor): Tensor {
+    return crossEntropy(logits, target, this.options);
+  }
+}
+
+/** {@link nllLoss} as a module. */
+export class NLLLoss extends Loss<NLLOptions> {
+  constructor(options: NLLOptions = {}) {
+    super(options);
+  }
+  forward(logProbabilities: Tensor, target: Tensor): Tensor {
+    return nllLoss(logProbabilities, target, this.options);
+  }
+}
+
+/** {@link binaryCrossEntropy} as a module. */
+export class BCELoss extends Loss<BCEOptions> {
+  constructor(options: BCEOptions = {}) {
+    super(options);
+  }
+  forward(prediction: Tensor, target: Tensor): Tensor {
+    return binaryCrossEntropy(prediction, target, this.options);
+  }
+}
+
+/** {@link binaryCrossEntropyWithLogits} as a module. */
+export class BCEWithLogitsLoss extends Loss<BCEWithLogitsOptions> {
+  constructor(options: BCEWithLogitsOptions = {}) {
+    super(options);
+  }
+  forward(logits: Tensor, target: Tensor): Tensor {
+    return binaryCrossEntropyWithLogits(logits, target, this.options);
+  }
+}
+
+/** {@link klDivLoss} as a module. */
+export class KLDivLoss extends Loss<KLDivOptions> {
+  constructor(options: KLDivOptions = {}) {
+    super(options, ['mean', 'sum', 'none', 'batchmean']);
+  }
+  forward(prediction: Tensor, target: Tensor): Tensor {
+    return klDivLoss(prediction, target, this.options);
+  }
+}
+
+/** {@link multiMarginLoss} as a module. */
+export class MultiMarginLoss extends Loss<MultiMarginOptions> {
+  constructor(options: MultiMarginOptions = {}) {
+    super(options);
+  }
+  forward(prediction: Tensor, target: Tensor): Tensor {
+    return multiMarginLoss(prediction, target, this.options);
+  }
+}

@@ -1,0 +1,209 @@
+/** Losses between embeddings and between scores, with PyTorch's names, defaults and formulas. */
+import {
+  describe,
+  expectBoolean,
+  expectInteger,
+  expectNumber,
+  expectOptions,
+  expectRange,
+  expectTensor,
+} from '../../check.js';
+import { add, div, eq, maximum, minimum, mul, pow, sub, where } from '../../ops/binary.js';
+import { to } from '../../ops/copy.js';
+import { sum } from '../../ops/reduce.js';
+import { abs, neg, relu, sqrt, square } from '../../ops/unary.js';
+import type { Tensor } from '../../tensor.js';
+import { Module } from '../module.js';
+import { expectSameShape, Loss, type LossOptions, reduced } from './reduction.js';
+
+export interface CosineSimilarityOptions {
+  /** Along which vectors lie; 1 where left out. */
+  axis?: number;
+  /** Least norm of a vector; 1e-8 where left out. */
+  eps?: number;
+}
+
+/** a·b / (max(‖a‖, eps)·max(‖b‖, eps)) along an axis, in [-1,1]. */
+export function cosineSimilarity(
+  a: Tensor,
+  b: Tensor,
+  options: CosineSimilarityOptions = {},
+): Tensor {
+  const name = 'cosineSimilarity';
+  const { axis = 1, eps = 1e-8 } = expectOptions(name, options);
+  expectSameShape(name, a, b, ['a', 'b']);
+  expectInteger(name, 'axis', axis, -a.rank, a.rank - 1);
+  expectRange(name, 'eps', eps, 0);
+  const [x, y] = [widened(a), widened(b)];
+  // The bound is on the squares, so that the root of a zero has the derivative 0.
+  const norm = (v: Tensor): Tensor => sqrt(maximum(sum(square(v), axis), eps * eps));
+  return to(div(sum(mul(x, y), axis), mul(norm(x), norm(y))), a.dtype);
+}
+
+/** float32 for the 16-bit floats, whose squares leave their range. */
+function widened(x: Tensor): Tensor {
+  return x.dtype === 'bfloat16' || x.dtype === 'float16' ? to(x, 'float32') : x;
+}
+
+export interface MarginOptions extends LossOptions {
+  margin?: number;
+}
+
+/**
+ * 1 - cos(a, b) where the label is 1, max(0, cos(a, b) - margin) where it is -1.
+ * @param a [N, D] or [D], as b
+ * @param label [N] or [], 1 or -1
+ * @param options.margin 0 where left out
+ */
+export function cosineEmbeddingLoss(
+  a: Tensor,
+  b: Tensor,
+  label: Tensor,
+  options: MarginOptions = {},
+): Tensor {
+  const name = 'cosineEmbeddingLoss';
+  const { reduction, margin = 0 } = expectOptions(name, options);
+  expectSameShape(name, a, b, ['a', 'b']);
+  expectTensor(name, label, 'label');
+  expectNumber(name, 'margin', margin);
+  if (a.rank < 1 || a.rank > 2 || label.shape.join() !== a.shape.slice(0, -1).join()) {
+    throw new RangeError(
+      `${name}: shapes must be [N,D], [N,D] and [N], got [${a.shape}], [${b.shape}] and [${label.shape}]`,
+    );
+  }
+  const [x, y] = [widened(a), widened(b)];
+  const squares = (v: Tensor): Tensor => add(sum(square(v), -1), 1e-12);
+  const cosine = div(sum(mul(x, y), -1), sqrt(mul(squares(x), squares(y))));
+  const apart = relu(sub(cosine, margin));
+  const losses = where(eq(label, 1), sub(neg(cosine), -1), where(eq(label, -1), apart, 0));
+  return to(reduced(name, losses, reduction), a.dtype);
+}
+
+/**
+ * x where the label is 1, max(0, margin - x) where it is -1.
+ * @param label in the shape of x, 1 or -1
+ * @param options.margin 1 where left out
+ */
+export function hingeEmbeddingLoss(x: Tensor, label: Tensor, options: MarginOptions = {}): Tensor {
+  const name = 'hingeEmbeddingLoss';
+  const { reduction, margin = 1 } = expectOptions(name, options);
+  expectSameShape(name, x, label, ['x', 'label']);
+  const short = relu(add(neg(x), expectNumber(name, 'margin', margin)));
+  const losses = where(eq(label, 1), x, where(eq(label, -1), short, 0));
+  return reduced(name, losses, reduction);
+}
+
+/**
+ * max(0, -label·(a - b) + margin): a shall be above b where the label is 1, below where it is -1.
+ * @param options.margin 0 where left out
+ */
+export function marginRankingLoss(
+  a: Tensor,
+  b: Tensor,
+  label: Tensor,
+  options: MarginOptions = {},
+): Tensor {
+  const name = 'marginRankingLoss';
+  const { reduction, margin = 0 } = expectOptions(name, options);
+  expectSameShape(name, a, b, ['a', 'b']);
+  expectSameShape(name, a, label, ['a', 'label']);
+  expectNumber(name, 'margin', margin);
+  const losses = relu(add(neg(mul(label, sub(a, b))), margin));
+  return reduced(name, losses, reduction);
+}
+
+export interface TripletMarginOptions extends MarginOptions {
+  /** Which norm measures distances, above 0; 2 where left out. */
+  p?: number;
+  /** Added to each difference; 1e-6 where left out. */
+  eps?: number;
+  /** Takes the positive's distance to the negative where it is smaller; false where left out. */
+  swap?: boolean;
+}
+
+/** ‖x - y + eps‖ of order p along the last axis. */
+function distance(x: Tensor, y: Tensor, p: number, eps: number): Tensor {
+  const d = add(sub(x, y), eps);
+  if (p === 2) return sqrt(sum(square(d), -1));
+  return p === 1 ? sum(abs(d), -1) : pow(sum(pow(abs(d), p), -1), 1 / p);
+}
+
+/**
+ * max(0, d(anchor, positive) - d(anchor, negative) + margin), d the distance along the last axis.
+ * @param anchor [N, D] or [D], as the others
+ * @param options.margin 1 where left out
+ */
+export function tripletMarginLoss(
+  anchor: Tensor,
+  positive: Tensor,
+  negative: Tensor,
+  options: TripletMarginOptions = {},
+): Tensor {
+  const name = 'tripletMarginLoss';
+  const { reduction, margin = 1, p = 2, eps = 1e-6, swap = false } = expectOptions(name, options);
+  expectSameShape(name, anchor, positive, ['anchor', 'positive']);
+  expectSameShape(name, anchor, negative, ['anchor', 'negative']);
+  if (anchor.rank === 0) {
+    throw new RangeError(`${name}: needs vectors, got ${describe(anchor)}`);
+  }
+  expectNumber(name, 'margin', margin);
+  expectNumber(name, 'eps', eps);
+  if (!(expectNumber(name, 'p', p) > 0)) {
+    throw new RangeError(`${name}: p must be above 0, got ${describe(p)}`);
+  }
+  const near = distance(anchor, positive, p, eps);
+  let far = distance(anchor, negative, p, eps);
+  if (expectBoolean(name, 'swap', swap)) far = minimum(far, distance(positive, negative, p, eps));
+  return reduced(name, relu(add(sub(near, far), margin)), reduction);
+}
+
+/** {@link cosineSimilarity} as a module. */
+export class CosineSimilarity extends Module {
+  constructor(readonly options: CosineSimilarityOptions = {}) {
+    super();
+    expectOptions('CosineSimilarity', options);
+  }
+  forward(a: Tensor, b: Tensor): Tensor {
+    return cosineSimilarity(a, b, this.options);
+  }
+}
+
+/** {@link cosineEmbeddingLoss} as a module. */
+export class CosineEmbeddingLoss extends Loss<MarginOptions> {
+  constructor(options: MarginOptions = {}) {
+    super(options);
+  }
+  forward(a: Tensor, b: Tensor, label: Tensor): Tensor {
+    return cosineEmbeddingLoss(a, b, label, this.options);
+  }
+}
+
+/** {@link hingeEmbeddingLoss} as a module. */
+export class HingeEmbeddingLoss extends Loss<MarginOptions> {
+  constructor(options: MarginOptions = {}) {
+    super(options);
+  }
+  forward(x: Tensor, label: Tensor): Tensor {
+    return hingeEmbeddingLoss(x, label, this.options);
+  }
+}
+
+/** {@link marginRankingLoss} as a module. */
+export class MarginRankingLoss extends Loss<MarginOptions> {
+  constructor(options: MarginOptions = {}) {
+    super(options);
+  }
+  forward(a: Tensor, b: Tensor, label: Tensor): Tensor {
+    return marginRankingLoss(a, b, label, this.options);
+  }
+}
+
+/** {@link tripletMarginLoss} as a module. */
+export class TripletMarginLoss extends Loss<TripletMarginOptions> {
+  constructor(options: TripletMarginOptions = {}) {
+    super(options);
+  }
+  forward(anchor: Tensor, positive: Tensor, negative: Tensor): Tensor {
+    return tripletMarginLoss(anchor, positive, negative, this.options);
+  }
+}
