@@ -131,7 +131,7 @@ void pack_forward_kernel(const void* raw, int64_t chunk) {
   const int64_t h = job.a.hidden, blocks = round_up(h, kL) / kL;
   const int64_t direction = chunk / blocks, unit = chunk % blocks * kL;
   T* const buffer = cast<T>(thread_scratch(sizeof(T) * static_cast<size_t>(kL * h)));
-  if (!buffer) fail("rnn: out of memory for packing");
+  if (!buffer) fail("recurrent: out of memory for packing");
   const S* const w = cast<S>(job.a.w_hh[direction]);
   T* to = cast<T>(job.packed) + direction * job.weights + unit * Gates * h;
   for (int first = 0; first < Gates; first += kVectors) {
@@ -185,7 +185,7 @@ void forward_kernel(const void* raw, int64_t chunk) {
   // Two generations of h by rows, c by blocks of units, b_hh padded by gates.
   const int64_t total = (2 * row_size + padded) * p.rows + kGates * padded;
   T* const scratch = cast<T>(thread_scratch(sizeof(T) * static_cast<size_t>(total)));
-  if (!scratch) fail("rnn: out of memory for a sequence");
+  if (!scratch) fail("recurrent: out of memory for a sequence");
   clear_row(scratch, total);
   T* current = scratch;
   T* next = current + row_size * p.rows;
@@ -294,7 +294,7 @@ void pack_backward_kernel(const void* raw, int64_t chunk) {
   const int64_t direction = chunk / panels, column = chunk % panels * kC;
   const int64_t columns = smaller(kC, h - column);
   T* const buffer = cast<T>(thread_scratch(sizeof(T) * static_cast<size_t>(kC * k)));
-  if (!buffer) fail("rnn: out of memory for packing");
+  if (!buffer) fail("recurrent: out of memory for packing");
   pack_panel(cast<S>(job.a.w_hh[direction]) + column, 1, h, columns, k,
              cast<T>(job.packed) + direction * job.weights + column * k,
              round_up(columns, kLanes<T>), buffer);
@@ -438,7 +438,7 @@ void backward_kernel(const void* raw, int64_t chunk) {
 
   const int64_t total = (3 * row_size + gate_size) * p.rows;
   T* const scratch = cast<T>(thread_scratch(sizeof(T) * static_cast<size_t>(total)));
-  if (!scratch) fail("rnn: out of memory for a sequence");
+  if (!scratch) fail("recurrent: out of memory for a sequence");
   clear_row(scratch, total);
   T* dh = scratch;
   T* next = dh + row_size * p.rows;
