@@ -289,6 +289,7 @@ Scratch<T> scratch_of(const Product& p) {
 
 template <class T, class S>
 void gemm_kernel(const void* args, int64_t chunk) {
+  const WithoutSubnormals fast;
   constexpr bool kNative = sizeof(T) == sizeof(S);
   const Product& p = *static_cast<const Product*>(args);
   const Scratch<T> sizes = scratch_of<T, S>(p);

@@ -6,7 +6,7 @@
 // are in L1; backward as panels of W_hh's columns. h is read by rows.
 //   step s of a row of length n is t = s, or n-1-s in reverse; s >= n keeps h and c and writes
 //   zeros.
-// 16-bit types compute in float32; h is rounded as it is stored.
+// 16-bit types compute in float32; h is rounded as it is stored. Subnormals count as zeros.
 // Cost: 2·B·T·G·H² flops each way from L2, and 5 (LSTM) exponentials per unit and step.
 #include "core/backend.h"
 #include "core/error.h"
@@ -173,6 +173,7 @@ NODEGRAD_INLINE void compute_cells(T (&gates)[kRnnGates<mode>][kStride], T* c, T
 template <class S, RnnMode mode>
 void forward_kernel(const void* raw, int64_t chunk) {
   using T = typename Stored<S>::Arithmetic;
+  const WithoutSubnormals fast;
   constexpr int kGates = kRnnGates<mode>;
   constexpr int64_t kL = kLanes<T>, kTile = kChunkRows * kL;
   const Job& job = *static_cast<const Job*>(raw);
@@ -426,6 +427,7 @@ void backward_row(const Job& job, const Place& p, int r, bool first_step,
 template <class S, RnnMode mode>
 void backward_kernel(const void* raw, int64_t chunk) {
   using T = typename Stored<S>::Arithmetic;
+  const WithoutSubnormals fast;
   constexpr int kGates = kRnnGates<mode>;
   constexpr int64_t kL = kLanes<T>, kC = kColumns<T>;
   const Job& job = *static_cast<const Job*>(raw);
