@@ -289,12 +289,12 @@ Scratch<T> scratch_of(const Product& p) {
 
 template <class T, class S>
 void gemm_kernel(const void* args, int64_t chunk) {
-  const WithoutSubnormals fast;
   constexpr bool kNative = sizeof(T) == sizeof(S);
   const Product& p = *static_cast<const Product*>(args);
   const Scratch<T> sizes = scratch_of<T, S>(p);
   T* memory = static_cast<T*>(thread_scratch(sizeof(T) * sizes.total));
   if (!memory) fail("matmul: out of memory for packing");
+  const unsigned before = ignore_subnormals();
   Block<T> block;
   block.packed_a = memory;
   block.packed_b = block.packed_a + sizes.packed_a;
@@ -346,6 +346,7 @@ void gemm_kernel(const void* args, int64_t chunk) {
       }
     }
   }
+  restore_subnormals(before);
 }
 
 // Adds the parts of k in order; a chunk takes some rows of C.

@@ -173,8 +173,8 @@ NODEGRAD_INLINE void compute_cells(T (&gates)[kRnnGates<mode>][kStride], T* c, T
 template <class S, RnnMode mode>
 void forward_kernel(const void* raw, int64_t chunk) {
   using T = typename Stored<S>::Arithmetic;
-  const WithoutSubnormals fast;
   constexpr int kGates = kRnnGates<mode>;
+  constexpr bool kHasCells = mode == RnnMode::lstm || mode == RnnMode::gru;
   constexpr int64_t kL = kLanes<T>, kTile = kChunkRows * kL;
   const Job& job = *static_cast<const Job*>(raw);
   const RnnArgs& a = job.a;
@@ -187,6 +187,7 @@ void forward_kernel(const void* raw, int64_t chunk) {
   const int64_t total = (2 * row_size + padded) * p.rows + kGates * padded;
   T* const scratch = cast<T>(thread_scratch(sizeof(T) * static_cast<size_t>(total)));
   if (!scratch) fail("recurrent: out of memory for a sequence");
+  const unsigned before = ignore_subnormals();
   clear_row(scratch, total);
   T* current = scratch;
   T* next = current + row_size * p.rows;
@@ -194,7 +195,7 @@ void forward_kernel(const void* raw, int64_t chunk) {
   T* const bias = c + padded * p.rows;
   const T* const packed = cast<T>(job.packed) + p.direction * job.weights;
   S* const gates = cast<S>(a.gates) + p.direction * matrix * kGates * h;
-  T* const cells = a.cells ? cast<T>(a.cells) + p.direction * matrix * h : nullptr;
+  T* const cells = kHasCells ? cast<T>(a.cells) + p.direction * matrix * h : nullptr;
   if (const S* const b = cast<S>(a.b_hh[p.direction])) {
     for (int g = 0; g < kGates; ++g) read_row(b + g * h, bias + g * padded, h);
   }
@@ -249,9 +250,9 @@ void forward_kernel(const void* raw, int64_t chunk) {
             for (int64_t j = 0; j < kL; ++j) to[j] = own[j] + (sum[j] + b[j]);
           }
         }
-        const T* const before = current + r * row_size + u;
+        const T* const own_h = current + r * row_size + u;
         if (mode == RnnMode::gru) {
-          for (int64_t j = 0; j < kL; ++j) tile_h[r * kL + j] = before[j];
+          for (int64_t j = 0; j < kL; ++j) tile_h[r * kL + j] = own_h[j];
         } else if (mode == RnnMode::lstm) {
           for (int64_t j = 0; j < kL; ++j) tile_c[r * kL + j] = block_c[r * kL + j];
         }
@@ -264,7 +265,7 @@ void forward_kernel(const void* raw, int64_t chunk) {
         for (int g = 0; g < kGates; ++g) write_row(tile[g] + r * kL, to + g * h, n);
         write_row(tile_h + r * kL, out, n);
         read_row(out, next + r * row_size + u, n);
-        if (cells) write_row(tile_c + r * kL, cells + p.at[r] * h + u, n);
+        if (kHasCells) write_row(tile_c + r * kL, cells + p.at[r] * h + u, n);
         if (mode == RnnMode::lstm) {
           for (int64_t j = 0; j < kL; ++j) block_c[r * kL + j] = tile_c[r * kL + j];
         }
@@ -282,6 +283,7 @@ void forward_kernel(const void* raw, int64_t chunk) {
       write_row(c + u * p.rows + r * kL, cast<S>(a.c_n) + states + r * h + u, smaller(kL, h - u));
     }
   }
+  restore_subnormals(before);
 }
 
 // Backward --------------------------------------------------------------------------------------
@@ -427,7 +429,6 @@ void backward_row(const Job& job, const Place& p, int r, bool first_step,
 template <class S, RnnMode mode>
 void backward_kernel(const void* raw, int64_t chunk) {
   using T = typename Stored<S>::Arithmetic;
-  const WithoutSubnormals fast;
   constexpr int kGates = kRnnGates<mode>;
   constexpr int64_t kL = kLanes<T>, kC = kColumns<T>;
   const Job& job = *static_cast<const Job*>(raw);
@@ -441,6 +442,7 @@ void backward_kernel(const void* raw, int64_t chunk) {
   const int64_t total = (3 * row_size + gate_size) * p.rows;
   T* const scratch = cast<T>(thread_scratch(sizeof(T) * static_cast<size_t>(total)));
   if (!scratch) fail("recurrent: out of memory for a sequence");
+  const unsigned before = ignore_subnormals();
   clear_row(scratch, total);
   T* dh = scratch;
   T* next = dh + row_size * p.rows;
@@ -492,6 +494,7 @@ void backward_kernel(const void* raw, int64_t chunk) {
       write_row(dc + r * row_size, cast<S>(job.g.d_c0) + states + r * h, h);
     }
   }
+  restore_subnormals(before);
 }
 
 // Launches --------------------------------------------------------------------------------------
