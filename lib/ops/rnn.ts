@@ -48,6 +48,7 @@ declare module '../native.js' {
   }
 }
 
+const op = 'recurrent';
 const modes = ['lstm', 'gru', 'tanh', 'relu'] as const;
 /** Which cell: LSTM, GRU, or a vanilla RNN with tanh or ReLU. */
 export type RecurrentMode = (typeof modes)[number];
@@ -150,7 +151,7 @@ export interface RecurrentResult {
   cN: Tensor | null;
 }
 
-function optional(op: string, name: string, value: Tensor | null | undefined): Tensor | undefined {
+function optional(name: string, value: Tensor | null | undefined): Tensor | undefined {
   return value === null || value === undefined ? undefined : expectTensor(op, value, name);
 }
 
@@ -167,14 +168,13 @@ export function recurrent(
   weights: readonly (readonly Tensor[])[],
   options: RecurrentOptions = {},
 ): RecurrentResult {
-  const code = modes.indexOf(expectOneOf('recurrent', 'mode', mode, modes));
-  const op = mode === 'lstm' || mode === 'gru' ? mode : 'rnn';
+  const code = modes.indexOf(expectOneOf(op, 'mode', mode, modes));
   expectTensor(op, x, 'x');
   const found = expectOptions(op, options);
   const batchFirst = expectBoolean(op, 'batchFirst', found.batchFirst ?? false);
-  const lengths = optional(op, 'lengths', found.lengths);
-  const h0 = optional(op, 'h0', found.h0);
-  const c0 = optional(op, 'c0', found.c0);
+  const lengths = optional('lengths', found.lengths);
+  const h0 = optional('h0', found.h0);
+  const c0 = optional('c0', found.c0);
   if (!Array.isArray(weights) || !weights.every((own) => Array.isArray(own))) {
     throw new TypeError(
       `${op}: weights must be an array of tensors per direction, got ${describe(weights)}`,

@@ -277,14 +277,14 @@ __global__ void __launch_bounds__(kBlock)
 
 dim3 blocks_of(int64_t n) {
   const int64_t blocks = (n + kBlock - 1) / kBlock;
-  if (blocks > INT32_MAX) fail("rnn: the states are too large for one launch");
+  if (blocks > INT32_MAX) fail("recurrent: the states are too large for one launch");
   return dim3(static_cast<unsigned>(blocks));
 }
 
 dim3 tiles_of(const RnnArgs& a) {
   const int64_t units = (a.hidden + kTile - 1) / kTile, rows = (a.batch + kTile - 1) / kTile;
   if (units > INT32_MAX || rows > 65535) {
-    fail("rnn: takes a batch of at most %d rows on a GPU, got %lld", 65535 * kTile,
+    fail("recurrent: takes a batch of at most %d rows on a GPU, got %lld", 65535 * kTile,
          static_cast<long long>(a.batch));
   }
   return dim3(static_cast<unsigned>(units), static_cast<unsigned>(rows),
@@ -293,14 +293,14 @@ dim3 tiles_of(const RnnArgs& a) {
 
 template <class T>
 void load(Stream& stream, const void* from, Arith<T>* state, int64_t n) {
-  launch(stream, "rnn", load_kernel<T>, blocks_of(n), dim3(kBlock), 0, static_cast<const T*>(from),
-         state, n);
+  launch(stream, "recurrent", load_kernel<T>, blocks_of(n), dim3(kBlock), 0,
+         static_cast<const T*>(from), state, n);
 }
 
 template <class T>
 void store(Stream& stream, const Arith<T>* state, void* to, int64_t n) {
-  launch(stream, "rnn", store_kernel<T>, blocks_of(n), dim3(kBlock), 0, state, static_cast<T*>(to),
-         n);
+  launch(stream, "recurrent", store_kernel<T>, blocks_of(n), dim3(kBlock), 0, state,
+         static_cast<T*>(to), n);
 }
 
 template <class T, RnnMode mode>
@@ -314,7 +314,7 @@ void run_forward(Stream& stream, const RnnArgs& a) {
   load<T>(stream, a.h0, now, n);
   if (mode == RnnMode::lstm) load<T>(stream, a.c0, c, n);
   for (int64_t step = 0; step < a.steps; ++step) {
-    launch(stream, "rnn", step_kernel<T, mode>, tiles_of(a), dim3(kBlock),
+    launch(stream, "recurrent", step_kernel<T, mode>, tiles_of(a), dim3(kBlock),
            sizeof(StepShared<A, kRnnGates<mode>>), a, now, next, c, step);
     A* const swapped = now;
     now = next;
@@ -336,9 +336,9 @@ void run_backward(Stream& stream, const RnnArgs& a, const RnnGradients& d) {
   load<T>(stream, d.d_h_n, now, n);
   if (mode == RnnMode::lstm) load<T>(stream, d.d_c_n, dc, n);
   for (int64_t step = a.steps - 1; step >= 0; --step) {
-    launch(stream, "rnn_backward", gradient_kernel<T, mode>, blocks_of(n), dim3(kBlock), 0, a, d,
-           now, next, dc, step);
-    launch(stream, "rnn_backward", product_kernel<T>, tiles_of(a), dim3(kBlock),
+    launch(stream, "recurrent", gradient_kernel<T, mode>, blocks_of(n), dim3(kBlock), 0, a, d, now,
+           next, dc, step);
+    launch(stream, "recurrent", product_kernel<T>, tiles_of(a), dim3(kBlock),
            sizeof(ProductShared<A>), a, static_cast<const T*>(d.d_hidden_gates), next,
            kRnnGates<mode> * a.hidden, step);
     A* const swapped = now;

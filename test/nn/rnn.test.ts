@@ -344,7 +344,7 @@ describe('recurrent modules', () => {
         'LSTM: the state must be [h, c], got a tensor float32[1,2,4]',
       );
       expect(() => new nn.GRU(3, 4).forward(x, h)).toThrow(
-        'gru: the initial h must be float32[1,4,4], got float32[1,2,4]',
+        'recurrent: the initial h must be float32[1,4,4], got float32[1,2,4]',
       );
       expect(() => new nn.GRU(3, 4).forward(x, h.select(0, 0))).toThrow(
         'GRU: the initial h must be [1,B,4], got [2,4]',

@@ -294,6 +294,7 @@ void gemm_kernel(const void* args, int64_t chunk) {
   const Scratch<T> sizes = scratch_of<T, S>(p);
   T* memory = static_cast<T*>(thread_scratch(sizeof(T) * sizes.total));
   if (!memory) fail("matmul: out of memory for packing");
+  const unsigned before = ignore_subnormals();
   Block<T> block;
   block.packed_a = memory;
   block.packed_b = block.packed_a + sizes.packed_a;
@@ -345,6 +346,7 @@ void gemm_kernel(const void* args, int64_t chunk) {
       }
     }
   }
+  restore_subnormals(before);
 }
 
 // Adds the parts of k in order; a chunk takes some rows of C.

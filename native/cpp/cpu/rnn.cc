@@ -6,7 +6,7 @@
 // are in L1; backward as panels of W_hh's columns. h is read by rows.
 //   step s of a row of length n is t = s, or n-1-s in reverse; s >= n keeps h and c and writes
 //   zeros.
-// 16-bit types compute in float32; h is rounded as it is stored.
+// 16-bit types compute in float32; h is rounded as it is stored. Subnormals count as zeros.
 // Cost: 2·B·T·G·H² flops each way from L2, and 5 (LSTM) exponentials per unit and step.
 #include "core/backend.h"
 #include "core/error.h"
@@ -131,7 +131,7 @@ void pack_forward_kernel(const void* raw, int64_t chunk) {
   const int64_t h = job.a.hidden, blocks = round_up(h, kL) / kL;
   const int64_t direction = chunk / blocks, unit = chunk % blocks * kL;
   T* const buffer = cast<T>(thread_scratch(sizeof(T) * static_cast<size_t>(kL * h)));
-  if (!buffer) fail("rnn: out of memory for packing");
+  if (!buffer) fail("recurrent: out of memory for packing");
   const S* const w = cast<S>(job.a.w_hh[direction]);
   T* to = cast<T>(job.packed) + direction * job.weights + unit * Gates * h;
   for (int first = 0; first < Gates; first += kVectors) {
@@ -174,6 +174,7 @@ template <class S, RnnMode mode>
 void forward_kernel(const void* raw, int64_t chunk) {
   using T = typename Stored<S>::Arithmetic;
   constexpr int kGates = kRnnGates<mode>;
+  constexpr bool kHasCells = mode == RnnMode::lstm || mode == RnnMode::gru;
   constexpr int64_t kL = kLanes<T>, kTile = kChunkRows * kL;
   const Job& job = *static_cast<const Job*>(raw);
   const RnnArgs& a = job.a;
@@ -185,7 +186,8 @@ void forward_kernel(const void* raw, int64_t chunk) {
   // Two generations of h by rows, c by blocks of units, b_hh padded by gates.
   const int64_t total = (2 * row_size + padded) * p.rows + kGates * padded;
   T* const scratch = cast<T>(thread_scratch(sizeof(T) * static_cast<size_t>(total)));
-  if (!scratch) fail("rnn: out of memory for a sequence");
+  if (!scratch) fail("recurrent: out of memory for a sequence");
+  const unsigned before = ignore_subnormals();
   clear_row(scratch, total);
   T* current = scratch;
   T* next = current + row_size * p.rows;
@@ -193,7 +195,7 @@ void forward_kernel(const void* raw, int64_t chunk) {
   T* const bias = c + padded * p.rows;
   const T* const packed = cast<T>(job.packed) + p.direction * job.weights;
   S* const gates = cast<S>(a.gates) + p.direction * matrix * kGates * h;
-  T* const cells = a.cells ? cast<T>(a.cells) + p.direction * matrix * h : nullptr;
+  T* const cells = kHasCells ? cast<T>(a.cells) + p.direction * matrix * h : nullptr;
   if (const S* const b = cast<S>(a.b_hh[p.direction])) {
     for (int g = 0; g < kGates; ++g) read_row(b + g * h, bias + g * padded, h);
   }
@@ -248,9 +250,9 @@ void forward_kernel(const void* raw, int64_t chunk) {
             for (int64_t j = 0; j < kL; ++j) to[j] = own[j] + (sum[j] + b[j]);
           }
         }
-        const T* const before = current + r * row_size + u;
+        const T* const own_h = current + r * row_size + u;
         if (mode == RnnMode::gru) {
-          for (int64_t j = 0; j < kL; ++j) tile_h[r * kL + j] = before[j];
+          for (int64_t j = 0; j < kL; ++j) tile_h[r * kL + j] = own_h[j];
         } else if (mode == RnnMode::lstm) {
           for (int64_t j = 0; j < kL; ++j) tile_c[r * kL + j] = block_c[r * kL + j];
         }
@@ -263,7 +265,7 @@ void forward_kernel(const void* raw, int64_t chunk) {
         for (int g = 0; g < kGates; ++g) write_row(tile[g] + r * kL, to + g * h, n);
         write_row(tile_h + r * kL, out, n);
         read_row(out, next + r * row_size + u, n);
-        if (cells) write_row(tile_c + r * kL, cells + p.at[r] * h + u, n);
+        if (kHasCells) write_row(tile_c + r * kL, cells + p.at[r] * h + u, n);
         if (mode == RnnMode::lstm) {
           for (int64_t j = 0; j < kL; ++j) block_c[r * kL + j] = tile_c[r * kL + j];
         }
@@ -281,6 +283,7 @@ void forward_kernel(const void* raw, int64_t chunk) {
       write_row(c + u * p.rows + r * kL, cast<S>(a.c_n) + states + r * h + u, smaller(kL, h - u));
     }
   }
+  restore_subnormals(before);
 }
 
 // Backward --------------------------------------------------------------------------------------
@@ -294,7 +297,7 @@ void pack_backward_kernel(const void* raw, int64_t chunk) {
   const int64_t direction = chunk / panels, column = chunk % panels * kC;
   const int64_t columns = smaller(kC, h - column);
   T* const buffer = cast<T>(thread_scratch(sizeof(T) * static_cast<size_t>(kC * k)));
-  if (!buffer) fail("rnn: out of memory for packing");
+  if (!buffer) fail("recurrent: out of memory for packing");
   pack_panel(cast<S>(job.a.w_hh[direction]) + column, 1, h, columns, k,
              cast<T>(job.packed) + direction * job.weights + column * k,
              round_up(columns, kLanes<T>), buffer);
@@ -438,7 +441,8 @@ void backward_kernel(const void* raw, int64_t chunk) {
 
   const int64_t total = (3 * row_size + gate_size) * p.rows;
   T* const scratch = cast<T>(thread_scratch(sizeof(T) * static_cast<size_t>(total)));
-  if (!scratch) fail("rnn: out of memory for a sequence");
+  if (!scratch) fail("recurrent: out of memory for a sequence");
+  const unsigned before = ignore_subnormals();
   clear_row(scratch, total);
   T* dh = scratch;
   T* next = dh + row_size * p.rows;
@@ -490,6 +494,7 @@ void backward_kernel(const void* raw, int64_t chunk) {
       write_row(dc + r * row_size, cast<S>(job.g.d_c0) + states + r * h, h);
     }
   }
+  restore_subnormals(before);
 }
 
 // Launches --------------------------------------------------------------------------------------

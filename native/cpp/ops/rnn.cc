@@ -7,7 +7,7 @@ namespace nodegrad::ops {
 
 namespace {
 
-constexpr const char* kNames[] = {"lstm", "gru", "rnn", "rnn"};
+constexpr const char* op = "recurrent";
 
 // The sizes of a layer: B, T, I, H, D, and G·H.
 struct Sizes {
@@ -18,12 +18,11 @@ struct Sizes {
 };
 
 RnnMode mode_of(int64_t code) {
-  if (code < 0 || code > 3) fail("rnn: the mode must be in [0,3], got %lld", (long long)code);
+  if (code < 0 || code > 3) fail("recurrent: the mode must be in [0,3], got %lld", (long long)code);
   return static_cast<RnnMode>(code);
 }
 
-void expect_shape(const char* op, const char* what, const Tensor& x, const Tensor& like,
-                  const Shape& shape) {
+void expect_shape(const char* what, const Tensor& x, const Tensor& like, const Shape& shape) {
   check_same_device(op, like, x);
   if (x.dtype() != like.dtype() || x.shape() != shape) {
     fail("%s: %s must be %s%s, got %s%s", op, what, dtype_name(like.dtype()),
@@ -31,25 +30,24 @@ void expect_shape(const char* op, const char* what, const Tensor& x, const Tenso
   }
 }
 
-void check_weights(const char* op, const Tensor& x, const Sizes& s, const TensorList& weights) {
+void check_weights(const Tensor& x, const Sizes& s, const TensorList& weights) {
   const bool biased = static_cast<int64_t>(weights.size()) == 4 * s.directions;
   const size_t each = biased ? 4 : 2;
   for (size_t d = 0; d < static_cast<size_t>(s.directions); ++d) {
     const Tensor* const w = &weights[d * each];
-    expect_shape(op, "weight_ih", w[0], x, {s.gates, s.input});
-    expect_shape(op, "weight_hh", w[1], x, {s.gates, s.hidden});
+    expect_shape("weight_ih", w[0], x, {s.gates, s.input});
+    expect_shape("weight_hh", w[1], x, {s.gates, s.hidden});
     if (!biased) continue;
-    expect_shape(op, "bias_ih", w[2], x, {s.gates});
-    expect_shape(op, "bias_hh", w[3], x, {s.gates});
+    expect_shape("bias_ih", w[2], x, {s.gates});
+    expect_shape("bias_hh", w[3], x, {s.gates});
   }
 }
 
-void check_states(const char* op, const Tensor& like, const Sizes& s,
-                  const std::optional<Tensor>& lengths, const std::optional<Tensor>& h0,
-                  const std::optional<Tensor>& c0) {
+void check_states(const Tensor& like, const Sizes& s, const std::optional<Tensor>& lengths,
+                  const std::optional<Tensor>& h0, const std::optional<Tensor>& c0) {
   const Shape shape = {s.directions, s.batch, s.hidden};
-  if (h0) expect_shape(op, "the initial h", *h0, like, shape);
-  if (c0) expect_shape(op, "the initial c", *c0, like, shape);
+  if (h0) expect_shape("the initial h", *h0, like, shape);
+  if (c0) expect_shape("the initial c", *c0, like, shape);
   if (!lengths) return;
   check_same_device(op, like, *lengths);
   if (lengths->dtype() != DType::int64 || lengths->shape() != Shape{s.batch}) {
@@ -108,7 +106,6 @@ std::tuple<Tensor, Tensor, Tensor> rnn(int64_t code, const Tensor& input, bool b
                                        const std::optional<Tensor>& c0, const TensorList& weights,
                                        int64_t precision, int64_t library) {
   const RnnMode mode = mode_of(code);
-  const char* const op = kNames[code];
   if (!is_float(input.dtype())) {
     fail("%s: needs a floating dtype, got %s", op, dtype_name(input.dtype()));
   }
@@ -134,8 +131,8 @@ std::tuple<Tensor, Tensor, Tensor> rnn(int64_t code, const Tensor& input, bool b
   s.hidden = weights[1].size(1);
   s.directions = directions;
   s.gates = rnn_gates(mode) * s.hidden;
-  check_weights(op, input, s, weights);
-  check_states(op, input, s, lengths, h0, c0);
+  check_weights(input, s, weights);
+  check_states(input, s, lengths, h0, c0);
   if (c0 && mode != RnnMode::lstm) fail("%s: has no state c", op);
 
   const Tensor x = contiguous(input);
@@ -189,7 +186,6 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
     const Tensor& cells, bool batch_first, const std::optional<Tensor>& lengths,
     const std::optional<Tensor>& h0, const std::optional<Tensor>& c0, const TensorList& weights) {
   const RnnMode mode = mode_of(code);
-  const char* const op = kNames[code];
   const bool lstm = mode == RnnMode::lstm, gru = mode == RnnMode::gru;
   const size_t directions = weights.size();
   if (gates.rank() != 4 || directions < 1 || directions > kMaxDirections ||
@@ -203,11 +199,10 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
   s.hidden = weights[0].size(1);
   s.gates = rnn_gates(mode) * s.hidden;
   const DType dtype = gates.dtype(), wide = dtype == DType::float64 ? dtype : DType::float32;
-  expect_shape(op, "the gates", gates, gates,
-               {s.directions, gates.size(1), gates.size(2), s.gates});
-  expect_shape(op, "the gradient", gradient, gates, {flat_size(s, mode)});
-  expect_shape(op, "the output", out, gates, {flat_size(s, mode)});
-  check_states(op, gates, s, lengths, h0, c0);
+  expect_shape("the gates", gates, gates, {s.directions, gates.size(1), gates.size(2), s.gates});
+  expect_shape("the gradient", gradient, gates, {flat_size(s, mode)});
+  expect_shape("the output", out, gates, {flat_size(s, mode)});
+  check_states(gates, s, lengths, h0, c0);
   if (!gates.contiguous() || !out.contiguous() || !cells.contiguous() || cells.dtype() != wide ||
       cells.elements() != (has_cells(mode) ? s.directions * s.rows() * s.hidden : 0)) {
     fail("%s: needs what its forward pass gave, got cells %s", op, shape_text(cells.view).c_str());
@@ -224,7 +219,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
   const std::optional<Tensor> limits = dense(lengths), h = dense(h0), c = dense(c0);
   TensorList own;
   for (const Tensor& weight : weights) {
-    expect_shape(op, "weight_hh", weight, gates, {s.gates, s.hidden});
+    expect_shape("weight_hh", weight, gates, {s.gates, s.hidden});
     own.push_back(contiguous(weight));
   }
   a.lengths = static_cast<const int64_t*>(data_of(limits));

@@ -215,22 +215,22 @@ const errors: OpRow['errors'] = [
   {
     name: 'an input that is not of 3 axes',
     call: () => ng.recurrent('lstm', ng.zeros([3, 2]), [weightsOf(2)]),
-    message: 'lstm: the input must have 3 axes, got [3,2]',
+    message: 'recurrent: the input must have 3 axes, got [3,2]',
   },
   {
     name: 'integers',
     call: () => ng.recurrent('lstm', ng.zeros([3, 1, 2], { dtype: 'int32' }), [weightsOf(2)]),
-    message: 'lstm: needs a floating dtype, got int32',
+    message: 'recurrent: needs a floating dtype, got int32',
   },
   {
     name: 'weights of another input',
     call: () => ng.recurrent('lstm', ng.zeros([3, 1, 3]), [weightsOf(2)]),
-    message: 'lstm: weight_ih must be float32[8,3], got float32[8,2]',
+    message: 'recurrent: weight_ih must be float32[8,3], got float32[8,2]',
   },
   {
     name: 'a hidden state of no units',
     call: () => ng.recurrent('lstm', ng.zeros([3, 1, 2]), [weightsOf(0)]),
-    message: 'lstm: weight_hh must be [4·H,H] with H of 1 or more, got [0,0]',
+    message: 'recurrent: weight_hh must be [4·H,H] with H of 1 or more, got [0,0]',
   },
   {
     name: 'three directions',
@@ -240,12 +240,12 @@ const errors: OpRow['errors'] = [
         ng.zeros([3, 1, 2]),
         [1, 2, 3].map(() => weightsOf(2)),
       ),
-    message: 'lstm: directions must be 1 or 2, got 3',
+    message: 'recurrent: directions must be 1 or 2, got 3',
   },
   {
     name: 'one weight',
     call: () => ng.recurrent('lstm', ng.zeros([3, 1, 2]), [[ng.zeros([8, 2])]]),
-    message: 'lstm: needs 2 or 4 weights per direction, got 1 for 1',
+    message: 'recurrent: needs 2 or 4 weights per direction, got 1 for 1',
   },
   {
     name: 'lengths of another batch',
@@ -253,7 +253,7 @@ const errors: OpRow['errors'] = [
       ng.recurrent('lstm', ng.zeros([3, 1, 2]), [weightsOf(2)], {
         lengths: ng.zeros([2], { dtype: 'int64' }),
       }),
-    message: 'lstm: lengths must be int64[1], got int64[2]',
+    message: 'recurrent: lengths must be int64[1], got int64[2]',
   },
   {
     name: 'a state c of a GRU',
@@ -261,7 +261,7 @@ const errors: OpRow['errors'] = [
       ng.recurrent('gru', ng.zeros([3, 1, 2]), [[ng.zeros([6, 2]), ng.zeros([6, 2])]], {
         c0: ng.zeros([1, 1, 2]),
       }),
-    message: 'gru: has no state c',
+    message: 'recurrent: has no state c',
   },
 ];
 
