@@ -24,7 +24,12 @@ const families = readdirSync(opsFolder)
   .map((file) => file.slice(0, -'.bench.ts'.length))
   .sort((a, b) => Number(b === 'host') - Number(a === 'host'));
 
-const groups = [...families.map((family) => `ops/${family}`), 'native/gemm', 'models/mlp', 'models/cnn'];
+const groups = [
+  ...families.map((family) => `ops/${family}`),
+  'native/gemm',
+  'models/mlp',
+  'models/cnn',
+];
 
 async function run(group: string, { rounds, seconds, threads }: Flags): Promise<unknown> {
   if (group === 'native/gemm') {

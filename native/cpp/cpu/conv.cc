@@ -17,7 +17,7 @@
 namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
-constexpr int64_t kDepth = 320;              // of a slice of K: a panel of it stays in L1
+constexpr int64_t kDepth = 160;              // of a slice of K: a panel of it stays in L1
 constexpr int64_t kBlockElements = 1 << 16;  // of C in a block: its sums stay in L2
 constexpr int64_t kMostColumns = 1024;       // of a block of positions
 constexpr int64_t kPositions = 256;          // of a slice of a weight gradient
@@ -174,8 +174,8 @@ void convolve_kernel(const void* args, int64_t chunk) {
 
   const int64_t stride = round_up(p.block_columns, kColumns<T>);
   const int64_t panel_size = kColumns<T> * p.slice * taps, sums_size = p.direct ? 0 : rows * stride;
-  T* const gathered = static_cast<T*>(thread_scratch(
-      sizeof(T) * (panel_size + sums_size + rows) + sizeof(Run) * (p.block_columns + 2) + 64));
+  T* const gathered = static_cast<T*>(thread_scratch(sizeof(T) * (panel_size + sums_size + rows) +
+                                                     sizeof(Run) * (p.block_columns + 2) + 64));
   if (!gathered) fail("conv2d: out of memory for packing");
   T* const sums = gathered + panel_size;
   T* const bias = sums + sums_size;

@@ -102,7 +102,8 @@ NODEGRAD_INLINE void gather_rows(const S* from, int64_t from_step, int64_t strid
   }
 }
 
-// All taps of `channels` channels of the runs of one panel: row (q, tap) at to + (q·taps + tap)·pitch.
+// All taps of `channels` channels of the runs of one panel: row (q, tap) at to + (q·taps +
+// tap)·pitch.
 template <class T, class S>
 void gather(const Patches& p, const S* image, int64_t channels, const Run* runs, int64_t run_count,
             T* to) {
