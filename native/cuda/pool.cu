@@ -69,7 +69,7 @@ __device__ __forceinline__ int64_t extent_of(const PoolAxis& a, const PoolShape&
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     max_kernel(const __grid_constant__ Pool p, const T* x, T* y, int32_t* index) {
   using A = Arith<T>;
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
@@ -95,7 +95,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     max_backward_kernel(const __grid_constant__ Pool p, const T* dy, const int32_t* index, T* dx) {
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (at >= p.n) return;
@@ -116,7 +116,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     average_kernel(const __grid_constant__ Pool p, const T* x, T* y) {
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (at >= p.n) return;
@@ -134,7 +134,7 @@ __global__ void __launch_bounds__(kThreads)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kThreads)
+__global__ void __launch_bounds__(kThreads, 4)
     average_backward_kernel(const __grid_constant__ Pool p, const T* dy, T* dx) {
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (at >= p.n) return;

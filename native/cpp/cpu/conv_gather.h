@@ -19,8 +19,8 @@ struct Patches {
   int64_t stride_h, stride_w, base_h, base_w, step_h, step_w;
 };
 
-// `length` positions from (i, j) on; they go to panel·depth + lane, rows `pitch` apart. Zeros where
-// i is negative.
+// `length` positions from (i, j) on; they go to `lane` of the rows of the panel that begins at
+// position `panel`, which are `pitch` apart. Zeros where i is negative.
 struct Run {
   int64_t i, j, length, panel, lane, pitch;
 };
@@ -56,8 +56,13 @@ int64_t make_runs(const Patches& p, int64_t first, int64_t count, int64_t width,
 
 template <class T>
 NODEGRAD_INLINE void clear_rows(T* to, int64_t to_step, int64_t n, int64_t count) {
-  for (int64_t q = 0; q < count; ++q) {
-    for (int64_t i = 0; i < n; ++i) to[q * to_step + i] = T(0);
+  constexpr int kL = kLanes<T>;
+  const int64_t whole = n / kL * kL;
+  const int part = static_cast<int>(n - whole);
+  const Vector<T> zero = {};
+  for (int64_t q = 0; q < count; ++q, to += to_step) {
+    for (int64_t i = 0; i < whole; i += kL) store(to + i, zero);
+    if (part) store_part(to + whole, zero, part);
   }
 }
 
@@ -97,14 +102,15 @@ NODEGRAD_INLINE void gather_rows(const S* from, int64_t from_step, int64_t strid
   }
 }
 
-// All taps of `channels` channels of the runs: row (q, tap) at to + (q·taps + tap)·pitch.
+// All taps of `channels` channels of the runs of one panel: row (q, tap) at to + (q·taps +
+// tap)·pitch.
 template <class T, class S>
 void gather(const Patches& p, const S* image, int64_t channels, const Run* runs, int64_t run_count,
             T* to) {
   const int64_t taps = p.taps_h * p.taps_w, depth = channels * taps;
   for (int64_t r = 0; r < run_count; ++r) {
     const Run& run = runs[r];
-    T* const start = to + run.panel * depth + run.lane;
+    T* const start = to + run.lane;
     const int64_t step = taps * run.pitch;
     if (run.i < 0) {
       clear_rows(start, run.pitch, run.length, depth);
