@@ -29,6 +29,7 @@ export * as models from './models/index.js';
 export type { MemoryStats } from './native.js';
 export * as nn from './nn/index.js';
 export * from './ops/binary.js';
+export * from './ops/blend.js';
 export { cast, clone, contiguous, copyInto, to } from './ops/copy.js';
 export {
   arange,
@@ -51,6 +52,7 @@ export {
   setMatmulPrecision,
 } from './ops/gemm.js';
 export { indexAdd, indexSelect } from './ops/index.js';
+export * from './ops/product.js';
 export {
   bernoulli,
   defaultGenerator,
@@ -70,6 +72,7 @@ export {
   type Reduction,
   softmax,
 } from './ops/softmax.js';
+export * from './ops/statistics.js';
 export { opTable } from './ops/table.js';
 export * from './ops/unary.js';
 export {
