@@ -65,6 +65,7 @@ export {
   uniform,
 } from './ops/random.js';
 export { type Axes, argmax, argmin, max, mean, min, prod, sum } from './ops/reduce.js';
+export { cumprod, cumsum } from './ops/scan.js';
 export {
   type CrossEntropyOptions,
   crossEntropy,
@@ -72,6 +73,7 @@ export {
   type Reduction,
   softmax,
 } from './ops/softmax.js';
+export { argsort, median, type SortOptions, sort, type TopkOptions, topk } from './ops/sort.js';
 export * from './ops/statistics.js';
 export { opTable } from './ops/table.js';
 export * from './ops/unary.js';

@@ -11,7 +11,9 @@ import { gemmOps } from './gemm.js';
 import { indexOps } from './index.js';
 import { randomOps } from './random.js';
 import { reduceOps } from './reduce.js';
+import { scanOps } from './scan.js';
 import { softmaxOps } from './softmax.js';
+import { sortOps } from './sort.js';
 import { unaryOps } from './unary.js';
 import { viewOps } from './view.js';
 
@@ -23,6 +25,8 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...unaryOps,
   ...binaryOps,
   ...reduceOps,
+  ...scanOps,
+  ...sortOps,
   ...gemmOps,
   ...softmaxOps,
   ...indexOps,

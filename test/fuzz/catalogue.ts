@@ -275,6 +275,42 @@ op('indexAdd', ng.indexAdd, (m) => {
   const rows = m.integer(0, 9);
   return [shape, m.index(rows, 7), m.make([rows, shape[1] as number], m.dtype())];
 });
+for (const name of ['cumsum', 'cumprod'] as const) {
+  both(name, api[name] as Call, (m) => {
+    const x = m.tensor(null, m.integer(1, 4));
+    return [x, m.axis(x)];
+  });
+}
+for (const name of ['sort', 'argsort'] as const) {
+  both(
+    name,
+    api[name] as Call,
+    (m) => {
+      const x = m.tensor(null, m.integer(1, 4));
+      return [x, m.axis(x), { descending: m.chance(0.5) }];
+    },
+    'sort',
+  );
+}
+both(
+  'topk',
+  ng.topk as Call,
+  (m) => {
+    const x = m.tensor(null, m.integer(1, 4));
+    const axis = m.axis(x);
+    return [x, m.integer(0, x.shape.at(axis) as number), axis, { largest: m.chance(0.5) }];
+  },
+  'sort',
+);
+both(
+  'median',
+  ng.median as Call,
+  (m) => {
+    const x = m.tensor(null, m.integer(1, 4));
+    return m.chance(0.5) ? [x] : [x, m.axis(x), true];
+  },
+  'sort',
+);
 // Composed of others.
 function composed(name: string, args: Entry['args'], names: { as?: string } = {}): void {
   plain(name, api[name], args);

@@ -10,7 +10,9 @@ import { copyRows } from './rows/copy.js';
 import { gemmRows } from './rows/gemm.js';
 import { indexRows } from './rows/index.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
+import { scanRows } from './rows/scan.js';
 import { softmaxRowsAll } from './rows/softmax.js';
+import { sortRows } from './rows/sort.js';
 import { unaryRows } from './rows/unary.js';
 import { viewRows } from './rows/view.js';
 
@@ -21,6 +23,8 @@ const rows = [
   ...whereRows,
   ...reduceRows,
   ...argReduceRows,
+  ...scanRows,
+  ...sortRows,
   ...gemmRows,
   ...softmaxRowsAll,
   ...indexRows,

@@ -16,7 +16,9 @@
 #include "core/families/optim.h"
 #include "core/families/random.h"
 #include "core/families/reduce.h"
+#include "core/families/scan.h"
 #include "core/families/softmax.h"
+#include "core/families/sort.h"
 #include "core/families/unary.h"
 
 namespace nodegrad {

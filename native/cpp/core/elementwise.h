@@ -123,8 +123,8 @@
   X(logaddexp, floating,                                              \
     a == b ? a + T(0.69314718055994530942)                            \
            : (a > b ? a : b) + m_log1p(m_exp(a > b ? b - a : a - b))) \
-  X(clamp_min, any, a != a ? a : b != b ? b : a < b ? b : a) \
-  X(clamp_max, any, a != a ? a : b != b ? b : a > b ? b : a) \
+  X(clamp_min, any, a != a ? a : b != b ? b : a < b ? b : a)          \
+  X(clamp_max, any, a != a ? a : b != b ? b : a > b ? b : a)          \
   X(leaky_relu, floating, a > T(0) ? a : a * b)
 
 // X(name, forward(a, b)): the result is bool.
