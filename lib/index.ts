@@ -74,7 +74,17 @@ export {
   softmax,
 } from './ops/softmax.js';
 export { argsort, median, type SortOptions, sort, type TopkOptions, topk } from './ops/sort.js';
-export * from './ops/statistics.js';
+export {
+  all,
+  any,
+  countNonzero,
+  logsumexp,
+  norm,
+  std,
+  type VarianceOptions,
+  variance,
+  varMean,
+} from './ops/statistics.js';
 export { opTable } from './ops/table.js';
 export * from './ops/unary.js';
 export {

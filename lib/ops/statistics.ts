@@ -1,11 +1,50 @@
-/** Reductions composed of others: statistics, norms and tests of whole tensors. */
+/** Variance, and reductions composed of others: norms, logsumexp, tests of whole tensors. */
+import { type Rule, record } from '../autograd.js';
 import { axesMask, expectBoolean, expectNumber, expectOptions, expectTensor } from '../check.js';
-import type { Tensor } from '../tensor.js';
+import { native } from '../native.js';
+import { type Shape, type Tensor, take } from '../tensor.js';
 import { add, eq, gt, mul, ne, pow, sub, where } from './binary.js';
-import { addMethods } from './define.js';
-import { type Axes, max, mean, min, sum } from './reduce.js';
+import { addMethods, type OpRows } from './define.js';
+import { type Axes, max, min, sum } from './reduce.js';
 import { abs, exp, isfinite, log, sqrt, square } from './unary.js';
-import { detach, reshape } from './view.js';
+import { detach, expand, reshape } from './view.js';
+
+declare module '../native.js' {
+  interface NativeOps {
+    variance(x: Handle, axes: number, correction: number, keepdim: boolean): void;
+  }
+}
+
+interface Attributes {
+  shape: Shape;
+  kept: Shape;
+  /** What the sum over the reduced axes was divided by. */
+  freedom: number;
+}
+
+function spreadOver(x: Tensor, { shape, kept }: Attributes): Tensor {
+  return expand(reshape(x, kept), shape);
+}
+
+// 2(x - mean)/freedom and 1/n
+const varianceRule: Rule<Attributes> = (dout, [x, average], attributes) => [
+  mul(
+    sub(x as Tensor, spreadOver(average as Tensor, attributes)),
+    spreadOver(mul(dout, 2 / attributes.freedom), attributes),
+  ),
+];
+const averageRule: Rule<Attributes> = (dout, _, attributes) => [
+  spreadOver(mul(dout, 1 / attributes.freedom), attributes),
+];
+
+export const statisticsOps: OpRows<'variance'> = {
+  variance: {
+    family: 'variance',
+    summary: 'variance and mean over axes',
+    dtypes: 'floating',
+    gradient: varianceRule,
+  },
+};
 
 export interface VarianceOptions {
   /** The divisor is n - correction: 1, Bessel's, where left out. */
@@ -14,28 +53,36 @@ export interface VarianceOptions {
   keepdim?: boolean;
 }
 
-/** Variance and mean over `axes`: two passes, right also where the mean is large. */
+/** Variance and mean over `axes`, in one pass; right also where the mean is large. */
 export function varMean(x: Tensor, axes?: Axes, options: VarianceOptions = {}): [Tensor, Tensor] {
-  const { keepdim = false } = expectOptions('varMean', options);
-  return [moments('varMean', x, axes, options), mean(x, axes, keepdim)];
+  return moments('varMean', x, axes, options);
 }
 
-// Σ(x - m)² less (Σ(x - m))²/n, which is what the rounding of the mean m added.
-function moments(op: string, x: Tensor, axes: Axes | undefined, options: VarianceOptions): Tensor {
+function moments(
+  op: string,
+  x: Tensor,
+  axes: Axes | undefined,
+  options: VarianceOptions,
+): [Tensor, Tensor] {
   const { correction = 1, keepdim = false } = expectOptions(op, options);
   expectNumber(op, 'correction', correction);
-  expectBoolean(op, 'keepdim', keepdim);
-  const mask = axesMask(op, axes, expectTensor(op, x).rank);
-  const n = x.shape.reduce((count, size, axis) => (mask & (2 ** axis) ? count * size : count), 1);
-  const centred = sub(x, mean(x, axes, true));
-  const excess = mul(square(sum(detach(centred), axes, keepdim)), 1 / n);
-  const squares = sub(sum(square(centred), axes, keepdim), excess);
-  return mul(squares, 1 / Math.max(n - correction, 0));
+  const { shape } = expectTensor(op, x);
+  const mask = axesMask(op, axes, x.rank);
+  native.variance(x.h, mask, correction, expectBoolean(op, 'keepdim', keepdim));
+  const spread = take(0, x.device);
+  const average = take(1, x.device);
+  const kept = shape.map((size, axis) => (mask & (2 ** axis) ? 1 : size));
+  const n = shape.reduce((count, size, axis) => (mask & (2 ** axis) ? count * size : count), 1);
+  const freedom = Math.max(n - correction, 0);
+  return [
+    record(op, varianceRule, spread, [x], () => [x, average], { shape, kept, freedom }),
+    record(op, averageRule, average, [x], null, { shape, kept, freedom: n }),
+  ];
 }
 
 /** Variance over `axes`, all where left out. Σ(x - mean)²/(n - correction) */
 export function variance(x: Tensor, axes?: Axes, options: VarianceOptions = {}): Tensor {
-  return moments('variance', x, axes, options);
+  return moments('variance', x, axes, options)[0];
 }
 
 /** The square root, with the gradient 0 where x is 0. */
@@ -46,7 +93,7 @@ function rootOrZero(x: Tensor): Tensor {
 
 /** Standard deviation over `axes`: the root of the variance, with no gradient where that is 0. */
 export function std(x: Tensor, axes?: Axes, options: VarianceOptions = {}): Tensor {
-  return rootOrZero(moments('std', x, axes, options));
+  return rootOrZero(moments('std', x, axes, options)[0]);
 }
 
 /**

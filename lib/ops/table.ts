@@ -14,6 +14,7 @@ import { reduceOps } from './reduce.js';
 import { scanOps } from './scan.js';
 import { softmaxOps } from './softmax.js';
 import { sortOps } from './sort.js';
+import { statisticsOps } from './statistics.js';
 import { unaryOps } from './unary.js';
 import { viewOps } from './view.js';
 
@@ -25,6 +26,7 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...unaryOps,
   ...binaryOps,
   ...reduceOps,
+  ...statisticsOps,
   ...scanOps,
   ...sortOps,
   ...gemmOps,

@@ -4,7 +4,11 @@ import * as ng from '../../lib/index.js';
 import { expectClose, valuesOf } from '../support/compare.js';
 import { cpu, devices } from '../support/devices.js';
 import { nd, reduce } from '../support/nd.js';
+import { testOps } from '../support/op.js';
 import { uniformOf } from '../support/vectors.js';
+import { varianceRows } from './rows/variance.js';
+
+testOps(varianceRows);
 
 type Fn = (x: ng.Tensor, axes?: ng.Axes, keepdim?: boolean) => ng.Tensor;
 const total = (values: number[]): number => values.reduce((a, b) => a + b, 0);
@@ -106,6 +110,21 @@ describe('statistics', () => {
         const expected = moment([...values], 1);
         const got = Number(ng.variance(ng.tensor(values, [4096], { device })).item());
         expect(Math.abs(got - expected) / expected).toBeLessThan(1e-5);
+      });
+    });
+
+    it(`variance of nothing and of one element is NaN on ${device.name}`, () => {
+      ng.scope(() => {
+        const pair = (shape: ng.Shape, axis: number): number[][] =>
+          ng.varMean(ng.ones(shape, { device }), axis).map((x) => [...valuesOf(x).data]);
+        const nan = Number.NaN;
+        expect(pair([0], 0)).toEqual([[nan], [nan]]);
+        expect(pair([1], 0)).toEqual([[nan], [1]]);
+        expect(pair([0, 2], 0)).toEqual([
+          [nan, nan],
+          [nan, nan],
+        ]);
+        expect(pair([2, 0], 0)).toEqual([[], []]);
       });
     });
 

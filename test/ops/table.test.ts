@@ -14,6 +14,7 @@ import { scanRows } from './rows/scan.js';
 import { softmaxRowsAll } from './rows/softmax.js';
 import { sortRows } from './rows/sort.js';
 import { unaryRows } from './rows/unary.js';
+import { varianceRows } from './rows/variance.js';
 import { viewRows } from './rows/view.js';
 
 const root = path.resolve(import.meta.dirname, '../..');
@@ -23,6 +24,7 @@ const rows = [
   ...whereRows,
   ...reduceRows,
   ...argReduceRows,
+  ...varianceRows,
   ...scanRows,
   ...sortRows,
   ...gemmRows,

@@ -104,6 +104,8 @@ void register_ops(Registry& registry) {
   registry.add("argmax", ops::argmax);
   registry.add("argmin", ops::argmin);
 
+  registry.add("variance", ops::variance);
+
   registry.add("cumsum", ops::cumsum);
   registry.add("cumprod", ops::cumprod);
 

@@ -20,6 +20,7 @@
 #include "core/families/softmax.h"
 #include "core/families/sort.h"
 #include "core/families/unary.h"
+#include "core/families/variance.h"
 
 namespace nodegrad {
 

@@ -62,6 +62,9 @@ void sum_into(const Tensor& out, const Tensor& x);  // out has x's rank or fewer
 Tensor argmax(const Tensor& x, int64_t axis, bool keepdim);
 Tensor argmin(const Tensor& x, int64_t axis, bool keepdim);
 
+// variance: and the mean, over `axes`
+std::tuple<Tensor, Tensor> variance(const Tensor& x, int64_t axes, double correction, bool keepdim);
+
 // scan
 Tensor cumsum(const Tensor& x, int64_t axis, bool reverse);
 Tensor cumprod(const Tensor& x, int64_t axis);
