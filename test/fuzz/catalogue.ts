@@ -313,7 +313,7 @@ both(
 );
 // Composed of others.
 function composed(name: string, args: Entry['args'], names: { as?: string } = {}): void {
-  plain(name, api[name], args);
+  plain(name, api[name], args, name in ng.opTable ? { op: name } : {});
   method(names.as ?? name, args);
 }
 for (const name of ['logsumexp', 'countNonzero', 'any', 'all']) {
