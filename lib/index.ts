@@ -41,6 +41,7 @@ export {
   convTranspose1d,
   convTranspose2d,
 } from './ops/conv.js';
+export * from './ops/blend.js';
 export { cast, clone, contiguous, copyInto, to } from './ops/copy.js';
 export { dropout } from './ops/dropout.js';
 export { embedding } from './ops/embedding.js';
@@ -77,6 +78,7 @@ export {
   setMatmulPrecision,
 } from './ops/gemm.js';
 export { indexAdd, indexSelect } from './ops/index.js';
+export * from './ops/product.js';
 export {
   cat,
   flip,
@@ -134,6 +136,7 @@ export {
   uniform,
 } from './ops/random.js';
 export { type Axes, argmax, argmin, max, mean, min, prod, sum } from './ops/reduce.js';
+export { cumprod, cumsum } from './ops/scan.js';
 export {
   type RecurrentMode,
   type RecurrentOptions,
@@ -149,6 +152,18 @@ export {
   softmax,
 } from './ops/softmax.js';
 export type { Pair } from './ops/spatial.js';
+export { argsort, median, type SortOptions, sort, type TopkOptions, topk } from './ops/sort.js';
+export {
+  all,
+  any,
+  countNonzero,
+  logsumexp,
+  norm,
+  std,
+  type VarianceOptions,
+  variance,
+  varMean,
+} from './ops/statistics.js';
 export { opTable } from './ops/table.js';
 export * from './ops/unary.js';
 export { type UpsampleMode, type UpsampleOptions, upsample } from './ops/upsample.js';

@@ -1,5 +1,7 @@
 /** Activations as modules. */
-import { expectInteger } from '../check.js';
+import { expectInteger, expectNumber, expectOneOf, expectOptions, expectRange } from '../check.js';
+import { gt, leakyRelu, mul, where } from '../ops/binary.js';
+import { celu, clamp } from '../ops/blend.js';
 import { logSoftmax, softmax } from '../ops/softmax.js';
 import * as unary from '../ops/unary.js';
 import { flatten } from '../ops/view.js';
@@ -27,10 +29,16 @@ export class Tanh extends Module {
   }
 }
 
-/** x·Φ(x), the exact form. */
+/** x·Φ(x): exact, or by its tanh approximation 0.5x(1 + tanh(√(2/π)(x + 0.044715x³))). */
 export class GELU extends Module {
+  readonly approximate: 'none' | 'tanh';
+  constructor(options: { approximate?: 'none' | 'tanh' } = {}) {
+    super();
+    const { approximate = 'none' } = expectOptions('GELU', options);
+    this.approximate = expectOneOf('GELU', 'approximate', approximate, ['none', 'tanh'] as const);
+  }
   forward(x: Tensor): Tensor {
-    return unary.gelu(x);
+    return this.approximate === 'tanh' ? unary.geluTanh(x) : unary.gelu(x);
   }
 }
 
@@ -45,6 +53,104 @@ export class SiLU extends Module {
 export class Softplus extends Module {
   forward(x: Tensor): Tensor {
     return unary.softplus(x);
+  }
+}
+
+/** min(max(x, 0), 6) */
+export class ReLU6 extends Module {
+  forward(x: Tensor): Tensor {
+    return unary.relu6(x);
+  }
+}
+
+/** relu6(x + 3)/6 */
+export class Hardsigmoid extends Module {
+  forward(x: Tensor): Tensor {
+    return unary.hardsigmoid(x);
+  }
+}
+
+/** x·relu6(x + 3)/6 */
+export class Hardswish extends Module {
+  forward(x: Tensor): Tensor {
+    return unary.hardswish(x);
+  }
+}
+
+/** elu scaled so that activations keep mean 0 and variance 1 (Klambauer et al., 2017). */
+export class SELU extends Module {
+  forward(x: Tensor): Tensor {
+    return unary.selu(x);
+  }
+}
+
+/** x·tanh(ln(1 + eˣ)) */
+export class Mish extends Module {
+  forward(x: Tensor): Tensor {
+    return unary.mish(x);
+  }
+}
+
+/** x/(1 + |x|) */
+export class Softsign extends Module {
+  forward(x: Tensor): Tensor {
+    return unary.softsign(x);
+  }
+}
+
+/** ln(1/(1 + e⁻ˣ)) */
+export class LogSigmoid extends Module {
+  forward(x: Tensor): Tensor {
+    return unary.logSigmoid(x);
+  }
+}
+
+/** x limited to [min, max], to [-1, 1] where left out. */
+export class Hardtanh extends Module {
+  constructor(
+    readonly min = -1,
+    readonly max = 1,
+  ) {
+    super();
+    expectNumber('Hardtanh', 'min', min);
+    expectRange('Hardtanh', 'max', max, min);
+  }
+  forward(x: Tensor): Tensor {
+    return this.min === -1 && this.max === 1 ? unary.hardtanh(x) : clamp(x, this.min, this.max);
+  }
+}
+
+/** x where positive, else x·slope. */
+export class LeakyReLU extends Module {
+  constructor(readonly slope = 0.01) {
+    super();
+    expectNumber('LeakyReLU', 'slope', slope);
+  }
+  forward(x: Tensor): Tensor {
+    return leakyRelu(x, this.slope);
+  }
+}
+
+/** x where positive, else alpha·(eˣ - 1). */
+export class ELU extends Module {
+  constructor(readonly alpha = 1) {
+    super();
+    expectNumber('ELU', 'alpha', alpha);
+  }
+  forward(x: Tensor): Tensor {
+    const y = unary.elu(x);
+    return this.alpha === 1 ? y : where(gt(x, 0), y, mul(y, this.alpha));
+  }
+}
+
+/** x where positive, else alpha·(exp(x/alpha) - 1). */
+export class CELU extends Module {
+  constructor(readonly alpha = 1) {
+    super();
+    expectNumber('CELU', 'alpha', alpha);
+  }
+  forward(x: Tensor): Tensor {
+    return celu(x, this.alpha);
   }
 }
 

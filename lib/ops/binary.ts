@@ -8,7 +8,7 @@ import { dtypeCode } from '../dtype.js';
 import { type BinaryName, type ComparisonName, native } from '../native.js';
 import { Tensor, take } from '../tensor.js';
 import { addMethods, notDifferentiable, type OpRow, type OpRows, ruleOf } from './define.js';
-import { log, neg } from './unary.js';
+import { log, neg, round, sigmoid } from './unary.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -78,6 +78,10 @@ const towards =
   (dout, a, b) =>
     where(wins(a, b), dout, where(eq(a, b), mul(dout, 0.5), 0));
 
+function squared(x: TensorLike): TensorLike {
+  return typeof x === 'number' ? x * x : mul(x, x);
+}
+
 const arithmeticOps = {
   add: arithmetic(
     'a + b',
@@ -135,6 +139,70 @@ const arithmeticOps = {
     true,
     towards((a, b) => lt(a, b)),
     towards((a, b) => gt(a, b)),
+  ),
+  remainder: arithmetic(
+    'a - b·⌊a/b⌋: the rest with the sign of b',
+    'numeric',
+    true,
+    (dout) => dout,
+    (dout, a, b) => neg(mul(dout, floorDivide(a, b))),
+  ),
+  fmod: arithmetic(
+    'a - b·trunc(a/b): the rest with the sign of a',
+    'numeric',
+    true,
+    (dout) => dout,
+    // The quotient is rounded once more, since its own rounding may reach the next integer.
+    (dout, a, b) => neg(mul(dout, round(div(sub(a, fmod(a, b)), b)))),
+  ),
+  floorDivide: arithmetic(
+    '⌊a/b⌋; an integer divided by 0 gives 0',
+    'numeric',
+    false,
+    (dout) => mul(dout, 0),
+    (dout) => mul(dout, 0),
+  ),
+  atan2: arithmetic(
+    'angle of the point (b, a), radians',
+    'floating',
+    true,
+    (dout, a, b) => div(mul(dout, b), add(squared(a), squared(b) as Tensor)),
+    (dout, a, b) => neg(div(mul(dout, a), add(squared(a), squared(b) as Tensor))),
+  ),
+  hypot: arithmetic(
+    '√(a² + b²)',
+    'floating',
+    true,
+    (dout, a, b) => mul(dout, div(a, hypot(a, b))),
+    (dout, a, b) => mul(dout, div(b, hypot(a, b))),
+  ),
+  logaddexp: arithmetic(
+    'ln(eᵃ + eᵇ)',
+    'floating',
+    true,
+    (dout, a, b) => mul(dout, sigmoid(sub(a, b))),
+    (dout, a, b) => mul(dout, sigmoid(sub(b, a))),
+  ),
+  clampMin: arithmetic(
+    'the larger; of equal ones a takes the gradient',
+    'numeric',
+    true,
+    (dout, a, b) => where(ge(a, b), dout, 0),
+    (dout, a, b) => where(lt(a, b), dout, 0),
+  ),
+  clampMax: arithmetic(
+    'the smaller; of equal ones a takes the gradient',
+    'numeric',
+    true,
+    (dout, a, b) => where(le(a, b), dout, 0),
+    (dout, a, b) => where(gt(a, b), dout, 0),
+  ),
+  leakyRelu: arithmetic(
+    'a where positive, else a·b',
+    'floating',
+    true,
+    (dout, a, b) => where(gt(a, 0), dout, mul(dout, b)),
+    (dout, a) => mul(dout, typeof a === 'number' ? Math.min(a, 0) : minimum(a, 0)),
   ),
 } as const satisfies OpRows<BinaryName>;
 
@@ -200,6 +268,24 @@ export const div = binary('div');
 export const pow = binary('pow');
 export const maximum = binary('maximum');
 export const minimum = binary('minimum');
+/** The rest of a division, with the sign of the divisor; an integer by 0 leaves 0. */
+export const remainder = binary('remainder');
+/** The rest of a division, with the sign of the dividend; an integer by 0 leaves 0. */
+export const fmod = binary('fmod');
+/** The quotient rounded down; an integer divided by 0 gives 0. */
+export const floorDivide = binary('floorDivide');
+export const atan2 = binary('atan2');
+export const hypot = binary('hypot');
+export const logaddexp = binary('logaddexp');
+/** The larger of x and a bound; x takes the gradient where both are equal. */
+export const clampMin = binary('clampMin');
+/** The smaller of x and a bound; x takes the gradient where both are equal. */
+export const clampMax = binary('clampMax');
+const leaky = binary('leakyRelu');
+/** x where positive, else x times the slope; a tensor of slopes broadcasts. */
+export function leakyRelu(x: TensorLike, slope: TensorLike = 0.01): Tensor {
+  return leaky(x, slope);
+}
 export const eq = binary('eq');
 export const ne = binary('ne');
 export const lt = binary('lt');
@@ -241,6 +327,15 @@ const functions: Record<BinaryName | ComparisonName, BinaryFunction> = {
   pow,
   maximum,
   minimum,
+  remainder,
+  fmod,
+  floorDivide,
+  atan2,
+  hypot,
+  logaddexp,
+  clampMin,
+  clampMax,
+  leakyRelu,
   eq,
   ne,
   lt,
@@ -252,10 +347,14 @@ const functions: Record<BinaryName | ComparisonName, BinaryFunction> = {
   logicalXor,
 };
 
-type BinaryMethods = { [Name in BinaryName | ComparisonName]: (other: TensorLike) => Tensor };
+type BinaryMethods = {
+  [Name in Exclude<BinaryName, 'leakyRelu'> | ComparisonName]: (other: TensorLike) => Tensor;
+};
 
 declare module '../tensor.js' {
-  interface Tensor extends BinaryMethods {}
+  interface Tensor extends BinaryMethods {
+    leakyRelu(slope?: TensorLike): Tensor;
+  }
 }
 
 addMethods(

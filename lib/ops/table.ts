@@ -22,7 +22,10 @@ import { randomOps } from './random.js';
 import { reduceOps } from './reduce.js';
 import { rnnOps } from './rnn.js';
 import { sampleOps } from './sample.js';
+import { scanOps } from './scan.js';
 import { softmaxOps } from './softmax.js';
+import { sortOps } from './sort.js';
+import { statisticsOps } from './statistics.js';
 import { unaryOps } from './unary.js';
 import { viewOps } from './view.js';
 
@@ -36,6 +39,9 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...unaryOps,
   ...binaryOps,
   ...reduceOps,
+  ...statisticsOps,
+  ...scanOps,
+  ...sortOps,
   ...gemmOps,
   ...convOps,
   ...poolOps,

@@ -44,12 +44,36 @@ const differentiable = {
   ceil: elementwise('ceil', 'floating', 'input', 'smallest integer not below x'),
   round: elementwise('round', 'floating', 'input', 'nearest integer, halves to even'),
   trunc: elementwise('trunc', 'floating', 'input', 'x without its fraction'),
+  exp2: elementwise('exp2', 'floating', 'output', '2ˣ'),
+  log2: elementwise('log2', 'floating', 'input', 'logarithm of base 2'),
+  log10: elementwise('log10', 'floating', 'input', 'logarithm of base 10'),
+  tan: elementwise('tan', 'floating', 'output', 'tangent, radians'),
+  asin: elementwise('asin', 'floating', 'input', 'inverse sine, radians'),
+  acos: elementwise('acos', 'floating', 'input', 'inverse cosine, radians'),
+  atan: elementwise('atan', 'floating', 'input', 'inverse tangent, radians'),
+  sinh: elementwise('sinh', 'floating', 'input', 'hyperbolic sine'),
+  cosh: elementwise('cosh', 'floating', 'input', 'hyperbolic cosine'),
+  asinh: elementwise('asinh', 'floating', 'input', 'inverse hyperbolic sine'),
+  acosh: elementwise('acosh', 'floating', 'input', 'inverse hyperbolic cosine'),
+  atanh: elementwise('atanh', 'floating', 'input', 'inverse hyperbolic tangent'),
+  erfc: elementwise('erfc', 'floating', 'input', '1 - erf(x), without cancellation'),
+  logSigmoid: elementwise('logSigmoid', 'floating', 'input', 'ln(1/(1 + e⁻ˣ))'),
+  relu6: elementwise('relu6', 'floating', 'output', 'min(max(x, 0), 6)'),
+  hardtanh: elementwise('hardtanh', 'floating', 'output', 'x limited to [-1, 1]'),
+  hardsigmoid: elementwise('hardsigmoid', 'floating', 'output', 'relu6(x + 3)/6'),
+  hardswish: elementwise('hardswish', 'floating', 'input', 'x·relu6(x + 3)/6'),
+  elu: elementwise('elu', 'floating', 'output', 'x where positive, else eˣ - 1'),
+  selu: elementwise('selu', 'floating', 'output', 'elu scaled to normalise itself'),
+  mish: elementwise('mish', 'floating', 'input', 'x·tanh(ln(1 + eˣ))'),
+  softsign: elementwise('softsign', 'floating', 'input', 'x/(1 + |x|)'),
+  geluTanh: elementwise('geluTanh', 'floating', 'input', 'gelu by its tanh approximation'),
 } as const satisfies OpRows<UnaryName>;
 
 export const unaryOps: OpRows<UnaryName | PredicateName> = {
   ...differentiable,
   isnan: predicate('whether x is NaN'),
   isfinite: predicate('whether x is neither NaN nor infinite'),
+  isinf: predicate('whether x is infinite'),
   logicalNot: predicate('whether x is zero'),
 };
 
@@ -106,8 +130,32 @@ export const floor = unary('floor');
 export const ceil = unary('ceil');
 export const round = unary('round');
 export const trunc = unary('trunc');
+export const exp2 = unary('exp2');
+export const log2 = unary('log2');
+export const log10 = unary('log10');
+export const tan = unary('tan');
+export const asin = unary('asin');
+export const acos = unary('acos');
+export const atan = unary('atan');
+export const sinh = unary('sinh');
+export const cosh = unary('cosh');
+export const asinh = unary('asinh');
+export const acosh = unary('acosh');
+export const atanh = unary('atanh');
+export const erfc = unary('erfc');
+export const logSigmoid = unary('logSigmoid');
+export const relu6 = unary('relu6');
+export const hardtanh = unary('hardtanh');
+export const hardsigmoid = unary('hardsigmoid');
+export const hardswish = unary('hardswish');
+export const elu = unary('elu');
+export const selu = unary('selu');
+export const mish = unary('mish');
+export const softsign = unary('softsign');
+export const geluTanh = unary('geluTanh');
 export const isnan = unaryPredicate('isnan');
 export const isfinite = unaryPredicate('isfinite');
+export const isinf = unaryPredicate('isinf');
 export const logicalNot = unaryPredicate('logicalNot');
 
 const functions: Record<UnaryName | PredicateName, UnaryFunction> = {
@@ -135,8 +183,32 @@ const functions: Record<UnaryName | PredicateName, UnaryFunction> = {
   ceil,
   round,
   trunc,
+  exp2,
+  log2,
+  log10,
+  tan,
+  asin,
+  acos,
+  atan,
+  sinh,
+  cosh,
+  asinh,
+  acosh,
+  atanh,
+  erfc,
+  logSigmoid,
+  relu6,
+  hardtanh,
+  hardsigmoid,
+  hardswish,
+  elu,
+  selu,
+  mish,
+  softsign,
+  geluTanh,
   isnan,
   isfinite,
+  isinf,
   logicalNot,
 };
 

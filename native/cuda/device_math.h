@@ -4,6 +4,7 @@
 #pragma once
 
 #include "device.h"
+#include "numbers.h"
 
 #ifdef NODEGRAD_EMULATED
 #include <cmath>
@@ -28,9 +29,61 @@ NODEGRAD_MATH_1(m_floor, floorf, floor)
 NODEGRAD_MATH_1(m_ceil, ceilf, ceil)
 NODEGRAD_MATH_1(m_round, rintf, rint)
 NODEGRAD_MATH_1(m_trunc, truncf, trunc)
+NODEGRAD_MATH_1(m_exp2, exp2f, exp2)
+NODEGRAD_MATH_1(m_log2, log2f, log2)
+NODEGRAD_MATH_1(m_log10, log10f, log10)
+NODEGRAD_MATH_1(m_tan, tanf, tan)
+NODEGRAD_MATH_1(m_asin, asinf, asin)
+NODEGRAD_MATH_1(m_acos, acosf, acos)
+NODEGRAD_MATH_1(m_atan, atanf, atan)
+NODEGRAD_MATH_1(m_sinh, sinhf, sinh)
+NODEGRAD_MATH_1(m_cosh, coshf, cosh)
+NODEGRAD_MATH_1(m_asinh, asinhf, asinh)
+NODEGRAD_MATH_1(m_acosh, acoshf, acosh)
+NODEGRAD_MATH_1(m_atanh, atanhf, atanh)
+NODEGRAD_MATH_1(m_erfc, erfcf, erfc)
 #undef NODEGRAD_MATH_1
 
 __device__ __forceinline__ float m_pow(float a, float b) { return ::powf(a, b); }
 __device__ __forceinline__ double m_pow(double a, double b) { return ::pow(a, b); }
+__device__ __forceinline__ float m_atan2(float y, float x) { return ::atan2f(y, x); }
+__device__ __forceinline__ double m_atan2(double y, double x) { return ::atan2(y, x); }
+__device__ __forceinline__ float m_hypot(float x, float y) { return ::hypotf(x, y); }
+__device__ __forceinline__ double m_hypot(double x, double y) { return ::hypot(x, y); }
+
+// Remainders and quotients. Integers divided by 0 give 0, and the smallest one divided by -1
+// wraps.
+__device__ __forceinline__ float m_fmod(float a, float b) { return ::fmodf(a, b); }
+__device__ __forceinline__ double m_fmod(double a, double b) { return ::fmod(a, b); }
+template <class I>
+__device__ __forceinline__ I m_fmod(I a, I b) {
+  const bool trivial = b == I(0) || b == static_cast<I>(-1);
+  return trivial ? I(0) : static_cast<I>(a % b);
+}
+
+// With the sign of b.
+template <class T>
+__device__ __forceinline__ T m_remainder(T a, T b) {
+  const T rest = m_fmod(a, b);
+  return rest != T(0) && (rest < T(0)) != (b < T(0)) ? static_cast<T>(rest + b) : rest;
+}
+
+// floor(a / b) from the exact remainder, as PyTorch has it.
+template <class T>
+__device__ __forceinline__ T m_floor_divide(T a, T b) {
+  if constexpr (is_real<T>) {
+    if (b == T(0)) return a / b;
+    const T rest = m_fmod(a, b);
+    T quotient = (a - rest) / b;
+    if (rest != T(0) && (rest < T(0)) != (b < T(0))) quotient -= T(1);
+    const T down = m_floor(quotient);
+    return quotient - down > T(0.5) ? down + T(1) : down;
+  } else {
+    if (b == T(0)) return T(0);
+    if (b == static_cast<T>(-1)) return static_cast<T>(T(0) - a);
+    const T quotient = static_cast<T>(a / b);
+    return a % b != 0 && (a < T(0)) != (b < T(0)) ? static_cast<T>(quotient - 1) : quotient;
+  }
+}
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

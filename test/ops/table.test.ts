@@ -20,8 +20,11 @@ import { avgPoolRows, maxPoolRows } from './rows/pool.js';
 import { lossRows, softCrossEntropyRows } from './rows/loss.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
 import { rnnRows } from './rows/rnn.js';
+import { scanRows } from './rows/scan.js';
 import { softmaxRowsAll } from './rows/softmax.js';
+import { sortRows } from './rows/sort.js';
 import { unaryRows } from './rows/unary.js';
+import { varianceRows } from './rows/variance.js';
 import { viewRows } from './rows/view.js';
 
 const root = path.resolve(import.meta.dirname, '../..');
@@ -31,6 +34,9 @@ const rows = [
   ...whereRows,
   ...reduceRows,
   ...argReduceRows,
+  ...varianceRows,
+  ...scanRows,
+  ...sortRows,
   ...gemmRows,
   ...convRows,
   ...convTransposeRows,

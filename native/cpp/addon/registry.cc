@@ -127,6 +127,14 @@ void register_ops(Registry& registry) {
   registry.add("argmax", ops::argmax);
   registry.add("argmin", ops::argmin);
 
+  registry.add("variance", ops::variance);
+
+  registry.add("cumsum", ops::cumsum);
+  registry.add("cumprod", ops::cumprod);
+
+  registry.add("sort", ops::sort);
+  registry.add("sortPlace", ops::sort_place);
+
   registry.add("matmul", ops::matmul);
   registry.add("linear", ops::linear);
   registry.add("matmulInto", ops::matmul_into);

@@ -27,8 +27,11 @@
 #include "core/families/reduce.h"
 #include "core/families/rnn.h"
 #include "core/families/sample.h"
+#include "core/families/scan.h"
 #include "core/families/softmax.h"
+#include "core/families/sort.h"
 #include "core/families/unary.h"
+#include "core/families/variance.h"
 
 namespace nodegrad {
 

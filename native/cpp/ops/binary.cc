@@ -25,6 +25,9 @@ DType compute_dtype(BinaryOp op, const char* name, bool floating, bool predicate
   if (floating && !is_float(dtype)) return DType::float32;
   if (dtype == DType::boolean && !predicate) {
     if (op == BinaryOp::sub) fail("%s: bool tensors have no difference, use logicalXor", name);
+    if (op == BinaryOp::remainder || op == BinaryOp::fmod || op == BinaryOp::floor_divide) {
+      fail("%s: needs a numeric dtype, got bool", name);
+    }
     return dtype;
   }
   return dtype;

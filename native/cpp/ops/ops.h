@@ -81,6 +81,18 @@ void sum_into(const Tensor& out, const Tensor& x);  // out has x's rank or fewer
 Tensor argmax(const Tensor& x, int64_t axis, bool keepdim);
 Tensor argmin(const Tensor& x, int64_t axis, bool keepdim);
 
+// variance: and the mean, over `axes`
+std::tuple<Tensor, Tensor> variance(const Tensor& x, int64_t axes, double correction, bool keepdim);
+
+// scan
+Tensor cumsum(const Tensor& x, int64_t axis, bool reverse);
+Tensor cumprod(const Tensor& x, int64_t axis);
+
+// sort: the first `count` of each line (all for -1), and where they were
+std::tuple<Tensor, Tensor> sort(const Tensor& x, int64_t axis, int64_t count, bool descending);
+// Zeros of n along the axis, but src where the indices say.
+Tensor sort_place(const Tensor& src, const Tensor& indices, int64_t axis, int64_t n);
+
 // gemm: `precision` and `library` are the codes of core/backend.h
 Tensor matmul(const Tensor& a, const Tensor& b, int64_t precision, int64_t library);
 Tensor linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, bool relu,

@@ -98,6 +98,12 @@ const composed: Partial<OpRow> = {
     because: 'the gradient is composed of ops that each round',
   },
 };
+const cancelling: Partial<OpRow> = {
+  wider: {
+    by: { bfloat16: 4, float16: 6 },
+    because: 'broadcast gradients sum terms that each rounded and that cancel',
+  },
+};
 const awayFromZero: Domain = { low: -3, high: 3, avoid: (x) => Math.abs(x) < 0.5 };
 const awayFromNumbers: Domain = {
   low: -4,
@@ -147,6 +153,68 @@ export const binaryRows: readonly OpRow[] = [
     a: awayFromNumbers,
     b: awayFromNumbers,
     options: { exact: integers },
+  }),
+  ...rowsOf({
+    op: 'remainder',
+    fn: ng.remainder,
+    f: (a, b) => a - b * Math.floor(a / b),
+    a: { low: -9, high: 9 },
+    b: awayFromZero,
+    options: { exact: ['int32', 'int64'], ...composed },
+  }),
+  ...rowsOf({
+    op: 'fmod',
+    fn: ng.fmod,
+    f: (a, b) => a % b,
+    a: { low: -9, high: 9 },
+    b: awayFromZero,
+    options: { exact: integers, ...composed },
+  }),
+  ...rowsOf({
+    op: 'floorDivide',
+    fn: ng.floorDivide,
+    f: (a, b) => Math.floor(a / b),
+    a: { low: -9, high: 9 },
+    b: awayFromZero,
+    options: { exact: integers },
+  }),
+  ...rowsOf({
+    op: 'atan2',
+    fn: ng.atan2,
+    f: Math.atan2,
+    a: awayFromZero,
+    b: base,
+    options: cancelling,
+  }),
+  ...rowsOf({ op: 'hypot', fn: ng.hypot, f: Math.hypot, a: awayFromZero, options: cancelling }),
+  ...rowsOf({
+    op: 'logaddexp',
+    fn: ng.logaddexp,
+    f: (a, b) => Math.log(Math.exp(a) + Math.exp(b)),
+    options: composed,
+  }),
+  ...rowsOf({
+    op: 'clampMin',
+    fn: ng.clampMin,
+    f: (a, b) => Math.max(a, b),
+    a: awayFromNumbers,
+    b: awayFromNumbers,
+    options: { exact: integers },
+  }),
+  ...rowsOf({
+    op: 'clampMax',
+    fn: ng.clampMax,
+    f: (a, b) => Math.min(a, b),
+    a: awayFromNumbers,
+    b: awayFromNumbers,
+    options: { exact: integers },
+  }),
+  ...rowsOf({
+    op: 'leakyRelu',
+    fn: ng.leakyRelu,
+    f: (a, b) => (a > 0 ? a : a * b),
+    a: awayFromZero,
+    options: composed,
   }),
   ...(
     [

@@ -54,6 +54,9 @@ const boolRefused = (op: string, fn: UnaryFn): OpRow['errors'] => [
   },
 ];
 
+const limit = (x: number, low: number, high: number): number =>
+  Number.isNaN(x) ? x : Math.min(Math.max(x, low), high);
+
 // A floating function of integers computes in float32.
 const wide = {
   result: (dtype: ng.DType): ng.DType => (integers.includes(dtype as never) ? 'float32' : dtype),
@@ -121,6 +124,57 @@ export const unaryRows: readonly OpRow[] = [
   unary('ceil', ng.ceil, Math.ceil, steps),
   unary('round', ng.round, roundHalfEven, steps),
   unary('trunc', ng.trunc, Math.trunc, steps),
+  unary('exp2', ng.exp2, (x) => 2 ** x),
+  unary('log2', ng.log2, Math.log2, { domain: positive }),
+  unary('log10', ng.log10, Math.log10, { domain: positive }),
+  unary('tan', ng.tan, Math.tan, { domain: { low: -1.2, high: 1.2 } }),
+  unary('asin', ng.asin, Math.asin, { domain: { low: -0.95, high: 0.95 } }),
+  unary('acos', ng.acos, Math.acos, { domain: { low: -0.95, high: 0.95 } }),
+  unary('atan', ng.atan, Math.atan, { domain: { low: -4, high: 4 } }),
+  unary('sinh', ng.sinh, Math.sinh),
+  unary('cosh', ng.cosh, Math.cosh),
+  unary('asinh', ng.asinh, Math.asinh, { domain: { low: -9, high: 9 } }),
+  unary('acosh', ng.acosh, Math.acosh, { domain: { low: 1.3, high: 9 } }),
+  unary('atanh', ng.atanh, Math.atanh, { domain: { low: -0.9, high: 0.9 } }),
+  unary('erfc', ng.erfc, (x) => 1 - erf(x)),
+  unary('logSigmoid', ng.logSigmoid, (x) => Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x))), {
+    domain: { low: -8, high: 8 },
+  }),
+  unary('relu6', ng.relu6, (x) => limit(x, 0, 6), {
+    domain: { low: -3, high: 9, avoid: nearHalf },
+  }),
+  unary('hardtanh', ng.hardtanh, (x) => limit(x, -1, 1), {
+    domain: { low: -3, high: 3, avoid: nearHalf },
+  }),
+  unary('hardsigmoid', ng.hardsigmoid, (x) => limit(x + 3, 0, 6) / 6, {
+    domain: { low: -5, high: 5, avoid: nearHalf },
+  }),
+  unary('hardswish', ng.hardswish, (x) => (x <= -3 ? 0 : (x * limit(x + 3, 0, 6)) / 6), {
+    domain: { low: -5, high: 5, avoid: nearHalf },
+  }),
+  unary('elu', ng.elu, (x) => (x > 0 ? x : Math.expm1(x)), fromOutput),
+  unary(
+    'selu',
+    ng.selu,
+    (x) => 1.0507009873554805 * (x > 0 ? x : 1.6732632423543772 * Math.expm1(x)),
+    {
+      domain: { low: -2, high: 2, avoid: nearZero },
+      ...fromOutput,
+    },
+  ),
+  unary('mish', ng.mish, (x) => x * Math.tanh(Math.log1p(Math.exp(x))), {
+    domain: { low: -6, high: 6 },
+  }),
+  unary('softsign', ng.softsign, (x) =>
+    Math.abs(x) === Infinity ? Number.NaN : x / (1 + Math.abs(x)),
+  ),
+  unary(
+    'geluTanh',
+    ng.geluTanh,
+    (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+    { domain: { low: -4, high: 4 } },
+  ),
+  unary('isinf', ng.isinf, (x) => (Math.abs(x) === Infinity ? 1 : 0), predicate),
   unary('isnan', ng.isnan, (x) => (Number.isNaN(x) ? 1 : 0), predicate),
   unary('isfinite', ng.isfinite, (x) => (Number.isFinite(x) ? 1 : 0), predicate),
   unary('logicalNot', ng.logicalNot, (x) => (x === 0 ? 1 : 0), predicate),
