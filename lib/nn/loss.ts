@@ -1,4 +1,5 @@
 /** Losses as modules, with PyTorch's defaults. */
+import { forPrecision } from '../autocast.js';
 import { expectOneOf, expectOptions, expectTensor } from '../check.js';
 import { sub } from '../ops/binary.js';
 import { mean, sum } from '../ops/reduce.js';
@@ -31,7 +32,7 @@ export function mseLoss(prediction: Tensor, target: Tensor, reduction: Reduction
     );
   }
   expectOneOf('mseLoss', 'reduction', reduction, reductions);
-  const errors = square(sub(prediction, target));
+  const errors = square(sub(forPrecision(prediction), forPrecision(target)));
   if (reduction === 'none') return errors;
   return reduction === 'sum' ? sum(errors) : mean(errors);
 }

@@ -1,4 +1,6 @@
 /** Softmax and cross-entropy over the last axis, each one kernel forward and one backward. */
+
+import { forPrecision } from '../autocast.js';
 import { type Rule, record } from '../autograd.js';
 import { describe, expectInteger, expectOneOf, expectOptions, expectTensor } from '../check.js';
 import { native } from '../native.js';
@@ -51,9 +53,10 @@ export const softmaxOps: OpRows<'softmax' | 'crossEntropy'> = {
   },
 };
 
-function softmaxOver(x: Tensor, axis: number, logarithm: boolean): Tensor {
+function softmaxOver(input: Tensor, axis: number, logarithm: boolean): Tensor {
   const name = logarithm ? 'logSoftmax' : 'softmax';
-  expectTensor(name, x);
+  expectTensor(name, input);
+  const x = forPrecision(input);
   const rank = Math.max(x.rank, 1);
   const at = expectInteger(name, 'axis', axis, -rank, rank - 1);
   if (x.rank > 0 && at !== -1 && at !== x.rank - 1) {
@@ -86,15 +89,15 @@ export interface CrossEntropyOptions {
 
 /**
  * Cross-entropy between logits and class indices: lse(logits) - logits[target] per row.
- * @param logits [N, C]
+ * @param scores the logits, [N, C]
  * @param target [N], int64, in [0, C); another value gives NaN
  */
 export function crossEntropy(
-  logits: Tensor,
+  scores: Tensor,
   target: Tensor,
   options: CrossEntropyOptions = {},
 ): Tensor {
-  expectTensor('crossEntropy', logits, 'logits');
+  const logits = forPrecision(expectTensor('crossEntropy', scores, 'logits'));
   if (!(target instanceof Tensor) || target.dtype !== 'int64') {
     throw new TypeError(
       `crossEntropy: the target must be an int64 tensor of class indices, got ${describe(target)}`,

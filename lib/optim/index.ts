@@ -6,4 +6,5 @@ export {
   type ParameterGroup,
   type Parameters,
 } from './optimizer.js';
+export { GradScaler, type GradScalerOptions } from './scaler.js';
 export { SGD, type SGDOptions } from './sgd.js';

@@ -118,6 +118,10 @@ void register_ops(Registry& registry) {
 
   registry.add("sgd", ops::sgd);
   registry.add("adam", ops::adam);
+
+  registry.add("unscaleInto", ops::unscale_into);
+  registry.add("copyIf", ops::copy_if);
+  registry.add("backupIf", ops::backup_if);
 }
 
 }  // namespace nodegrad

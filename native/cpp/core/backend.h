@@ -16,6 +16,7 @@
 #include "core/families/optim.h"
 #include "core/families/random.h"
 #include "core/families/reduce.h"
+#include "core/families/scaler.h"
 #include "core/families/softmax.h"
 #include "core/families/unary.h"
 

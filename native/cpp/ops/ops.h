@@ -90,6 +90,11 @@ void sgd(const TensorList& params, const TensorList& grads, const TensorList& mo
 void adam(const TensorList& params, const TensorList& grads, const TensorList& first,
           const TensorList& second, const Tensor& hyper, bool decoupled, bool maximize);
 
+// scaler
+void unscale_into(const Tensor& x, const Tensor& scale, const Tensor& found);
+void copy_if(const Tensor& out, const Tensor& x, const Tensor& found);
+Tensor backup_if(const Tensor& x, const Tensor& found);
+
 // Shared by the families.
 DType promote(DType a, DType b);
 View broadcast_view(const View& x, const int64_t* shape, int rank);
