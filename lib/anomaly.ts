@@ -51,8 +51,11 @@ function callStack(): string {
   return lines.filter((line) => !line.includes(own)).join('\n');
 }
 
+/** Throws with the stack of the op's call in forward, which the one of backward() would hide. */
 function fail(sentence: string, stack: string): never {
-  throw new Error(`detectAnomaly: ${sentence}; the op was called\n${stack}`);
+  const error = new Error(`detectAnomaly: ${sentence}`);
+  error.stack = `Error: ${error.message}\n${stack}`;
+  throw error;
 }
 
 function watchForward(name: string, output: Tensor, inputs: readonly Tensor[]): void {
@@ -99,8 +102,9 @@ export function setAnomalyDetection(on: boolean): void {
 
 /**
  * Runs `fn`, which may be asynchronous, and throws at the first op that makes NaN or infinity of
- * finite numbers, forward or backward: the error names the op and its shape and has the stack of
- * its call. An op that is given NaN from outside is named, too.
+ * finite numbers, forward or backward: the error names the op and its shape, and its stack is that
+ * of the op's call, also where the gradient is at fault. An op that is given NaN from outside is
+ * named, too.
  * @example detectAnomaly(() => criterion.forward(model.forward(x), y).backward());
  */
 export function detectAnomaly<T>(fn: () => T, options: AnomalyOptions = {}): T {

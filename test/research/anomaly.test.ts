@@ -11,14 +11,16 @@ import {
 } from '../../lib/index.js';
 import { devices } from '../support/devices.js';
 
-function messageOf(fn: () => unknown): string {
+function errorOf(fn: () => unknown): Error | null {
   try {
     fn();
   } catch (error) {
-    return (error as Error).message;
+    return error as Error;
   }
-  return 'nothing';
+  return null;
 }
+
+const messageOf = (fn: () => unknown): string => errorOf(fn)?.message ?? 'nothing';
 
 describe.each(devices)('detectAnomaly on $name', (device) => {
   const leaf = (values: number[]): Tensor => tensor(values, { device, requiresGrad: true });
@@ -27,9 +29,9 @@ describe.each(devices)('detectAnomaly on $name', (device) => {
     scope(() => {
       const x = leaf([1, -1, 4]);
       const culprit = (): Tensor => x.log().add(1).mul(0);
-      const message = messageOf(() => detectAnomaly(culprit));
-      expect(message).toMatch(/^detectAnomaly: log gave NaN, shape \[3\]; the op was called\n/);
-      expect(message).toMatch(/at culprit .*anomaly\.test\.ts/);
+      const error = errorOf(() => detectAnomaly(culprit));
+      expect(error?.message).toBe('detectAnomaly: log gave NaN, shape [3]');
+      expect(error?.stack).toMatch(/at culprit .*anomaly\.test\.ts/);
       expect(messageOf(() => detectAnomaly(() => x.sub(x).reciprocal()))).toMatch(
         /^detectAnomaly: reciprocal gave Inf/,
       );
@@ -55,11 +57,11 @@ describe.each(devices)('detectAnomaly on $name', (device) => {
     scope(() => {
       const x = leaf([0, 4]);
       const root = (): Tensor => x.sqrt();
-      const message = messageOf(() => detectAnomaly(() => root().sum().backward()));
-      expect(message).toMatch(
-        /^detectAnomaly: the gradient of input 0 of sqrt is Inf, shape \[2\]; the op was called\n/,
+      const error = errorOf(() => detectAnomaly(() => root().sum().backward()));
+      expect(error?.message).toBe(
+        'detectAnomaly: the gradient of input 0 of sqrt is Inf, shape [2]',
       );
-      expect(message).toMatch(/at root .*anomaly\.test\.ts/);
+      expect(error?.stack).toMatch(/at root .*anomaly\.test\.ts/);
     });
   });
 
