@@ -351,7 +351,7 @@ plain(
     if (y.requiresGrad) y.sum().backward();
     return y;
   },
-  (m) => [(x: ng.Tensor) => x.mul(2).tanh(), m.leaf()],
+  (m) => [(x: ng.Tensor) => ng.tanh(ng.mul(x, 2)), m.leaf()],
 );
 plain('autocast', ng.autocast, (m) => [
   { dtype: m.pick(['bfloat16', 'float16']), enabled: m.chance(0.8) },
@@ -560,18 +560,21 @@ for (const name of ['SGD', 'Adam', 'AdamW'] as const) {
 
 plain(
   'optim.GradScaler',
-  (options: object, loss: ng.Tensor) => {
-    const p = nn.parameter(ng.ones([2]).to(loss.device));
+  (options: object, p: ng.Tensor, factor: number) => {
     const optimizer = new ng.optim.SGD([p], { lr: 0.1 });
     const scaler = new ng.optim.GradScaler(options);
-    scaler.scale(p.mul(loss).sum()).backward();
+    scaler.scale(ng.mul(p, factor).sum()).backward();
     scaler.unscale(optimizer);
     scaler.step(optimizer);
     scaler.update();
     scaler.loadStateDict(scaler.stateDict());
     return scaler.getScale();
   },
-  (m) => [{ initScale: 4, growthInterval: m.integer(1, 3) }, m.make([2], 'float32')],
+  (m) => [
+    { initScale: 4, growthInterval: m.integer(1, 3) },
+    nn.parameter(m.make([2], 'float32')),
+    m.pick([1, 2, Number.POSITIVE_INFINITY]),
+  ],
   { weight: 0.3 },
 );
 for (const name of [
