@@ -226,6 +226,11 @@ export function setWatcher(next: Watcher | null): void {
   watcher = next;
 }
 
+/** Whether every op is looked at, which a recorded step could not be. */
+export function watched(): boolean {
+  return watcher !== null;
+}
+
 const recordedRules = new WeakMap<Rule, Rule>();
 
 /**

@@ -150,6 +150,11 @@ interface Walk {
 
 let current: Walk | null = null;
 
+/** Whether backward() is running. */
+export function walking(): boolean {
+  return current !== null;
+}
+
 function reachable(starts: readonly Node[]): Node[] {
   const found = new Set<Node>(starts);
   for (const node of found) {

@@ -7,7 +7,8 @@
  * what it recorded, later ones replay. Recording runs nothing, so a step that cannot be captured
  * fails without having changed anything on the device.
  */
-import { record } from './autograd.js';
+import { forgetCasts, withoutCasts } from './autocast.js';
+import { record, watched } from './autograd.js';
 import { describe } from './check.js';
 import { context, rootContext, runInContext } from './context.js';
 import { type Device, getDefaultDevice } from './device.js';
@@ -59,8 +60,8 @@ function identity(value: object): number {
 }
 
 function signatureOf(args: readonly unknown[]): string {
-  const { grad } = context();
-  let text = `${grad ? 'g' : 'n'}${getMatmulPrecision()}${getMatmulBackend()}`;
+  const { grad, autocast } = context();
+  let text = `${grad ? 'g' : 'n'}${autocast?.dtype ?? ''}${getMatmulPrecision()}${getMatmulBackend()}`;
   for (const arg of args) {
     if (arg instanceof Tensor) {
       text += `|${arg.dtype}[${arg.shape.join()}]${arg.device.name}${arg.requiresGrad ? 'r' : ''}`;
@@ -111,8 +112,7 @@ function mapTensors(value: unknown, map: (item: Tensor | Placeholder) => unknown
 
 /** Runs the step once in a scope of its own, watched; what it returns leaves the scope. */
 function runWatched<R>(guards: Guards, run: () => R, keepResult: (result: R) => void): R {
-  const outer = context();
-  const inner = new Scope(outer);
+  const inner = new Scope(withoutCasts(context()));
   try {
     const result = runInContext(inner.context, () => watch(guards, run));
     if (result instanceof Promise) {
@@ -258,11 +258,13 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
       ),
     ) as R;
     applyChanges(recording.changes);
+    forgetCasts();
     return { result, inFlight };
   }
 
   async function step(...args: A): Promise<R> {
     const key = signatureOf(args);
+    if (watched()) return runEagerly(key, args);
     const tensors = args.filter((arg) => arg instanceof Tensor) as Tensor[];
     let recording = recordings.get(key)?.find(({ guards }) => guardsHold(guards));
     if (!recording) {

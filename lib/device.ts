@@ -1,5 +1,5 @@
 /** Devices: where tensors live and ops run. */
-import { describe, expectInteger } from './check.js';
+import { describe, expectInteger, expectOneOf } from './check.js';
 import { native } from './native.js';
 
 const types = ['cpu', 'emulated', 'cuda'] as const;
@@ -75,6 +75,17 @@ export function deviceAvailable(type: DeviceType): { available: boolean; reason:
 /** How many devices of a kind there are. */
 export function deviceCount(type: DeviceType): number {
   return native.deviceCount(types.indexOf(type));
+}
+
+/**
+ * Every device of a kind: none where there is none.
+ * @example for (const gpu of devices('cuda')) console.log(gpu.describe());
+ */
+export function devices(type: DeviceType): Device[] {
+  expectOneOf('devices', 'the kind', type, types);
+  return Array.from({ length: deviceCount(type) }, (_, i) =>
+    device(i === 0 ? type : `${type}:${i}`),
+  );
 }
 
 let defaultDevice = cpu;

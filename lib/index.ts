@@ -1,4 +1,6 @@
 /** nodegrad: neural networks in Node.js at native GPU speed. */
+export { type AnomalyOptions, detectAnomaly, setAnomalyDetection } from './anomaly.js';
+export { type AutocastOptions, autocast, autocastDType } from './autocast.js';
 export type { GradientHook, Rule } from './autograd.js';
 export { type BackwardOptions, backward, type GradOptions, grad } from './backward.js';
 export { type CapturedStep, capture } from './capture.js';
@@ -11,6 +13,7 @@ export {
   device,
   deviceAvailable,
   deviceCount,
+  devices,
   getDefaultDevice,
   getNumThreads,
   memory,
@@ -185,6 +188,8 @@ export {
   unsqueeze,
 } from './ops/view.js';
 export * as optim from './optim/index.js';
+export { annotate, type OpSummary, Profile, type ProfileOptions, profile } from './profile.js';
 export { scope, steps } from './scope.js';
+export { receiveTensor, type SharedTensor, shareTensor } from './share.js';
 export { type NestedArray, type Shape, Tensor } from './tensor.js';
 export * from './train/index.js';

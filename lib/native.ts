@@ -156,6 +156,13 @@ export interface NativeRuntime {
   setNumThreads(threads: number): void;
   numThreads(): number;
 
+  profileBegin(): void;
+  /** The events as JSON; see core/profile.h. */
+  profileEnd(): string;
+  shareTensor(x: Handle, seconds: number): number;
+  receiveTensor(number: number): void;
+  unshareTensor(number: number): void;
+
   captureBegin(device: number, inputs: Numbers): void;
   captureEnd(device: number, inputs: Numbers, outputs: Numbers): number;
   captureAbort(device: number): void;

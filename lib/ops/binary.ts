@@ -2,6 +2,8 @@
  * Elementwise functions of two tensors, or of a tensor and a number, with broadcasting; formulas
  * are in core/elementwise.h. Autograd undoes the broadcasting.
  */
+
+import { forPrecision } from '../autocast.js';
 import { type Gradient, type Rule, record } from '../autograd.js';
 import { describe, expectTensor } from '../check.js';
 import { dtypeCode } from '../dtype.js';
@@ -248,7 +250,10 @@ function binary(name: BinaryName | ComparisonName): BinaryFunction {
     return record(name, rule, out, [x], saves ? () => [x] : null, { scalar, reversed });
   };
 
-  return (a, b) => {
+  const precise = name === 'pow';
+  return (left, right) => {
+    const a = precise && left instanceof Tensor ? forPrecision(left) : left;
+    const b = precise && right instanceof Tensor ? forPrecision(right) : right;
     if (typeof b === 'number') return withNumber(expectTensor(name, a, 'a'), b, false);
     if (typeof a === 'number') return withNumber(expectTensor(name, b, 'b'), a, true);
     if (!(a instanceof Tensor) || !(b instanceof Tensor)) {

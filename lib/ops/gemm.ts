@@ -1,4 +1,6 @@
 /** Matrix products. On a GPU `setMatmulPrecision` and `setMatmulBackend` choose how. */
+
+import { forProduct } from '../autocast.js';
 import { type DeferredGradient, type Gradient, type Rule, record } from '../autograd.js';
 import { expectBoolean, expectOneOf, expectOptions, expectTensor } from '../check.js';
 import { native } from '../native.js';
@@ -157,28 +159,36 @@ export const gemmOps: OpRows<'matmul' | 'linear'> = {
  * broadcast; a vector counts as a row on the left and as a column on the right.
  */
 export function matmul(a: Tensor, b: Tensor): Tensor {
-  expectTensor('matmul', a, 'a');
-  expectTensor('matmul', b, 'b');
-  return record('matmul', ruleOf(gemmOps.matmul), product(a, b), [a, b], () => [a, b], null);
+  const left = forProduct(expectTensor('matmul', a, 'a'));
+  const right = forProduct(expectTensor('matmul', b, 'b'));
+  const operands = [left, right];
+  return record(
+    'matmul',
+    ruleOf(gemmOps.matmul),
+    product(left, right),
+    operands,
+    () => operands,
+    null,
+  );
 }
 
 /**
  * x · weightᵀ + bias over the last axis, with ReLU where asked, as one kernel.
- * @param x [..., in]
- * @param weight [out, in]
- * @param bias [out], or null
+ * @param input [..., in]
+ * @param matrix [out, in]
+ * @param offset [out], or null
  */
 export function linear(
-  x: Tensor,
-  weight: Tensor,
-  bias: Tensor | null = null,
+  input: Tensor,
+  matrix: Tensor,
+  offset: Tensor | null = null,
   options: { relu?: boolean } = {},
 ): Tensor {
   const { relu = false } = expectOptions('linear', options);
   expectBoolean('linear', 'relu', relu);
-  expectTensor('linear', x, 'x');
-  expectTensor('linear', weight, 'weight');
-  if (bias !== null) expectTensor('linear', bias, 'bias');
+  const x = forProduct(expectTensor('linear', input, 'x'));
+  const weight = forProduct(expectTensor('linear', matrix, 'weight'));
+  const bias = offset === null ? null : forProduct(expectTensor('linear', offset, 'bias'));
   native.linear(x.h, weight.h, bias?.h, relu, precision, library);
   const out = take(0, x.device);
   return record(

@@ -2,6 +2,7 @@
  * Losses of one element against its target, each one kernel forward and one backward; formulas are
  * in core/families/loss.h. lib/nn/loss makes the losses of them that users call.
  */
+import { forPrecision } from '../autocast.js';
 import { type Rule, record } from '../autograd.js';
 import { expectTensor } from '../check.js';
 import { native } from '../native.js';
@@ -66,13 +67,13 @@ export const lossOps: OpRows<'pointwiseLoss'> = {
 export function pointwiseLoss(
   name: string,
   kind: LossKind,
-  x: Tensor,
-  target: Tensor,
+  prediction: Tensor,
+  wanted: Tensor,
   parameter = 0,
   factor: Tensor | null = null,
 ): Tensor {
-  expectTensor(name, x, 'prediction');
-  expectTensor(name, target, 'target');
+  const x = forPrecision(expectTensor(name, prediction, 'prediction'));
+  const target = forPrecision(expectTensor(name, wanted, 'target'));
   native.pointwiseLoss(kinds[kind], x.h, target.h, factor?.h, parameter);
   return record(
     name,

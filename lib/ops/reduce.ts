@@ -1,4 +1,6 @@
 /** Reductions over any axes. Floats accumulate in float32 or wider, sums of integers in int64. */
+
+import { forPrecision } from '../autocast.js';
 import { type DeferredGradient, type Rule, record } from '../autograd.js';
 import { axesMask, expectBoolean, expectInteger, expectTensor } from '../check.js';
 import { native } from '../native.js';
@@ -99,8 +101,10 @@ function reduce(name: ReduceName) {
   const forward = native[name];
   const rule = ruleOf(reduceOps[name]);
   const saves = name === 'max' || name === 'min' || name === 'prod';
-  return (x: Tensor, axes?: Axes, keepdim = false): Tensor => {
-    const mask = axesMask(name, axes, expectTensor(name, x).rank);
+  const precise = name === 'sum' || name === 'mean' || name === 'prod';
+  return (input: Tensor, axes?: Axes, keepdim = false): Tensor => {
+    const mask = axesMask(name, axes, expectTensor(name, input).rank);
+    const x = precise ? forPrecision(input) : input;
     forward(x.h, mask, expectBoolean(name, 'keepdim', keepdim));
     const out = take(0, x.device);
     if (out.dtype !== x.dtype) return record(name, null, out, [x], null, null);

@@ -1,4 +1,6 @@
 /** Softmax and cross-entropy over the last axis, each one kernel forward and one backward. */
+
+import { forPrecision } from '../autocast.js';
 import { type Rule, record } from '../autograd.js';
 import {
   describe,
@@ -109,9 +111,10 @@ export const softmaxOps: OpRows<'softmax' | 'crossEntropy' | 'softCrossEntropy'>
   },
 };
 
-function softmaxOver(x: Tensor, axis: number, logarithm: boolean): Tensor {
+function softmaxOver(input: Tensor, axis: number, logarithm: boolean): Tensor {
   const name = logarithm ? 'logSoftmax' : 'softmax';
-  expectTensor(name, x);
+  expectTensor(name, input);
+  const x = forPrecision(input);
   const rank = Math.max(x.rank, 1);
   const at = expectInteger(name, 'axis', axis, -rank, rank - 1);
   if (x.rank > 0 && at !== -1 && at !== x.rank - 1) {
@@ -169,17 +172,17 @@ function classesLast(x: Tensor): Tensor {
  * Cross-entropy between logits and classes: lse(logits) - logits[target] per row; with weights,
  * smoothing ε or probabilities t: Σ_c w_c·((1 - ε)·t_c + ε/C)·(lse(logits) - logits_c).
  * Source: torch.nn.functional.cross_entropy; Szegedy et al. 2016 (label smoothing).
- * @param logits [N, C] or [N, C, d1…], or [C] for one row
+ * @param scores the logits, [N, C] or [N, C, d1…], or [C] for one row
  * @param target int64 classes, of the shape without C; one outside [0, C) gives NaN. Or
  * probabilities in the shape of the logits, which may have a gradient, too.
  */
 export function crossEntropy(
-  logits: Tensor,
+  scores: Tensor,
   target: Tensor,
   options: CrossEntropyOptions = {},
 ): Tensor {
   const op = 'crossEntropy';
-  expectTensor(op, logits, 'logits');
+  const logits = forPrecision(expectTensor(op, scores, 'logits'));
   if (!(target instanceof Tensor) || (target.dtype !== 'int64' && !isFloating(target.dtype))) {
     throw new TypeError(
       `${op}: the target must be int64 class indices or floating probabilities, got ${describe(target)}`,

@@ -1,4 +1,6 @@
 /** Elementwise functions of one tensor; formulas and derivatives are in core/elementwise.h. */
+
+import { forPrecision } from '../autocast.js';
 import { type Rule, record } from '../autograd.js';
 import { expectTensor } from '../check.js';
 import { native, type PredicateName, type UnaryName } from '../native.js';
@@ -79,11 +81,25 @@ export const unaryOps: OpRows<UnaryName | PredicateName> = {
 
 type UnaryFunction = (x: Tensor) => Tensor;
 
+/** What autocast computes in float32. */
+const preciseNames: ReadonlySet<UnaryName> = new Set([
+  'exp',
+  'expm1',
+  'log',
+  'log1p',
+  'reciprocal',
+  'rsqrt',
+  'softplus',
+] as const);
+
 function unary(name: UnaryName): UnaryFunction {
   const forward = native[name];
   const { gradient, saved, dtypes } = differentiable[name];
-  return (x) => {
-    forward(expectTensor(name, x).h);
+  const precise = preciseNames.has(name);
+  return (input) => {
+    expectTensor(name, input);
+    const x = precise ? forPrecision(input) : input;
+    forward(x.h);
     const out = take(0, x.device);
     // An integer argument of a floating op was converted first, and is no variable anyway.
     const differentiates = dtypes !== 'floating' || out.dtype === x.dtype;

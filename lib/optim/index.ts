@@ -27,4 +27,5 @@ export {
   SequentialLR,
   StepLR,
 } from './schedule.js';
+export { GradScaler, type GradScalerOptions } from './scaler.js';
 export { SGD, type SGDOptions } from './sgd.js';

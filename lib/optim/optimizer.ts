@@ -222,6 +222,11 @@ export abstract class Optimizer<Options extends { lr: number }> {
     for (const parameter of this.all) parameter.zeroGrad();
   }
 
+  /** @internal Every parameter of every group. */
+  trained(): readonly Tensor[] {
+    return this.all;
+  }
+
   /** Updates every parameter that has a gradient. */
   step(): void {
     this.run((parameter) => {

@@ -4,6 +4,15 @@ import { valuesOf } from '../support/compare.js';
 import { cpu, devices } from '../support/devices.js';
 import { wrap } from '../support/op.js';
 import { floatingDTypes } from '../support/tolerance.js';
+import { readVectors } from '../support/vectors.js';
+
+interface Promotion {
+  a: DType;
+  b: DType;
+  arrays: DType;
+  scalar: DType;
+  div: DType;
+}
 
 const floating = (dtype: DType): boolean => (floatingDTypes as readonly DType[]).includes(dtype);
 
@@ -84,6 +93,31 @@ describe.each(devices)('dtypes on $name', (device) => {
           expect(x.eq(y).dtype).toBe('bool');
           expect(where(x.gt(0), x, y).dtype).toBe(expected);
         }
+      }
+    });
+  });
+
+  it('promotes as torch.result_type does, beside scalars and numbers, too', () => {
+    const { cases, numbers } = readVectors<Promotion>('promotion') as unknown as {
+      cases: Promotion[];
+      numbers: { a: DType; whole: DType; real: DType }[];
+    };
+    scope(() => {
+      for (const { a, b, arrays, scalar, div } of cases) {
+        const x = ones([2], { dtype: a, device });
+        const y = ones([2], { dtype: b, device });
+        const s = ones([], { dtype: b, device });
+        expect(x.mul(y).dtype, `${a}[2]·${b}[2]`).toBe(arrays);
+        expect(x.mul(s).dtype, `${a}[2]·${b}[]`).toBe(scalar);
+        expect(s.mul(x).dtype, `${b}[]·${a}[2]`).toBe(scalar);
+        expect(where(x.gt(0), x, s).dtype).toBe(scalar);
+        expect(x.div(y).dtype, `${a}/${b}`).toBe(div);
+        expect([...x.mul(s).data()].map(Number)).toEqual([1, 1]);
+      }
+      for (const { a, whole, real } of numbers) {
+        const x = ones([2], { dtype: a, device });
+        expect(x.add(2).dtype, `${a} + 2`).toBe(whole);
+        expect(x.add(2.5).dtype, `${a} + 2.5`).toBe(real);
       }
     });
   });

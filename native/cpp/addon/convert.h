@@ -14,6 +14,7 @@
 #include "addon/environment.h"
 #include "core/error.h"
 #include "core/exception.h"
+#include "core/profile.h"
 
 namespace nodegrad {
 
@@ -213,6 +214,7 @@ struct Binding {
     napi_value values[sizeof...(A) + 1];
     napi_get_cb_info(env, info, &count, values, nullptr, &data);
     const auto& binding = *static_cast<const Binding*>(data);
+    const profile::Span span(profile::Kind::call, binding.name);
     return guarded(env, binding.name,
                    [&] { return binding.invoke(env, values, std::index_sequence_for<A...>{}); });
   }
@@ -242,6 +244,7 @@ struct EnvironmentBinding {
     napi_value values[sizeof...(A) + 1];
     napi_get_cb_info(env, info, &count, values, nullptr, &data);
     const auto& binding = *static_cast<const EnvironmentBinding*>(data);
+    const profile::Span span(profile::Kind::call, binding.name);
     return guarded(env, binding.name,
                    [&] { return binding.invoke(env, values, std::index_sequence_for<A...>{}); });
   }
@@ -294,5 +297,6 @@ class Registry {
 void register_ops(Registry& registry);      // addon/registry.cc
 void register_tensors(Registry& registry);  // addon/tensors.cc
 void register_capture(Registry& registry);  // addon/capture.cc
+void register_share(Registry& registry);    // addon/share.cc
 
 }  // namespace nodegrad

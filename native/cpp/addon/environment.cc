@@ -2,6 +2,7 @@
 
 #include "addon/capture.h"
 #include "core/error.h"
+#include "core/profile.h"
 
 namespace nodegrad {
 
@@ -133,6 +134,9 @@ void Environment::attach_results(napi_value array) {
 
 void Environment::put_result(int at, Tensor tensor) {
   if (at >= kMaxResults) fail("native: more than %d results", kMaxResults);
+  if (profile::on()) [[unlikely]] {
+    profile::note_result(tensor.view, tensor.device().allocator().stats().allocated);
+  }
   double* result = results_ + at * kResultStride;
   result[kResultDType] = static_cast<double>(tensor.dtype());
   result[kResultRank] = tensor.rank();

@@ -18,6 +18,7 @@ NAPI_MODULE_INIT() {
     register_ops(registry);
     register_tensors(registry);
     register_capture(registry);
+    register_share(registry);
     return exports;
   });
 }

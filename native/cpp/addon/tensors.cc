@@ -280,6 +280,9 @@ void set_threads(int64_t threads) {
 
 double num_threads(Environment&, napi_env) { return Executor::instance().threads(); }
 
+void profile_begin(Environment&, napi_env) { profile::begin(); }
+std::string profile_end() { return profile::end(); }
+
 void attach(Environment& environment, napi_env, napi_value results) {
   environment.attach_results(results);
 }
@@ -324,6 +327,8 @@ void register_tensors(Registry& registry) {
   registry.add("resetPeakMemory", reset_peak);
   registry.add("setNumThreads", set_threads);
   registry.add("numThreads", num_threads);
+  registry.add("profileBegin", profile_begin);
+  registry.add("profileEnd", profile_end);
 }
 
 }  // namespace nodegrad

@@ -28,6 +28,7 @@
 #include "core/families/rnn.h"
 #include "core/families/sample.h"
 #include "core/families/scan.h"
+#include "core/families/scaler.h"
 #include "core/families/softmax.h"
 #include "core/families/sort.h"
 #include "core/families/unary.h"

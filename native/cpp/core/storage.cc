@@ -68,6 +68,11 @@ Storage::Storage(Ref<Device> device, Ref<Arena> arena, void* data, size_t block_
   device_->live_ = this;
 }
 
+Storage::Storage(Ref<Device> device, Ref<Storage> lender, const char* op)
+    : Storage(std::move(device), {}, lender->data(), lender->block_bytes(), op) {
+  lender_ = std::move(lender);
+}
+
 Storage::~Storage() {
   {
     std::lock_guard lock(device_->live_mutex_);
@@ -75,7 +80,9 @@ Storage::~Storage() {
     if (next_) next_->previous_ = previous_;
     if (device_->live_ == this) device_->live_ = next_;
   }
-  if (arena_) {
+  if (lender_) {
+    device_->stream().notify([lender = std::move(lender_)] {});
+  } else if (arena_) {
     arena_->give_back(data_, block_bytes_);
   } else {
     open_block(*device_, data_, 0, block_bytes_);

@@ -27,6 +27,8 @@ class Arena : public RefCounted<Arena> {
 class Storage : public RefCounted<Storage> {
  public:
   Storage(Ref<Device> device, Ref<Arena> arena, void* data, size_t block_bytes, const char* op);
+  // Another environment's block: released to where it is from once this device is done with it.
+  Storage(Ref<Device> device, Ref<Storage> lender, const char* op);
   ~Storage();
 
   Device& device() const { return *device_; }
@@ -38,6 +40,7 @@ class Storage : public RefCounted<Storage> {
   friend class Device;
   Ref<Device> device_;
   Ref<Arena> arena_;
+  Ref<Storage> lender_;
   void* data_;
   size_t block_bytes_;
   const char* op_;  // a registered op's name: who made it

@@ -5,19 +5,22 @@
 
 #include "core/error.h"
 #include "core/executor.h"
+#include "core/profile.h"
 
 namespace nodegrad::cpu {
 
-void LaunchList::add(Kernel kernel, const void* args, size_t bytes, int64_t chunks) {
+void LaunchList::add(const char* name, Kernel kernel, const void* args, size_t bytes,
+                     int64_t chunks) {
   const size_t offset = arguments_.size();
   arguments_.resize(offset + (bytes + sizeof(std::max_align_t) - 1) / sizeof(std::max_align_t));
   if (bytes) std::memcpy(&arguments_[offset], args, bytes);
-  launches_.push_back({kernel, offset, chunks});
+  launches_.push_back({name, kernel, offset, chunks});
 }
 
 void LaunchList::run(bool helped) const {
   for (const Launch& launch : launches_) {
     const void* const args = arguments_.data() + launch.offset;
+    const profile::Span span(profile::Kind::kernel, launch.name);
     if (helped) {
       Executor::instance().run(launch.kernel, args, launch.chunks);
     } else {
@@ -111,15 +114,17 @@ void CpuStream::enqueue(std::shared_ptr<const LaunchList> list) {
   enqueue([list = std::move(list), helped = helped_] { list->run(helped); });
 }
 
-void CpuStream::launch(Kernel kernel, const void* args, size_t bytes, int64_t chunks) {
+void CpuStream::launch(const char* name, Kernel kernel, const void* args, size_t bytes,
+                       int64_t chunks) {
   if (chunks <= 0) return;
   if (capturing_) {
-    capture_->add(kernel, args, bytes, chunks);
+    capture_->add(name, kernel, args, bytes, chunks);
   } else if (idle()) {
+    const profile::Span span(profile::Kind::kernel, name);
     Executor::instance().run(kernel, args, chunks);
   } else {
     auto list = std::make_shared<LaunchList>();
-    list->add(kernel, args, bytes, chunks);
+    list->add(name, kernel, args, bytes, chunks);
     enqueue(std::move(list));
   }
 }
@@ -139,7 +144,7 @@ void CpuStream::copy_from_host(void* dst, const void* host, size_t bytes) {
     const ConstantArgs head{dst, bytes};
     std::memcpy(args.data(), &head, sizeof head);
     std::memcpy(args.data() + sizeof head, host, bytes);
-    capture_->add(constant_kernel, args.data(), args.size(), 1);
+    capture_->add("constant", constant_kernel, args.data(), args.size(), 1);
   } else if (idle()) {
     std::memcpy(dst, host, bytes);
   } else {
@@ -157,7 +162,7 @@ void CpuStream::copy_to_host(void* host, const void* src, size_t bytes) {
 
 void CpuStream::copy(void* dst, const void* src, size_t bytes) {
   const CopyArgs args{dst, src, bytes};
-  launch(copy_kernel, &args, sizeof args,
+  launch("copy_bytes", copy_kernel, &args, sizeof args,
          static_cast<int64_t>((bytes + kCopyChunk - 1) / kCopyChunk));
 }
 
@@ -206,9 +211,9 @@ void CpuStream::release_scratch(void* scratch) {
   }
 }
 
-void launch(Stream& stream, const char*, Kernel kernel, const void* args, size_t bytes,
+void launch(Stream& stream, const char* name, Kernel kernel, const void* args, size_t bytes,
             int64_t chunks) {
-  static_cast<CpuStream&>(stream).launch(kernel, args, bytes, chunks);
+  static_cast<CpuStream&>(stream).launch(name, kernel, args, bytes, chunks);
 }
 
 void* acquire_scratch(Stream& stream, size_t bytes) {

@@ -18,12 +18,13 @@ namespace nodegrad::cpu {
 // Launches in order, their arguments in one buffer.
 class LaunchList {
  public:
-  void add(Kernel kernel, const void* args, size_t bytes, int64_t chunks);
+  void add(const char* name, Kernel kernel, const void* args, size_t bytes, int64_t chunks);
   void run(bool helped) const;
   size_t size() const { return launches_.size(); }
 
  private:
   struct Launch {
+    const char* name;
     Kernel kernel;
     size_t offset;
     int64_t chunks;
@@ -48,7 +49,7 @@ class CpuStream final : public Stream {
   std::unique_ptr<Graph> end_capture() override;
   void abort_capture() noexcept override;
 
-  void launch(Kernel kernel, const void* args, size_t bytes, int64_t chunks);
+  void launch(const char* name, Kernel kernel, const void* args, size_t bytes, int64_t chunks);
   void enqueue(std::function<void()> job);
   void enqueue(std::shared_ptr<const LaunchList> list);
   void* acquire_scratch(size_t bytes);

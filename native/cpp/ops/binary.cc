@@ -20,6 +20,17 @@ DType promote(DType a, DType b) {
 
 namespace {
 
+// Bool, integer or float.
+int category(DType dtype) { return is_float(dtype) ? 2 : dtype == DType::boolean ? 0 : 1; }
+
+// PyTorch's result_type: a scalar beside an array counts only where it is of a higher category.
+DType result_type(const Tensor& a, const Tensor& b) {
+  const DType x = a.dtype(), y = b.dtype();
+  if (a.rank() > 0 && b.rank() == 0 && category(y) <= category(x)) return x;
+  if (b.rank() > 0 && a.rank() == 0 && category(x) <= category(y)) return y;
+  return promote(x, y);
+}
+
 // The dtype in which an op computes on operands of `dtype`.
 DType compute_dtype(BinaryOp op, const char* name, bool floating, bool predicate, DType dtype) {
   if (floating && !is_float(dtype)) return DType::float32;
@@ -60,7 +71,7 @@ bool same_shape(const View& a, const View& b) {
 Tensor binary(BinaryOp op, const char* name, bool floating, bool predicate, const Tensor& a,
               const Tensor& b) {
   check_same_device(name, a, b);
-  const DType dtype = compute_dtype(op, name, floating, predicate, promote(a.dtype(), b.dtype()));
+  const DType dtype = compute_dtype(op, name, floating, predicate, result_type(a, b));
   const Tensor left = as_dtype(a, dtype), right = as_dtype(b, dtype);
   const DType out_dtype = predicate ? DType::boolean : dtype;
   if (same_shape(left.view, right.view)) {
@@ -98,7 +109,7 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
   if (condition.dtype() != DType::boolean) {
     fail("where: the condition must be bool, got %s", dtype_name(condition.dtype()));
   }
-  const DType dtype = promote(a.dtype(), b.dtype());
+  const DType dtype = result_type(a, b);
   const Tensor left = as_dtype(a, dtype), right = as_dtype(b, dtype);
   Shape values;
   broadcast_shapes("where", left.view, right.view, values);

@@ -245,6 +245,11 @@ Tensor total_norm(const TensorList& grads, double p);
 void scale_gradients(const TensorList& grads, const Tensor& norm, double limit);
 void clamp_gradients(const TensorList& grads, double limit);
 
+// scaler
+void unscale_into(const Tensor& x, const Tensor& scale, const Tensor& found);
+void copy_if(const Tensor& out, const Tensor& x, const Tensor& found);
+Tensor backup_if(const Tensor& x, const Tensor& found);
+
 // Shared by the families.
 DType promote(DType a, DType b);
 View broadcast_view(const View& x, const int64_t* shape, int rank);

@@ -1,0 +1,246 @@
+/**
+ * GradScaler: losses are multiplied by a scale so that small gradients survive float16, gradients
+ * are divided by it again before the update. A step whose gradients are not all finite is skipped
+ * and the scale made smaller; after many good steps it is made larger. As torch.cuda.amp.GradScaler
+ * has it, but scale, check and decision stay on the device: nothing is read, so that it works in
+ * captured steps. Source: Micikevicius et al. 2018.
+ *
+ * A skipped step is undone rather than not made, whatever the optimizer: before a step there is
+ * room for a copy of what it changes, written and read only where the step is to be skipped.
+ * Memory: that room, during step(). Cost: one more pass over the gradients.
+ */
+import {
+  describe,
+  expectBoolean,
+  expectInteger,
+  expectOptions,
+  expectRange,
+  expectTensor,
+  expectTensorMap,
+} from '../check.js';
+import { noGrad } from '../context.js';
+import type { Device } from '../device.js';
+import { observe } from '../guards.js';
+import { native } from '../native.js';
+import { add, eq, logicalAnd, maximum, mul, ne, sub, where } from '../ops/binary.js';
+import { copyInto } from '../ops/copy.js';
+import { full, zerosLike } from '../ops/fill.js';
+import { isfinite } from '../ops/unary.js';
+import { slice } from '../ops/view.js';
+import { type Tensor, take } from '../tensor.js';
+import { hyper, Optimizer } from './optimizer.js';
+
+declare module '../native.js' {
+  interface NativeKernels {
+    unscaleInto(x: Handle, scale: Handle, found: Handle): void;
+    copyIf(out: Handle, x: Handle, found: Handle): void;
+    backupIf(x: Handle, found: Handle): void;
+  }
+}
+
+export interface GradScalerOptions {
+  /** The scale at first; 65536 where left out. */
+  initScale?: number;
+  /** What the scale is multiplied by after `growthInterval` good steps; 2 where left out. */
+  growthFactor?: number;
+  /** What it is multiplied by after a skipped step; 0.5 where left out. */
+  backoffFactor?: number;
+  /** 2000 where left out. */
+  growthInterval?: number;
+  /** False makes every method pass things through. */
+  enabled?: boolean;
+}
+
+/** How far an optimizer is in its step; on the host, so a captured step watches it. */
+interface Progress {
+  stage: 'ready' | 'unscaled' | 'stepped';
+  found: Tensor;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: any optimizer will do
+type AnyOptimizer = Optimizer<any>;
+
+function persistent(made: Tensor): Tensor {
+  made.keep();
+  made.persistent = true;
+  return made;
+}
+
+/**
+ * @example
+ * const scaler = new GradScaler();
+ * const loss = autocast({ dtype: 'float16' }, () => criterion.forward(model.forward(x), y));
+ * scaler.scale(loss).backward();
+ * scaler.step(optimizer);
+ * scaler.update();
+ */
+export class GradScaler {
+  private readonly options: Required<GradScalerOptions>;
+  private readonly progress = new Map<AnyOptimizer, Progress>();
+  private state: { scale: Tensor; growthTracker: Tensor } | null = null;
+
+  constructor(options: GradScalerOptions = {}) {
+    this.options = {
+      initScale: 65536,
+      growthFactor: 2,
+      backoffFactor: 0.5,
+      growthInterval: 2000,
+      enabled: true,
+      ...expectOptions('GradScaler', options),
+    };
+    const { initScale, growthFactor, backoffFactor, growthInterval, enabled } = this.options;
+    expectRange('GradScaler', 'initScale', initScale, Number.MIN_VALUE);
+    expectRange('GradScaler', 'growthFactor', growthFactor, 1);
+    expectRange('GradScaler', 'backoffFactor', backoffFactor, Number.MIN_VALUE, 1, true);
+    expectInteger('GradScaler', 'growthInterval', growthInterval, 1);
+    expectBoolean('GradScaler', 'enabled', enabled);
+  }
+
+  private on(device: Device): { scale: Tensor; growthTracker: Tensor } {
+    this.state ??= noGrad(() => ({
+      scale: persistent(full([], this.options.initScale, { device })),
+      growthTracker: persistent(full([], 0, { device, dtype: 'int32' })),
+    }));
+    const { scale } = this.state;
+    if (scale.device !== device) {
+      throw new Error(`GradScaler: works on ${scale.device} from its first use, got ${device}`);
+    }
+    return this.state;
+  }
+
+  /** The loss times the scale, at least in float32. Call backward() on it. */
+  scale(loss: Tensor): Tensor {
+    expectTensor('scale', loss, 'the loss');
+    if (!this.options.enabled) return loss;
+    const wide = loss.dtype === 'float64' ? loss : loss.to('float32');
+    return mul(wide, this.on(loss.device).scale);
+  }
+
+  private progressOf(op: string, optimizer: AnyOptimizer): Progress {
+    if (!(optimizer instanceof Optimizer)) {
+      throw new TypeError(`${op}: must be given an optimizer, got ${describe(optimizer)}`);
+    }
+    let progress = this.progress.get(optimizer);
+    if (!progress) {
+      const device = (optimizer.trained()[0] as Tensor).device;
+      const found = noGrad(() => persistent(full([], 0, { device, dtype: 'int32' })));
+      progress = { stage: 'ready', found };
+      this.progress.set(optimizer, progress);
+    }
+    observe(progress, 'stage');
+    return progress;
+  }
+
+  /**
+   * Divides the optimizer's gradients by the scale, as clipping needs it before step(). Once
+   * between two updates.
+   */
+  unscale(optimizer: AnyOptimizer): void {
+    if (!this.options.enabled) return;
+    const progress = this.progressOf('unscale', optimizer);
+    if (progress.stage !== 'ready') {
+      throw new Error(
+        `unscale: was done already since update(), the optimizer is ${progress.stage}`,
+      );
+    }
+    const { scale } = this.on(progress.found.device);
+    native.fillInto(progress.found.h, 0);
+    for (const { gradient } of optimizer.trained()) {
+      if (!gradient?.filled || !gradient.required || !gradient.buffer) continue;
+      native.unscaleInto(gradient.buffer.h, scale.h, progress.found.h);
+      ++gradient.buffer.version;
+    }
+    progress.stage = 'unscaled';
+  }
+
+  /** The optimizer's step, without effect where a gradient is not finite. */
+  step(optimizer: AnyOptimizer): void {
+    if (!this.options.enabled) {
+      optimizer.step();
+      return;
+    }
+    const progress = this.progressOf('step', optimizer);
+    if (progress.stage === 'stepped') {
+      throw new Error('step: was done already since update(), call update() between steps');
+    }
+    if (progress.stage === 'ready') this.unscale(optimizer);
+    noGrad(() => this.guardedStep(optimizer, progress.found));
+    progress.stage = 'stepped';
+  }
+
+  private guardedStep(optimizer: AnyOptimizer, found: Tensor): void {
+    const changing = new Set<Tensor>(optimizer.stateDict().values());
+    for (const parameter of optimizer.trained()) if (parameter.grad) changing.add(parameter);
+    const backups = [...changing].map((tensor) => {
+      native.backupIf(tensor.h, found.h);
+      return [tensor, take(0, tensor.device)] as const;
+    });
+    optimizer.step();
+    for (const [tensor, backup] of backups) {
+      native.copyIf(tensor.h, backup.h, found.h);
+      backup.dispose();
+    }
+    const seen = new Set(changing);
+    for (const [name, tensor] of optimizer.stateDict()) {
+      if (seen.has(tensor)) continue;
+      seen.add(tensor);
+      if (name.endsWith('.hyper')) {
+        const count = slice(tensor, 0, hyper.step, hyper.step + 1);
+        copyInto(count, sub(count, found.to('float64')));
+      } else {
+        native.copyIf(tensor.h, zerosLike(tensor).h, found.h);
+      }
+    }
+  }
+
+  /** Makes the scale smaller after a skipped step, larger after enough good ones. */
+  update(): void {
+    if (!this.options.enabled || !this.state) return;
+    const { scale, growthTracker } = this.state;
+    const { growthFactor, backoffFactor, growthInterval } = this.options;
+    noGrad(() => {
+      let found: Tensor | null = null;
+      for (const progress of this.progress.values()) {
+        observe(progress, 'stage');
+        if (progress.stage === 'ready') continue;
+        found = found ? maximum(found, progress.found) : progress.found;
+        progress.stage = 'ready';
+      }
+      if (!found) throw new Error('update: needs a step() or unscale() before it');
+      const skipped = ne(found, 0);
+      const good = add(growthTracker, 1);
+      const due = eq(good, growthInterval);
+      const larger = mul(scale, growthFactor);
+      const grown = where(logicalAnd(due, isfinite(larger)), larger, scale);
+      copyInto(scale, where(skipped, mul(scale, backoffFactor), grown));
+      copyInto(growthTracker, where(skipped, 0, where(due, 0, good)));
+    });
+  }
+
+  /** The scale now; waits for the device. */
+  getScale(): number {
+    if (!this.options.enabled) return 1;
+    return this.state ? Number(this.state.scale.item()) : this.options.initScale;
+  }
+
+  /** Scale and count of good steps: the tensors themselves; empty before the first use. */
+  stateDict(): Map<string, Tensor> {
+    return new Map(Object.entries(this.state ?? {}));
+  }
+
+  /** Takes over what {@link stateDict} gave. */
+  loadStateDict(state: ReadonlyMap<string, Tensor>): void {
+    expectTensorMap('GradScaler', state);
+    const scale = state.get('scale');
+    const growthTracker = state.get('growthTracker');
+    if (state.size === 0) return;
+    if (!scale || !growthTracker || scale.size !== 1 || growthTracker.size !== 1) {
+      throw new Error(
+        `GradScaler: the state must have scale and growthTracker, got ${describe([...state.keys()])}`,
+      );
+    }
+    const own = this.on(this.state?.scale.device ?? scale.device);
+    copyInto(own.scale, scale.to(own.scale.device));
+    copyInto(own.growthTracker, growthTracker.to(own.scale.device));
+  }
+}

@@ -1,0 +1,298 @@
+import { describe, expect, it } from 'vitest';
+import {
+  autocast,
+  autocastDType,
+  capture,
+  checkpoint,
+  crossEntropy,
+  linear,
+  manualSeed,
+  matmul,
+  nn,
+  noGrad,
+  ones,
+  optim,
+  randn,
+  scope,
+  type Tensor,
+  tensor,
+} from '../../lib/index.js';
+import { native } from '../../lib/native.js';
+import { devices } from '../support/devices.js';
+
+/** How often a native function is called meanwhile. */
+function calls(name: 'cast', fn: () => void): number {
+  const original = native[name];
+  let count = 0;
+  (native as unknown as Record<string, unknown>)[name] = (...args: Parameters<typeof original>) => {
+    ++count;
+    original(...args);
+  };
+  try {
+    fn();
+  } finally {
+    native[name] = original;
+  }
+  return count;
+}
+
+describe.each(devices)('autocast on $name', (device) => {
+  const half = { dtype: 'bfloat16' } as const;
+  const x = () => randn([3, 4], { device });
+
+  it('computes products in 16 bits and the sensitive ops in float32', () => {
+    scope(() => {
+      const a = x();
+      const w = x();
+      for (const dtype of ['bfloat16', 'float16'] as const) {
+        autocast({ dtype }, () => {
+          expect(autocastDType()).toBe(dtype);
+          const y = matmul(a, w.T);
+          expect(y.dtype).toBe(dtype);
+          expect(linear(a, w).dtype).toBe(dtype);
+          expect(y.relu().dtype).toBe(dtype);
+          expect(y.add(a.slice(1, 0, 3)).dtype).toBe('float32');
+          for (const out of [y.softmax(), y.logSoftmax(), y.sum(), y.mean(), y.exp(), y.log()]) {
+            expect(out.dtype).toBe('float32');
+          }
+          expect(y.pow(2).dtype).toBe('float32');
+          expect(nn.mseLoss(y, y).dtype).toBe('float32');
+          expect(crossEntropy(y, tensor([0n, 1n, 2n], { device })).dtype).toBe('float32');
+          expect(matmul(a.to('float64'), w.T.to('float64')).dtype).toBe('float64');
+          autocast({ enabled: false }, () => {
+            expect(matmul(a, w.T).dtype).toBe('float32');
+            expect(autocastDType()).toBeNull();
+          });
+        });
+      }
+      expect(matmul(a, w.T).dtype).toBe('float32');
+      expect(() => autocast({ dtype: 'float32' as never }, () => 0)).toThrow(
+        'autocast: dtype must be one of bfloat16, float16, got "float32"',
+      );
+    });
+  });
+
+  it('gives gradients in float32, near those of float32', () => {
+    scope(() => {
+      manualSeed(1);
+      const model = new nn.Sequential(
+        new nn.Linear(4, 8, { device }),
+        new nn.ReLU(),
+        new nn.Linear(8, 3, { device }),
+      );
+      const input = x();
+      const target = tensor([0n, 1n, 2n], { device });
+      const gradients = (mixed: boolean): number[] => {
+        model.zeroGrad();
+        const run = () => crossEntropy(model.forward(input), target);
+        const loss = mixed ? autocast(half, run) : run();
+        expect(loss.dtype).toBe('float32');
+        loss.backward();
+        return [...model.parameters()].flatMap((p) => {
+          expect(p.grad?.dtype).toBe('float32');
+          return [...(p.grad as Tensor).data()].map(Number);
+        });
+      };
+      const exact = gradients(false);
+      gradients(true).forEach((value, i) => {
+        expect(Math.abs(value - (exact[i] as number))).toBeLessThan(0.02);
+      });
+    });
+  });
+
+  it('casts a parameter once per version, and anew where the old cast leads nowhere', () => {
+    scope(() => {
+      const w = nn.parameter(randn([4, 4], { device }));
+      const input = x().to('bfloat16');
+      const use = () => linear(input, w);
+      autocast(half, () => {
+        expect(calls('cast', use)).toBe(1);
+        expect(calls('cast', use)).toBe(0);
+        w.copyFrom(ones([4, 4], { device }));
+        expect(calls('cast', use)).toBe(1);
+        expect(calls('cast', () => noGrad(use))).toBe(0);
+        use().to('float32').sum().backward();
+        expect(calls('cast', use)).toBe(1);
+        linear(input, w).sum().backward();
+      });
+      // Once by itself in each backward().
+      expect(w.grad?.at(0, 0).item()).not.toBe(0);
+      autocast(half, () => noGrad(use));
+      autocast(half, () => {
+        noGrad(use);
+        expect(use().requiresGrad).toBe(true);
+      });
+    });
+  });
+
+  it('is part of what a captured step depends on', async () => {
+    const w = nn.parameter(ones([4, 4], { device }));
+    const input = ones([2, 4], { device });
+    const step = capture((a: Tensor) => linear(a, w));
+    const dtypes: string[] = [];
+    for (let i = 0; i < 3; ++i) {
+      dtypes.push((await step(input)).dtype);
+      dtypes.push((await autocast(half, () => step(input))).dtype);
+    }
+    expect(dtypes).toEqual(Array(3).fill(['float32', 'bfloat16']).flat());
+    expect(step.recordings).toBe(2);
+    step.dispose();
+    // A cast made before the step must not be replayed.
+    await autocast(half, async () => {
+      linear(input, w);
+      const train = capture((a: Tensor) => {
+        const y = linear(a, w);
+        w.copyFrom(w.detach().mul(2));
+        return y;
+      });
+      const values = [];
+      for (let i = 0; i < 4; ++i) values.push((await train(input)).at(0, 0).item());
+      expect(values).toEqual([4, 8, 16, 32]);
+      expect(linear(input, w).at(0, 0).item()).toBe(64);
+      train.dispose();
+    });
+  });
+
+  it('holds in what a checkpoint computes again', () => {
+    scope(() => {
+      const w = nn.parameter(randn([4, 4], { device }));
+      const input = x();
+      const gradient = (recompute: boolean): unknown => {
+        w.zeroGrad();
+        const part = (h: Tensor) => linear(linear(h, w).tanh(), w);
+        const y = autocast(half, () => (recompute ? checkpoint(part, input) : part(input)));
+        expect(y.dtype).toBe('bfloat16');
+        y.to('float32').square().sum().backward();
+        return w.grad?.toArray();
+      };
+      expect(gradient(true)).toEqual(gradient(false));
+    });
+  });
+});
+
+describe.each(devices)('GradScaler on $name', (device) => {
+  const options = { initScale: 8, growthInterval: 2 };
+  const makers = {
+    SGD: (p: Tensor) => new optim.SGD([p], { lr: 0.1, momentum: 0.9, weightDecay: 0.1 }),
+    Adam: (p: Tensor) => new optim.Adam([p], { lr: 0.1, weightDecay: 0.1 }),
+  };
+
+  it.each(['SGD', 'Adam'] as const)('skips steps of %s that are not finite', (name) => {
+    scope(() => {
+      // The bad steps are left out in the second run.
+      const run = (factors: number[]): unknown => {
+        const p = nn.parameter(tensor([1, 2], { device }));
+        const optimizer = makers[name](p);
+        const scaler = new optim.GradScaler(options);
+        const scales: number[] = [];
+        for (const factor of factors) {
+          optimizer.zeroGrad();
+          scaler.scale(p.mul(factor).square().sum()).backward();
+          scaler.step(optimizer);
+          scaler.update();
+          scales.push(scaler.getScale());
+        }
+        const state = [...optimizer.stateDict().values()].map((t) => t.toArray());
+        return { p: p.toArray(), state, scales };
+      };
+      const bad = Number.POSITIVE_INFINITY;
+      const skipping = run([bad, 1, 2, bad, 3]) as { scales: number[] };
+      const plain = run([1, 2, 3]) as { scales: number[] };
+      expect(skipping.scales).toEqual([4, 4, 8, 4, 4]);
+      expect(plain.scales).toEqual([8, 16, 16]);
+      expect({ ...skipping, scales: 0 }).toEqual({ ...plain, scales: 0 });
+    });
+  });
+
+  it('gives the gradients without the scale to what comes between', () => {
+    scope(() => {
+      const p = nn.parameter(tensor([3], { device }));
+      const optimizer = makers.SGD(p);
+      const scaler = new optim.GradScaler(options);
+      scaler.scale(p.mul(2).sum()).backward();
+      expect(p.grad?.item()).toBe(16);
+      scaler.unscale(optimizer);
+      expect(p.grad?.item()).toBe(2);
+      expect(() => scaler.unscale(optimizer)).toThrow(/^unscale: was done already/);
+      scaler.step(optimizer);
+      expect(() => scaler.step(optimizer)).toThrow(/^step: was done already/);
+      scaler.update();
+      expect(() => scaler.update()).toThrow('update: needs a step() or unscale() before it');
+      expect(() => scaler.step({} as never)).toThrow(/^step: must be given an optimizer/);
+      const off = new optim.GradScaler({ enabled: false });
+      expect(off.scale(p)).toBe(p);
+      expect(off.getScale()).toBe(1);
+    });
+  });
+
+  it('decides anew in every replay of a captured step, and resumes', async () => {
+    const p = nn.parameter(tensor([1, 2], { device }));
+    const optimizer = makers.Adam(p);
+    const scaler = new optim.GradScaler(options);
+    const step = capture((factor: Tensor) => {
+      optimizer.zeroGrad();
+      const loss = autocast({ dtype: 'float16' }, () => p.mul(factor).square().sum());
+      scaler.scale(loss).backward();
+      scaler.step(optimizer);
+      scaler.update();
+    });
+    const bad = Number.POSITIVE_INFINITY;
+    const scales: number[] = [];
+    const moved: boolean[] = [];
+    for (const factor of [1, bad, 1, 1, bad, Number.NaN, 1, 1]) {
+      const before = p.toArray();
+      await step(tensor([factor], { device }));
+      scales.push(scaler.getScale());
+      moved.push(JSON.stringify(before) !== JSON.stringify(p.toArray()));
+    }
+    expect(scales).toEqual([8, 4, 4, 8, 4, 2, 2, 4]);
+    expect(moved).toEqual([true, false, true, true, false, false, true, true]);
+    expect(step.recordings).toBe(1);
+    step.dispose();
+    const again = new optim.GradScaler(options);
+    again.loadStateDict(scaler.stateDict());
+    expect(again.getScale()).toBe(4);
+    expect(() => again.loadStateDict(new Map([['scale', ones([])]]))).toThrow(
+      /^GradScaler: the state must have scale and growthTracker/,
+    );
+  });
+
+  it.each(['float32', 'float64', 'bfloat16', 'float16'] as const)('unscales %s', (dtype) => {
+    scope(() => {
+      for (const size of [0, 1, 33, 1025, 20_000]) {
+        const values = Float64Array.from({ length: size }, (_, i) => ((i * 7) % 64) - 32);
+        const x = tensor(values, { dtype, device });
+        const scale = tensor(4, { device });
+        const found = tensor(0, { dtype: 'int32', device });
+        native.unscaleInto(x.h, scale.h, found.h);
+        expect([...x.data()].map(Number)).toEqual([...values].map((v) => v / 4));
+        expect(found.item()).toBe(0);
+        if (size === 0) continue;
+        for (const wild of [Number.NaN, Number.POSITIVE_INFINITY]) {
+          values[size - 1] = wild;
+          native.fillInto(found.h, 0);
+          native.unscaleInto(tensor(values, { dtype, device }).h, scale.h, found.h);
+          expect(found.item()).toBe(1);
+        }
+      }
+    });
+  });
+
+  it('copies only where the flag says so', () => {
+    scope(() => {
+      for (const size of [0, 1, 33, 1025, 20_000]) {
+        for (const flag of [0, 1]) {
+          const x = tensor(Uint8Array.from({ length: size }, (_, i) => i % 251)).to(device);
+          const out = tensor(new Uint8Array(size)).to(device);
+          const found = tensor(flag, { dtype: 'int32', device });
+          native.copyIf(out.h, x.h, found.h);
+          expect(out.toArray()).toEqual(flag ? x.toArray() : Array(size).fill(0));
+        }
+      }
+      const flag = tensor(1, { dtype: 'int32', device });
+      expect(() => native.copyIf(ones([2], { device }).h, ones([3], { device }).h, flag.h)).toThrow(
+        'copyIf: both must be contiguous and alike, got float32[2] and float32[3]',
+      );
+    });
+  });
+});
