@@ -37,11 +37,6 @@ const groups = [
   ...families.map((family) => `ops/${family}`),
   'native/gemm',
   ...Object.keys(models).map((model) => `models/${model}`),
-const groups = [
-  ...families.map((family) => `ops/${family}`),
-  'native/gemm',
-  'models/mlp',
-  'models/cnn',
 ];
 
 async function run(group: string, { rounds, seconds, threads }: Flags): Promise<unknown> {

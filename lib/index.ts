@@ -34,6 +34,7 @@ export type { MemoryStats } from './native.js';
 export * as nn from './nn/index.js';
 export { type AttentionOptions, scaledDotProductAttention } from './ops/attention.js';
 export * from './ops/binary.js';
+export * from './ops/blend.js';
 export {
   type Conv1dOptions,
   type Conv2dOptions,
@@ -44,7 +45,6 @@ export {
   convTranspose1d,
   convTranspose2d,
 } from './ops/conv.js';
-export * from './ops/blend.js';
 export { cast, clone, contiguous, copyInto, to } from './ops/copy.js';
 export { dropout } from './ops/dropout.js';
 export { embedding } from './ops/embedding.js';
@@ -81,7 +81,6 @@ export {
   setMatmulPrecision,
 } from './ops/gemm.js';
 export { indexAdd, indexSelect } from './ops/index.js';
-export * from './ops/product.js';
 export {
   cat,
   flip,
@@ -127,6 +126,7 @@ export {
   maxPool2d,
   type OutputSize,
 } from './ops/pool.js';
+export * from './ops/product.js';
 export {
   bernoulli,
   defaultGenerator,
@@ -139,7 +139,6 @@ export {
   uniform,
 } from './ops/random.js';
 export { type Axes, argmax, argmin, max, mean, min, prod, sum } from './ops/reduce.js';
-export { cumprod, cumsum } from './ops/scan.js';
 export {
   type RecurrentMode,
   type RecurrentOptions,
@@ -147,6 +146,7 @@ export {
   recurrent,
 } from './ops/rnn.js';
 export { multinomial, randperm, truncatedNormal } from './ops/sample.js';
+export { cumprod, cumsum } from './ops/scan.js';
 export {
   type CrossEntropyOptions,
   crossEntropy,
@@ -154,8 +154,8 @@ export {
   type Reduction,
   softmax,
 } from './ops/softmax.js';
-export type { Pair } from './ops/spatial.js';
 export { argsort, median, type SortOptions, sort, type TopkOptions, topk } from './ops/sort.js';
+export type { Pair } from './ops/spatial.js';
 export {
   all,
   any,

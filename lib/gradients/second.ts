@@ -5,7 +5,7 @@
  */
 import { differentiable, type Rule, record } from '../autograd.js';
 import type { UnaryName } from '../native.js';
-import { binaryOps, div, eq, gt, mul, ne, sub, where } from '../ops/binary.js';
+import { binaryOps, div, eq, gt, lt, mul, ne, sub, where } from '../ops/binary.js';
 import { copyOps } from '../ops/copy.js';
 import type { OpRow } from '../ops/define.js';
 import { arange } from '../ops/fill.js';
@@ -13,7 +13,23 @@ import { gemmOps, matmul } from '../ops/gemm.js';
 import { indexOps } from '../ops/index.js';
 import { reduceOps, sum } from '../ops/reduce.js';
 import { logSoftmax, softmaxOps } from '../ops/softmax.js';
-import { cos, erf, exp, neg, sigmoid, sign, sin, square, unaryOps } from '../ops/unary.js';
+import {
+  abs,
+  cos,
+  cosh,
+  erf,
+  exp,
+  neg,
+  rsqrt,
+  sigmoid,
+  sign,
+  sin,
+  sinh,
+  softplus,
+  square,
+  tanh,
+  unaryOps,
+} from '../ops/unary.js';
 import { reshape, select, slice, transpose, unsqueeze, viewOps } from '../ops/view.js';
 import type { Shape, Tensor } from '../tensor.js';
 
@@ -24,6 +40,11 @@ for (const rows of [binaryOps, copyOps, reduceOps, indexOps]) {
 }
 for (const name of ['reshape', 'permute', 'expand', 'alias'] as const) {
   differentiable(viewOps[name].gradient as Rule);
+}
+
+/** 1 strictly between two numbers, 0 elsewhere. */
+function within(y: Tensor, low: number, high: number): Tensor {
+  return mul(gt(y, low).to(y.dtype), lt(y, high).to(y.dtype));
 }
 
 /** The derivative from what the op saved: its input x or its output y. */
@@ -59,6 +80,44 @@ const derivatives: Record<UnaryName, (saved: Tensor) => Tensor | number> = {
   ceil: () => 0,
   round: () => 0,
   trunc: () => 0,
+  exp2: (y) => mul(y, Math.LN2),
+  log2: (x) => div(Math.LOG2E, x),
+  log10: (x) => div(Math.LOG10E, x),
+  tan: (y) => square(y).add(1),
+  asin: (x) => rsqrt(sub(1, square(x))),
+  acos: (x) => neg(rsqrt(sub(1, square(x)))),
+  atan: (x) => div(1, square(x).add(1)),
+  sinh: (x) => cosh(x),
+  cosh: (x) => sinh(x),
+  asinh: (x) => rsqrt(square(x).add(1)),
+  acosh: (x) => mul(rsqrt(x.sub(1)), rsqrt(x.add(1))),
+  atanh: (x) => div(1, sub(1, square(x))),
+  erfc: (x) => mul(exp(neg(square(x))), -2 / Math.sqrt(Math.PI)),
+  logSigmoid: (x) => sigmoid(neg(x)),
+  relu6: (y) => within(y, 0, 6),
+  hardtanh: (y) => within(y, -1, 1),
+  hardsigmoid: (y) => div(within(y, 0, 1), 6),
+  hardswish: (x) => where(gt(x, 3), 1, where(lt(x, -3), 0, div(x, 3).add(0.5))),
+  elu: (y) => where(gt(y, 0), 1, y.add(1)),
+  // λ above 0 and y + λα below
+  selu: (y) => where(gt(y, 0), 1.0507009873554805, y.add(1.7580993408473768)),
+  mish: (x) => {
+    const t = tanh(softplus(x));
+    return t.add(mul(mul(x, sub(1, square(t))), sigmoid(x)));
+  },
+  softsign: (x) => square(div(1, abs(x).add(1))),
+  geluTanh: (x) => {
+    const slope = Math.sqrt(2 / Math.PI);
+    const inner = mul(mul(x, square(x).mul(0.044715).add(1)), slope);
+    const t = tanh(inner);
+    const dinner = mul(
+      square(x)
+        .mul(3 * 0.044715)
+        .add(1),
+      slope,
+    );
+    return mul(t.add(1), 0.5).add(mul(mul(x, sub(1, square(t))), mul(dinner, 0.5)));
+  },
 };
 for (const [name, derivative] of Object.entries(derivatives)) {
   differentiable(unaryOps[name as UnaryName].gradient as Rule, (dout, [saved]) => [

@@ -19,14 +19,13 @@ export {
   type ConvTranspose2dLayerOptions,
 } from './conv.js';
 export { Dropout, Dropout1d, Dropout2d } from './dropout.js';
-export { Embedding, type EmbeddingOptions } from './embedding.js';
-export type { BackwardHook, ForwardHook, ForwardPreHook } from './hooks.js';
 export {
   Embedding,
   EmbeddingBag,
   type EmbeddingBagOptions,
   type EmbeddingOptions,
 } from './embedding.js';
+export type { BackwardHook, ForwardHook, ForwardPreHook } from './hooks.js';
 export * as init from './init.js';
 export { Linear, type LinearOptions } from './linear.js';
 export * from './loss/index.js';

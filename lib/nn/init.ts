@@ -117,7 +117,7 @@ export function eye(target: Tensor): Tensor {
   if (target.rank !== 2) {
     throw new RangeError(`eye: needs a matrix, got [${target.shape}]`);
   }
-  const [rows, columns] = target.shape;
+  const [rows, columns] = target.shape as [number, number];
   return fillWith('eye', target, ({ device }) => identity(rows, columns, { device }));
 }
 

@@ -12,6 +12,7 @@ export {
 } from './optimizer.js';
 export { type PlateauOptions, ReduceLROnPlateau } from './plateau.js';
 export { RMSprop, type RMSpropOptions } from './rmsprop.js';
+export { GradScaler, type GradScalerOptions } from './scaler.js';
 export {
   type AnyOptimizer,
   CosineAnnealingLR,
@@ -27,5 +28,4 @@ export {
   SequentialLR,
   StepLR,
 } from './schedule.js';
-export { GradScaler, type GradScalerOptions } from './scaler.js';
 export { SGD, type SGDOptions } from './sgd.js';

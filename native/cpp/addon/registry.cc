@@ -194,8 +194,6 @@ void register_ops(Registry& registry) {
   registry.add("totalNorm", ops::total_norm);
   registry.add("scaleGradients", ops::scale_gradients);
   registry.add("clampGradients", ops::clamp_gradients);
-  registry.add("sgd", ops::sgd);
-  registry.add("adam", ops::adam);
 
   registry.add("unscaleInto", ops::unscale_into);
   registry.add("copyIf", ops::copy_if);
