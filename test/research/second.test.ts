@@ -66,12 +66,20 @@ const functions: Record<string, (x: Tensor) => Tensor> = {
       .mul(w([2, 3]))
       .mul(x.detach()),
 };
+/** Into where the function is defined, for those that are not everywhere above 0. */
+const half = (x: Tensor): Tensor => x.mul(0.5);
+const domains: Record<string, (x: Tensor) => Tensor> = {
+  asin: half,
+  acos: half,
+  atanh: half,
+  acosh: (x) => x.add(1.5),
+};
 for (const name of Object.keys(ng.opTable)) {
   if (ng.opTable[name as 'relu'].family === 'unary' && name in ng) {
     const row = ng.opTable[name as 'relu'];
     if (typeof row.gradient === 'function') {
-      functions[name] = (x) =>
-        (ng as unknown as Record<string, (t: Tensor) => Tensor>)[name]?.(x).mul(x) as Tensor;
+      const fn = (ng as unknown as Record<string, (t: Tensor) => Tensor>)[name] as typeof half;
+      functions[name] = (x) => fn(domains[name]?.(x) ?? x).mul(x);
     }
   }
 }
