@@ -74,8 +74,8 @@ function signatureOf(args: readonly unknown[]): string {
   return text;
 }
 
-function deviceOf(tensors: readonly Tensor[]): Device {
-  const first = tensors[0]?.device ?? getDefaultDevice();
+function deviceOf(tensors: readonly Tensor[], seen: Device | null): Device {
+  const first = tensors[0]?.device ?? seen ?? getDefaultDevice();
   for (const tensor of tensors) {
     if (tensor.device !== first) {
       throw new Error(
@@ -153,6 +153,8 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
   const recordings = new Map<string, Recording[]>();
   const numbers = new Set<number>();
   let clock = 0;
+  // Where the results of the eager run were, for steps without tensors among their arguments.
+  let seen: Device | null = null;
   let lastEventLoop = performance.now();
 
   function drop(recording: Recording): void {
@@ -181,7 +183,11 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
     const result = runWatched(
       guards,
       () => fn(...args),
-      (value) => visitTensors(value, (tensor) => leave(tensor, scope)),
+      (value) =>
+        visitTensors(value, (tensor) => {
+          seen ??= tensor.device;
+          leave(tensor, scope);
+        }),
     );
     const before = guards.before();
     const after = before.map(({ owner, key: name }) => ({ owner, key: name, value: owner[name] }));
@@ -192,7 +198,7 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
   }
 
   function recordStep(args: A, tensors: Tensor[]): Recording {
-    const on = deviceOf(tensors);
+    const on = deviceOf(tensors, seen);
     makeRoom();
     native.captureBegin(
       on.code,
@@ -211,8 +217,14 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
         () => fn(...own),
         (result) => {
           form = mapTensors(result, (tensor) => {
-            native.alias((tensor as Tensor).h);
-            outputs.push(take(0, (tensor as Tensor).device, detached));
+            const { device, h } = tensor as Tensor;
+            if (device !== on) {
+              throw new Error(
+                `capture: a step runs on one device, got ${on.name} and a result on ${device.name}`,
+              );
+            }
+            native.alias(h);
+            outputs.push(take(0, device, detached));
             return new Placeholder(outputs.length - 1);
           });
         },

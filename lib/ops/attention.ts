@@ -2,6 +2,7 @@
  * Scaled dot-product attention: softmax(scale·Q·Kᵀ + mask)·V, by tiles, so that the scores are never
  * in memory as a whole. Source of the formula: Vaswani et al., "Attention is all you need", 2017.
  */
+import { forProduct } from '../autocast.js';
 import { needsGradient, type Rule, record } from '../autograd.js';
 import {
   describe,
@@ -173,20 +174,20 @@ function attend(q: Tensor, k: Tensor, v: Tensor, settings: Settings): Attended {
 /**
  * Attention of every head: softmax(scale·Q·Kᵀ + mask)·V. A query that sees no key gets zeros.
  * Memory grows with T + S, not with T·S.
- * @param q [B, H, T, D], D up to 256
- * @param k [B, Hkv, S, D]; Hkv divides H, and neighbouring heads of q share one of k and v
- * @param v [B, Hkv, S, D]
+ * @param queries [B, H, T, D], D up to 256
+ * @param keys [B, Hkv, S, D]; Hkv divides H, and neighbouring heads of q share one of k and v
+ * @param values [B, Hkv, S, D]
  * @returns [B, H, T, D]
  */
 export function scaledDotProductAttention(
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
+  queries: Tensor,
+  keys: Tensor,
+  values: Tensor,
   options: AttentionOptions = {},
 ): Tensor {
-  expectTensor(name, q, 'q');
-  expectTensor(name, k, 'k');
-  expectTensor(name, v, 'v');
+  const q = forProduct(expectTensor(name, queries, 'q'));
+  const k = forProduct(expectTensor(name, keys, 'k'));
+  const v = forProduct(expectTensor(name, values, 'v'));
   const settings = settingsOf(options, q);
   if (settings.mask && context().grad && needsGradient(settings.mask)) {
     return composed(q, k, v, settings).out;

@@ -1,4 +1,5 @@
 /** Convolutions: implicit matrix products that read the image itself, forward and backward. */
+import { forProduct } from '../autocast.js';
 import { type Gradient, type Rule, record } from '../autograd.js';
 import { expectBoolean, expectOptions, expectTensor } from '../check.js';
 import { native } from '../native.js';
@@ -139,12 +140,13 @@ function expectPadding<Size>(
 }
 
 function convolve(
-  x: Tensor,
-  weight: Tensor,
-  bias: Tensor | null,
+  image: Tensor,
+  kernel: Tensor,
+  offset: Tensor | null,
   geometry: Geometry,
   relu: boolean,
 ): Tensor {
+  const [x, weight, bias] = [forProduct(image), forProduct(kernel), forProduct(offset)];
   native.conv2d(x.h, weight.h, bias?.h, geometry, relu);
   const out = take(0, x.device);
   return record(
@@ -225,11 +227,12 @@ export function conv1d(
 }
 
 function convolveTransposed(
-  x: Tensor,
-  weight: Tensor,
-  bias: Tensor | null,
+  image: Tensor,
+  kernel: Tensor,
+  offset: Tensor | null,
   geometry: Geometry,
 ): Tensor {
+  const [x, weight, bias] = [forProduct(image), forProduct(kernel), forProduct(offset)];
   native.convTranspose2d(x.h, weight.h, bias?.h, geometry);
   return record(
     'convTranspose2d',

@@ -8,6 +8,7 @@
  * where … is W_ih·x + b_ih + W_hh·h + b_hh, gates in the order i f g o and r z n. The products with
  * x and the weights' gradients are one product over all steps each; backward keeps the gates and c.
  */
+import { forProduct } from '../autocast.js';
 import { type Gradient, type Rule, record } from '../autograd.js';
 import { describe, expectBoolean, expectOneOf, expectOptions, expectTensor } from '../check.js';
 import { native } from '../native.js';
@@ -158,30 +159,31 @@ function optional(name: string, value: Tensor | null | undefined): Tensor | unde
 /**
  * One recurrent layer over a whole sequence, in one direction or both (D of them); the second goes
  * backwards from each row's own last step. {@link nn.LSTM} and its like are made of it.
- * @param x [T, B, I], or [B, T, I] where `batchFirst`
+ * @param sequence x: [T, B, I], or [B, T, I] where `batchFirst`
  * @param weights per direction W_ih [G·H, I], W_hh [G·H, H] and, or not, b_ih and b_hh [G·H], with
  *   G = 4 (LSTM), 3 (GRU) or 1
  */
 export function recurrent(
   mode: RecurrentMode,
-  x: Tensor,
+  sequence: Tensor,
   weights: readonly (readonly Tensor[])[],
   options: RecurrentOptions = {},
 ): RecurrentResult {
   const code = modes.indexOf(expectOneOf(op, 'mode', mode, modes));
-  expectTensor(op, x, 'x');
+  const x = forProduct(expectTensor(op, sequence, 'x'));
   const found = expectOptions(op, options);
   const batchFirst = expectBoolean(op, 'batchFirst', found.batchFirst ?? false);
   const lengths = optional('lengths', found.lengths);
-  const h0 = optional('h0', found.h0);
-  const c0 = optional('c0', found.c0);
+  const h0 = forProduct(optional('h0', found.h0) ?? null) ?? undefined;
+  const c0 = forProduct(optional('c0', found.c0) ?? null) ?? undefined;
   if (!Array.isArray(weights) || !weights.every((own) => Array.isArray(own))) {
     throw new TypeError(
       `${op}: weights must be an array of tensors per direction, got ${describe(weights)}`,
     );
   }
-  const flat = (weights as Tensor[][]).flat();
-  for (const weight of flat) expectTensor(op, weight, 'each weight');
+  const flat = (weights as Tensor[][])
+    .flat()
+    .map((weight) => forProduct(expectTensor(op, weight, 'each weight')));
   const directions = weights.length;
   native.rnn(
     code,

@@ -72,6 +72,42 @@ describe.each(devices)('autocast on $name', (device) => {
     });
   });
 
+  it('reaches convolutions, recurrent layers and attention', () => {
+    scope(() => {
+      const conv = new nn.Conv2d(2, 3, 3, { device });
+      const lstm = new nn.LSTM(4, 5, { device });
+      const attention = new nn.MultiheadAttention(8, 2, { device });
+      const images = randn([2, 2, 5, 5], { device });
+      const sequence = randn([3, 2, 4], { device });
+      const tokens = randn([2, 6, 8], { device });
+      const run = (): Tensor[] => [
+        conv.forward(images),
+        lstm.forward(sequence)[0],
+        attention.forward(tokens)[0],
+      ];
+      const exact = run();
+      autocast({ dtype: 'bfloat16' }, run).forEach((out, i) => {
+        expect(out.dtype).toBe('bfloat16');
+        const error = out
+          .to('float32')
+          .sub(exact[i] as Tensor)
+          .abs()
+          .max()
+          .item();
+        expect(error).toBeLessThan(0.1);
+        expect(error).toBeGreaterThan(0);
+        out.sum().backward();
+      });
+      for (const layer of [conv, lstm, attention]) {
+        for (const [name, p] of layer.namedParameters()) {
+          expect(p.grad?.dtype, name).toBe('float32');
+          p.zeroGrad();
+        }
+        for (const p of layer.parameters()) p.dispose();
+      }
+    });
+  });
+
   it('gives gradients in float32, near those of float32', () => {
     scope(() => {
       manualSeed(1);

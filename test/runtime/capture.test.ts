@@ -53,6 +53,15 @@ function bits(t: Tensor): number[] {
 }
 
 describe.each(devices)('capture on %s', (device) => {
+  it('records a step without arguments where its results are', async () => {
+    const count = zeros([4], { device });
+    const step = capture(() => count.add(1).mul(2).sum());
+    for (let i = 0; i < 4; ++i) expect((await step()).item()).toBe(8);
+    expect(step.recordings).toBe(1);
+    step.dispose();
+    count.dispose();
+  });
+
   it.each(['sgd', 'adam'])('equals eager to the bit with %s', async (kind) => {
     const run = async (captured: boolean) => {
       const model = makeNet(device);
