@@ -1,0 +1,272 @@
+/**
+ * The kernels that are timed, each with its two numbers: the float operations and the fewest bytes.
+ * nodegrad.ts and torch.py know how to run each `op`.
+ */
+
+export type BenchDType = 'float32' | 'bfloat16' | 'float16';
+
+export interface KernelCase {
+  name: string;
+  op: string;
+  dtype: BenchDType;
+  /** What matrix products of float32 may use: 'highest' is float32, 'high' TF32. */
+  precision: 'highest' | 'high';
+  sizes: Readonly<Record<string, number>>;
+  /** Forward alone, or with the gradients of all floating inputs. */
+  backward: boolean;
+  flops: number;
+  bytes: number;
+  /** Relative error (norm of the difference by norm) above which a result is refused. */
+  tolerance: number;
+}
+
+interface Shape {
+  name: string;
+  sizes: Readonly<Record<string, number>>;
+}
+
+const width: Record<BenchDType, number> = { float32: 4, bfloat16: 2, float16: 2 };
+const tolerances: Record<BenchDType, number> = { float32: 2e-5, bfloat16: 2e-2, float16: 4e-3 };
+const tf32Tolerance = 2e-3;
+
+/** How `op` counts its work, of sizes and the bytes of one number. */
+interface Counts {
+  flops(sizes: Readonly<Record<string, number>>): number;
+  bytes(sizes: Readonly<Record<string, number>>, item: number): number;
+}
+
+const product = (sizes: Readonly<Record<string, number>>): number =>
+  Object.values(sizes).reduce((a, b) => a * b, 1);
+
+function of(sizes: Readonly<Record<string, number>>, ...names: string[]): number[] {
+  return names.map((name) => sizes[name] as number);
+}
+
+const gemm: Counts = {
+  flops: (sizes) => 2 * product(sizes),
+  bytes: (sizes, item) => {
+    const [m = 0, n = 0, k = 0] = of(sizes, 'm', 'n', 'k');
+    return item * (m * k + k * n + m * n);
+  },
+};
+
+/** Two products forward, five backward; half of each where causal. */
+const attention: Counts = {
+  flops: (sizes) => {
+    const [batch = 0, heads = 0, length = 0, size = 0, causal] = of(
+      sizes,
+      ...['batch', 'heads', 'length', 'size', 'causal'],
+    );
+    return (4 * batch * heads * length * length * size) / (causal ? 2 : 1);
+  },
+  bytes: (sizes, item) => {
+    const [batch = 0, heads = 0, length = 0, size = 0] = of(
+      sizes,
+      ...['batch', 'heads', 'length', 'size'],
+    );
+    return 4 * item * batch * heads * length * size;
+  },
+};
+
+const lstm: Counts = {
+  flops: (sizes) => {
+    const [batch = 0, length = 0, input = 0, hidden = 0, layers = 0] = of(
+      sizes,
+      ...['batch', 'length', 'input', 'hidden', 'layers'],
+    );
+    const first = 8 * hidden * (input + hidden);
+    return batch * length * (first + (layers - 1) * 16 * hidden * hidden);
+  },
+  bytes: (sizes, item) => {
+    const [batch = 0, length = 0, input = 0, hidden = 0, layers = 0] = of(
+      sizes,
+      ...['batch', 'length', 'input', 'hidden', 'layers'],
+    );
+    const weights = 4 * hidden * (input + hidden + (layers - 1) * 2 * hidden);
+    return item * (batch * length * (input + hidden * layers) + weights);
+  },
+};
+
+const conv: Counts = {
+  flops: (sizes) => {
+    const [batch = 0, channels = 0, side = 0, filters = 0, kernel = 0] = of(
+      sizes,
+      ...['batch', 'channels', 'side', 'filters', 'kernel'],
+    );
+    return 2 * batch * filters * (side - kernel + 1) ** 2 * channels * kernel ** 2;
+  },
+  bytes: (sizes, item) => {
+    const [batch = 0, channels = 0, side = 0, filters = 0, kernel = 0] = of(
+      sizes,
+      ...['batch', 'channels', 'side', 'filters', 'kernel'],
+    );
+    const out = batch * filters * (side - kernel + 1) ** 2;
+    return item * (batch * channels * side ** 2 + out + filters * channels * kernel ** 2);
+  },
+};
+
+/** Bound by memory: so many passes over rows × columns. */
+function passes(forward: number, both: number): { forward: Counts; both: Counts } {
+  const counts = (times: number): Counts => ({
+    flops: () => 0,
+    bytes: (sizes, item) => times * item * product(sizes),
+  });
+  return { forward: counts(forward), both: counts(both) };
+}
+
+const rows = {
+  copy: passes(2, 2),
+  sum: passes(1, 1),
+  softmax: passes(2, 5),
+  crossEntropy: passes(1, 3),
+  layerNorm: passes(2, 5),
+  rmsNorm: passes(2, 5),
+  gelu: passes(2, 5),
+  dropout: passes(2, 4),
+  transpose: passes(2, 2),
+  adamw: passes(7, 7),
+  gradNorm: passes(1, 1),
+};
+
+interface Options {
+  dtype?: BenchDType;
+  precision?: 'highest' | 'high';
+  backward?: boolean;
+}
+
+function make(op: string, { name, sizes }: Shape, counts: Counts, options: Options): KernelCase {
+  const { dtype = 'float32', precision = 'highest', backward = false } = options;
+  const item = width[dtype];
+  // Backward: the gradient of each of two operands costs a product of its own, attention recomputes.
+  const factor = !backward ? 1 : op === 'attention' ? 3.5 : 3;
+  const bound = counts.flops(sizes) === 0 ? 1 : factor;
+  return {
+    name: `${op} ${name}, ${precision === 'high' ? 'tf32' : dtype}${backward ? ', forward and backward' : ''}`,
+    op,
+    dtype,
+    precision,
+    sizes,
+    backward,
+    flops: counts.flops(sizes) * factor,
+    bytes: counts.bytes(sizes, item) * bound,
+    tolerance: precision === 'high' ? tf32Tolerance : tolerances[dtype],
+  };
+}
+
+const cubed = (side: number): Shape => ({
+  name: `${side} cubed`,
+  sizes: { m: side, n: side, k: side },
+});
+const table = (count: number, columns: number): Shape => ({
+  name: `${count} x ${columns}`,
+  sizes: { rows: count, columns },
+});
+
+function gemms(sides: readonly number[], thin: readonly (readonly number[])[]): KernelCase[] {
+  const shapes = [
+    ...sides.map(cubed),
+    ...thin.map(([m = 0, n = 0, k = 0]) => ({ name: `${m}x${n}x${k}`, sizes: { m, n, k } })),
+  ];
+  return shapes.flatMap((shape) => [
+    make('gemm', shape, gemm, { dtype: 'bfloat16' }),
+    make('gemm', shape, gemm, { dtype: 'float16' }),
+    make('gemm', shape, gemm, { precision: 'high' }),
+    make('gemm', shape, gemm, {}),
+  ]);
+}
+
+function attentions(lengths: readonly (readonly [number, number])[], tokens: number): KernelCase[] {
+  return lengths.flatMap(([length, size]) =>
+    [0, 1].flatMap((causal) => {
+      const sizes = {
+        batch: Math.max(1, tokens / length),
+        heads: 2048 / size,
+        length,
+        size,
+        causal,
+      };
+      const shape = { name: `${length} by ${size}${causal ? ' causal' : ''}`, sizes };
+      return [false, true].map((backward) =>
+        make('attention', shape, attention, { dtype: 'bfloat16', backward }),
+      );
+    }),
+  );
+}
+
+function lstms(shapes: readonly (readonly number[])[]): KernelCase[] {
+  return shapes.flatMap(([batch = 0, length = 0, input = 0, hidden = 0, layers = 0]) => {
+    const sizes = { batch, length, input, hidden, layers };
+    const shape = { name: `${layers} of ${hidden}, batch ${batch}, length ${length}`, sizes };
+    return (['float32', 'bfloat16'] as const).flatMap((dtype) =>
+      [false, true].map((backward) => make('lstm', shape, lstm, { dtype, backward })),
+    );
+  });
+}
+
+function convolutions(shapes: readonly (readonly number[])[]): KernelCase[] {
+  return shapes.flatMap(([batch = 0, channels = 0, side = 0, filters = 0, kernel = 0]) => {
+    const sizes = { batch, channels, side, filters, kernel };
+    const shape = { name: `${channels} to ${filters}, ${side} square, batch ${batch}`, sizes };
+    return [
+      ...[false, true].map((backward) =>
+        make('conv', shape, conv, { precision: 'high', backward }),
+      ),
+      ...[false, true].map((backward) =>
+        make('conv', shape, conv, { dtype: 'bfloat16', backward }),
+      ),
+    ];
+  });
+}
+
+function memoryBound(count: number, columns: number): KernelCase[] {
+  const shape = table(count, columns);
+  return (Object.keys(rows) as (keyof typeof rows)[]).flatMap((op) => {
+    const { forward, both } = rows[op];
+    const single = ['copy', 'sum', 'transpose', 'adamw', 'gradNorm'].includes(op);
+    const dtypes = op === 'adamw' ? (['float32'] as const) : (['float32', 'bfloat16'] as const);
+    return dtypes.flatMap((dtype) => [
+      make(op, shape, forward, { dtype }),
+      ...(single ? [] : [make(op, shape, both, { dtype, backward: true })]),
+    ]);
+  });
+}
+
+/** What is timed on a GPU, by family. */
+export const gpuCases: Readonly<Record<string, readonly KernelCase[]>> = {
+  gemm: gemms(
+    [1024, 2048, 4096, 8192],
+    [32, 64, 128].flatMap((m) => [
+      [m, 768, 768],
+      [m, 3072, 768],
+      [m, 7168, 7168],
+    ]),
+  ),
+  attention: attentions(
+    [
+      [512, 64],
+      [1024, 64],
+      [8192, 128],
+    ],
+    16384,
+  ),
+  lstm: lstms([
+    [32, 200, 100, 256, 2],
+    [64, 200, 100, 256, 2],
+    [16, 1024, 768, 768, 1],
+  ]),
+  conv: convolutions([
+    [32, 3, 150, 32, 3],
+    [32, 32, 74, 64, 3],
+    [32, 64, 36, 128, 3],
+  ]),
+  memory: memoryBound(16384, 1024),
+};
+
+/** The same at sizes that any device runs in seconds, to try the program itself. */
+export const tinyCases: typeof gpuCases = {
+  gemm: gemms([64], [[3, 40, 24]]),
+  attention: attentions([[64, 64]], 64).map((c) => ({ ...c, sizes: { ...c.sizes, heads: 2 } })),
+  lstm: lstms([[2, 3, 8, 16, 2]]),
+  conv: convolutions([[2, 3, 10, 4, 3]]),
+  memory: memoryBound(16, 64),
+};

@@ -1,0 +1,245 @@
+/**
+ * Times single kernels of several rivals. Each rival is a process that is warm and waits; for each
+ * case all of them get the same inputs (through safetensors files), their results are compared with
+ * PyTorch's float32, and then they take turns, round by round. Beside the medians stand the two
+ * numbers: operations and bytes a second.
+ */
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import os from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { digits, type Spread, spread } from '../support/statistics.js';
+import { printTable } from '../support/table.js';
+import type { KernelCase } from './cases.js';
+
+/** A line to a rival: make a case ready, or run its step so many times. */
+export type Request =
+  | {
+      item: KernelCase;
+      /** How many copies of the inputs take turns, so that they do not stay in the cache. */
+      sets: number;
+      folder: string;
+      /** Whether to compare the results in the folder with the reference. */
+      compare: boolean;
+      checked?: boolean;
+      wanted?: readonly string[];
+    }
+  | { steps: number };
+
+/** A line back. */
+export interface Answer {
+  missing?: string;
+  sets?: number;
+  checked?: boolean;
+  wanted?: readonly string[];
+  errors?: { ours?: number; rival?: number };
+  seconds?: number;
+}
+
+export interface Measured {
+  name: string;
+  flops: number;
+  bytes: number;
+  /** Relative error of the results, against float32. */
+  error?: number;
+  rivalError?: number;
+  rivals: Record<string, { microseconds: Spread; ratio: Spread } | { missing: string }>;
+}
+
+interface Rival {
+  name: string;
+  details: string;
+  ask(request: Request): Promise<Answer>;
+  end(): void;
+}
+
+const cacheBytes = 128 * 2 ** 20; // more than an L2 cache holds
+const mostSets = 16;
+const pause = 20; // ms
+
+async function start(name: string, command: readonly string[]): Promise<Rival | string> {
+  const [program, ...args] = command;
+  const child = spawn(program as string, args, { stdio: ['pipe', 'pipe', 'inherit'] });
+  const failed = new Promise<{ missing: string }>((resolve) => {
+    child.once('error', (error) => resolve({ missing: error.message }));
+  });
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
+  const next = async (): Promise<Answer & { details?: string }> => {
+    const line = await Promise.race([lines.next(), failed]);
+    if ('missing' in line) return line;
+    if (line.done) return { missing: `${name} ended` };
+    return JSON.parse(line.value) as Answer;
+  };
+  const { missing, details = '' } = await next();
+  if (missing !== undefined) return missing;
+  const ask = (request: Request): Promise<Answer> => {
+    if (child.exitCode !== null) return Promise.resolve({ missing: `${name} ended` });
+    child.stdin.write(`${JSON.stringify(request)}\n`);
+    return next();
+  };
+  return { name, details, ask, end: () => child.stdin.end() };
+}
+
+/** The first use of a case: inputs are written by ours, read by the others, results compared. */
+async function prepare(rivals: readonly Rival[], item: KernelCase, folder: string) {
+  const sets = Math.max(1, Math.min(mostSets, Math.ceil(cacheBytes / item.bytes)));
+  const [ours, ...others] = rivals as [Rival, ...Rival[]];
+  const first = await ours.ask({ item, sets, folder, compare: false });
+  const answers: Answer[] = [first];
+  let compared = false;
+  for (const rival of others) {
+    const { checked = false, wanted = [], sets: own = sets } = first;
+    if (first.missing !== undefined) {
+      answers.push({ missing: 'not run' });
+      continue;
+    }
+    const compare: boolean = checked && !compared;
+    const found = await rival.ask({ item, sets: own, folder, compare, checked, wanted });
+    if (found.missing === undefined) compared ||= compare;
+    answers.push(found);
+  }
+  return answers;
+}
+
+async function measure(
+  rivals: readonly Rival[],
+  item: KernelCase,
+  folder: string,
+  rounds: number,
+  seconds: number,
+): Promise<Measured> {
+  const answers = await prepare(rivals, item, folder);
+  const result: Measured = {
+    name: item.name,
+    flops: item.flops,
+    bytes: item.bytes,
+    rivals: {},
+  };
+  for (const { errors } of answers) {
+    if (errors?.ours !== undefined) result.error = errors.ours;
+    if (errors?.rival !== undefined) result.rivalError = errors.rival;
+  }
+  const running: { rival: Rival; sets: number; steps: number; times: number[] }[] = [];
+  for (const [at, rival] of rivals.entries()) {
+    const { missing, sets = 1 } = answers[at] as Answer;
+    if (missing !== undefined) {
+      result.rivals[rival.name] = { missing };
+      continue;
+    }
+    const probe = await rival.ask({ steps: 2 });
+    const steps = Math.max(1, Math.ceil((2 * seconds) / (probe.seconds ?? seconds)));
+    running.push({ rival, sets, steps, times: [] });
+  }
+  for (let round = 0; round < rounds; ++round) {
+    for (const entry of running) {
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      const { seconds: taken, missing } = await entry.rival.ask({ steps: entry.steps });
+      if (taken === undefined) throw new Error(`bench: ${entry.rival.name}: ${missing}`);
+      entry.times.push((taken / entry.steps / entry.sets) * 1e6);
+    }
+  }
+  const own = running.find(({ rival }) => rival === rivals[0]);
+  for (const { rival, times } of running) {
+    const ratios = times.map((time, round) => time / (own?.times[round] ?? Number.NaN));
+    result.rivals[rival.name] = { microseconds: spread(times), ratio: spread(ratios) };
+  }
+  return result;
+}
+
+function row(names: readonly string[], item: KernelCase, found: Measured): string[] {
+  const own = found.rivals[names[0] as string];
+  const time = own && 'microseconds' in own ? own.microseconds.median * 1e-6 : Number.NaN;
+  const bound = item.flops / item.bytes > 100;
+  const rate = bound
+    ? `${digits(item.flops / time / 1e12)} T`
+    : `${digits(item.bytes / time / 1e9)} G`;
+  const wrong = found.error !== undefined && found.error > item.tolerance;
+  return [
+    item.name,
+    own && 'missing' in own ? 'missing' : digits(time * 1e6),
+    rate,
+    found.error === undefined ? '' : `${found.error.toExponential(1)}${wrong ? ' WRONG' : ''}`,
+    ...names.slice(1).map((name) => {
+      const rival = found.rivals[name];
+      return rival && 'ratio' in rival ? digits(rival.ratio.median) : '';
+    }),
+  ];
+}
+
+export interface KernelOptions {
+  device: string;
+  rounds: number;
+  seconds: number;
+  /** Stops before a case that would start later; what was measured is kept. */
+  deadline?: number;
+}
+
+/** Runs the cases; prints a table and returns the figures. */
+export async function compareKernels(
+  cases: readonly KernelCase[],
+  { device, rounds, seconds, deadline = Number.POSITIVE_INFINITY }: KernelOptions,
+): Promise<{ rivals: Record<string, string>; kernels: Measured[]; left: string[] }> {
+  const file = (name: string): string => new URL(name, import.meta.url).pathname;
+  const python = process.env.PYTHON ?? 'python3';
+  const node = [process.execPath, '--import', 'tsx'];
+  const ops = new Set(cases.map(({ op }) => op));
+  const onGpu = device.startsWith('cuda');
+  const forms = [
+    'default',
+    ...(onGpu && ops.has('attention') ? ['flash', 'cudnn'] : []),
+    ...(ops.has('conv') ? ['channels_last'] : []),
+  ];
+  const commands: [string, string[]][] = [
+    ['nodegrad', [...node, file('nodegrad.ts'), device]],
+    ...forms.map((form): [string, string[]] => [
+      form === 'default' ? 'PyTorch' : `PyTorch ${form}`,
+      [python, file('torch_kernels.py'), device, form],
+    ]),
+  ];
+  const rivals: Rival[] = [];
+  const kernels: Measured[] = [];
+  const left: string[] = [];
+  // In memory where the system has such a folder: some inputs take hundreds of megabytes.
+  const folder = mkdtempSync(path.join(process.env.NODEGRAD_BENCH_TMP ?? os.tmpdir(), 'kernels-'));
+  try {
+    for (const [name, command] of commands) {
+      const started = await start(name, command);
+      if (typeof started === 'string') console.log(`  missing: ${started}`);
+      else rivals.push(started);
+    }
+    const names = rivals.map(({ name }) => name);
+    for (const { name, details } of rivals) console.log(`  ${name}: ${details}`);
+    const table: string[][] = [];
+    for (const item of cases) {
+      if (performance.now() > deadline) {
+        left.push(item.name);
+        continue;
+      }
+      const found = await measure(rivals, item, folder, rounds, seconds);
+      kernels.push(found);
+      table.push(row(names, item, found));
+      for (const [name, rival] of Object.entries(found.rivals)) {
+        if ('missing' in rival && name === 'nodegrad')
+          console.log(`  ${item.name}: ${rival.missing}`);
+      }
+    }
+    const head = [
+      '',
+      'µs',
+      'FLOP/s or B/s',
+      'error',
+      ...names.slice(1).map((n) => `${n}, times ours`),
+    ];
+    printTable(head, table);
+    if (left.length > 0) console.log(`  not reached in the time given: ${left.join('; ')}`);
+    return {
+      rivals: Object.fromEntries(rivals.map(({ name, details }) => [name, details])),
+      kernels,
+      left,
+    };
+  } finally {
+    for (const rival of rivals) rival.end();
+    rmSync(folder, { recursive: true, force: true });
+  }
+}
