@@ -10,6 +10,7 @@
 
 #include "core/error.h"
 #include "core/families/gather.h"
+#include "core/missing.h"
 #include "families.h"
 #include "indexing.h"
 #include "launch.h"
@@ -39,21 +40,6 @@ __global__ void __launch_bounds__(kBlock)
   const int64_t place = index[at.at[0]];
   const bool inside = place >= 0 && place < axis_size;
   out[i] = inside ? x[at.at[1] + place * axis_stride] : missing;
-}
-
-uint64_t missing_bits(DType dtype) {
-  switch (dtype) {
-    case DType::float32:
-      return 0x7fc00000u;
-    case DType::float64:
-      return 0x7ff8000000000000u;
-    case DType::bfloat16:
-      return 0x7fc0u;
-    case DType::float16:
-      return 0x7e00u;
-    default:
-      return 0;
-  }
 }
 
 void gather(Stream& stream, const View& x, const View& index, int axis, const View& out) {

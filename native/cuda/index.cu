@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "core/missing.h"
 #include "families.h"
 #include "indexing.h"
 #include "launch.h"
@@ -186,25 +187,9 @@ void select(Stream& stream, const View& x, const View& index, const View& out) {
   const int64_t n = element_count(out);
   if (n == 0) return;
   const size_t item = item_size(x.dtype);
-  uint64_t quiet_nan = 0;
-  switch (x.dtype) {
-    case DType::float32:
-      quiet_nan = 0x7fc00000u;
-      break;
-    case DType::float64:
-      quiet_nan = 0x7ff8000000000000u;
-      break;
-    case DType::bfloat16:
-      quiet_nan = 0x7fc0u;
-      break;
-    case DType::float16:
-      quiet_nan = 0x7e00u;
-      break;
-    default:
-      break;
-  }
+  const uint64_t missing = missing_bits(x.dtype);
   unsigned char outside[16];
-  for (size_t at = 0; at < sizeof outside; at += item) std::memcpy(outside + at, &quiet_nan, item);
+  for (size_t at = 0; at < sizeof outside; at += item) std::memcpy(outside + at, &missing, item);
   const size_t row_bytes = static_cast<size_t>(n / index.shape[0]) * item;
   const size_t stride_bytes = static_cast<size_t>(x.strides[0]) * item;
   if (row_bytes % 16 == 0 && stride_bytes % 16 == 0 && is_aligned(x.data, 16) &&

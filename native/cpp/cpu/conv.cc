@@ -3,16 +3,13 @@
 //   forward:  y[n]  = W · patches(x[n])      M = o, K = (c, a, b), positions of y
 //   data:     dx[n] = Wᵀ · patches(dy[n])    M = c, K = (o, a, b), positions of dx; with a stride,
 //             one such product for each phase (h mod stride, w mod stride), over the taps it has
-//   weight:   dWᵀ = Σ_n patches(x[n]) · dy[n]ᵀ, in parts of some images that are added in order
+// conv_weight.cc has the gradient of the weight, conv_depthwise.cc what has few channels a group.
 // Weights are packed once for a launch; a chunk gathers a block of positions and multiplies tiles
 // (gemm_kernel.h), then adds bias and applies ReLU while the tile is in cache. All cuts follow from
 // the sizes. 16-bit types go through float32. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations each;
 // measured (AVX-512, one core, 3 x 3 of 32 to 128 channels) 83 to 99% of a 512³ product's rate.
-#include "core/backend.h"
-#include "core/error.h"
 #include "cpu/conv_gather.h"
-#include "cpu/gemm_kernel.h"
-#include "cpu/gemm_pack.h"
+#include "cpu/conv_product.h"
 #include "cpu/launch.h"
 
 namespace nodegrad::cpu::NODEGRAD_ISA {
@@ -21,47 +18,8 @@ namespace {
 constexpr int64_t kDepth = 160;              // of a slice of K: a panel of it stays in L1
 constexpr int64_t kBlockElements = 1 << 16;  // of C in a block: its sums stay in L2
 constexpr int64_t kMostColumns = 1024;       // of a block of positions
-constexpr int64_t kPositions = 256;          // of a slice of a weight gradient
 constexpr int64_t kManyChunks = 16;
-constexpr int64_t kChunkWork = 1 << 20;     // multiplications worth a chunk of their own
-constexpr int64_t kPartElements = 1 << 23;  // of all partial sums of a weight gradient
-
-NODEGRAD_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-NODEGRAD_INLINE int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
-NODEGRAD_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-NODEGRAD_INLINE int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
-
-template <class T>
-constexpr int64_t kPackedRows = (kRows + kLanes<T> - 1) / kLanes<T> * kLanes<T>;
-
-// Rows of a block are cut into tiles of nearly equal height.
-struct Tiles {
-  int64_t count, height, taller;  // the first `taller` tiles have one row more
-};
-NODEGRAD_INLINE Tiles tiles_of(int64_t rows) {
-  const int64_t count = larger(1, divide_up(rows, kRows));
-  return {count, rows / count, rows % count};
-}
-
-// out[n, m, position] = activation(Σ_k weight[m, k] · patch[k, position] + bias[m]), per group.
-struct Product {
-  const void* image;
-  const void* weight;
-  const void* bias;  // [groups·m] or null
-  void* out;
-  void* packed;  // weights: [group][slice][block of rows][tile][k][kPackedRows]
-  Patches patches;
-  int64_t images, groups, m, channels, positions;
-  int64_t weight_m, weight_q, weight_group;           // elements between outputs, channels, groups
-  int64_t tap, tap_h, tap_w;                          // of the weight: the first, and between taps
-  int64_t out_plane, out_first, out_row, out_column;  // where positions lie
-  int64_t slice, slices;                              // channels in a slice
-  int64_t block_rows, row_blocks, block_columns, column_blocks;
-  bool direct;  // sums go straight to `out`
-  bool relu;
-};
-
-NODEGRAD_INLINE int64_t tap_count(const Patches& p) { return p.taps_h * p.taps_w; }
+constexpr int64_t kChunkWork = 1 << 20;  // multiplications worth a chunk of their own
 
 template <class T>
 NODEGRAD_INLINE T* packed_block(const Product& p, int64_t group, int64_t slice, int64_t block) {
@@ -223,8 +181,9 @@ void convolve_kernel(const void* args, int64_t chunk) {
 }
 
 template <class T, class S>
-void convolve(Stream& stream, Product p) {
+void convolve(Stream& stream, Product p, DType dtype) {
   if (p.images * p.groups * p.m * p.positions == 0) return;
+  if (p.groups > 1 && depthwise_conv.product(stream, p, dtype)) return;
   const int64_t taps = tap_count(p.patches);
   const int64_t whole = larger(1, p.channels * taps);
   p.slices = larger(1, smaller(p.channels, divide_up(whole, kDepth)));
@@ -263,11 +222,6 @@ void convolve(Stream& stream, Product p) {
   release_scratch(stream, p.packed);
 }
 
-Patches patches_of(const ConvShape& s) {
-  return {s.h,        s.w,        s.h * s.w, s.ow,     s.kh,         s.kw,
-          s.stride_h, s.stride_w, -s.pad_h,  -s.pad_w, s.dilation_h, s.dilation_w};
-}
-
 template <class T, class S>
 void forward_as(Stream& stream, const ConvShape& s, const void* x, const void* w, const void* bias,
                 void* y, bool relu) {
@@ -291,7 +245,7 @@ void forward_as(Stream& stream, const ConvShape& s, const void* x, const void* w
   p.out_row = s.ow;
   p.out_column = 1;
   p.relu = relu;
-  convolve<T, S>(stream, p);
+  convolve<T, S>(stream, p, s.dtype);
 }
 
 // The taps that reach positions at `phase` of one axis: every so many from `first` on, and which
@@ -346,163 +300,8 @@ void backward_data_as(Stream& stream, const ConvShape& s, const void* dy, const 
       p.tap_h = rows.apart * s.kw;
       p.tap_w = columns.apart;
       p.out_first = h * s.w + v;
-      convolve<T, S>(stream, p);
+      convolve<T, S>(stream, p, s.dtype);
     }
-  }
-}
-
-// dWᵀ[(c, a, b), o] of a group, in parts.
-struct WeightGradient {
-  const void* x;
-  const void* dy;
-  void* dw;
-  void* sums;  // [part][group][rows][stride]
-  Patches patches;
-  int64_t images, groups, channels, outputs, positions;
-  int64_t depth, slices;  // positions in a slice; slices in an image
-  int64_t parts, part_slices;
-  int64_t block_channels, blocks, group_channels;  // gathered at once: some tiles, in L1
-  int64_t rows, stride;  // channels·taps; outputs, rounded to whole vectors
-};
-
-template <class T, class S>
-void weight_kernel(const void* args, int64_t chunk) {
-  constexpr bool kNative = sizeof(T) == sizeof(S);
-  const WeightGradient& p = *static_cast<const WeightGradient*>(args);
-  const int64_t taps = tap_count(p.patches);
-  const int64_t c0 = chunk % p.blocks * p.block_channels;
-  chunk /= p.blocks;
-  const int64_t group = chunk % p.groups, part = chunk / p.groups;
-  const int64_t c_end = smaller(c0 + p.block_channels, p.channels);
-  const int64_t pitch = round_up(p.depth, kLanes<T>) + kLanes<T>;
-  const int64_t gathered_size = p.group_channels * taps * pitch;
-  const int64_t panels_size = p.stride * p.depth;
-  const int64_t buffer_size = kNative ? 0 : kColumns<T> * p.depth;
-  T* const gathered = static_cast<T*>(thread_scratch(
-      sizeof(T) * (gathered_size + panels_size + buffer_size) + sizeof(Run) * (p.depth + 2) + 64));
-  if (!gathered) fail("conv2d: out of memory for packing");
-  T* const panels = gathered + gathered_size;
-  T* const buffer = panels + panels_size;
-  Run* const runs =
-      reinterpret_cast<Run*>(gathered + round_up(gathered_size + panels_size + buffer_size, 8));
-  T* const sums = static_cast<T*>(p.sums) + (part * p.groups + group) * p.rows * p.stride;
-
-  const int64_t first = part * p.part_slices;
-  const int64_t last = smaller(first + p.part_slices, p.images * p.slices);
-  for (int64_t slice = first; slice < last; ++slice) {
-    const int64_t image = slice / p.slices, at = slice % p.slices * p.depth;
-    const int64_t depth = smaller(p.depth, p.positions - at);
-    const int64_t run_count = make_runs<T>(p.patches, at, depth, 0, pitch, runs);
-    const S* const dy =
-        static_cast<const S*>(p.dy) + (image * p.groups + group) * p.outputs * p.positions + at;
-    for (int64_t j = 0; j < p.outputs; j += kColumns<T>) {
-      const int64_t there = smaller(kColumns<T>, p.outputs - j);
-      pack_panel(dy + j * p.positions, p.positions, 1, there, depth, panels + j * depth,
-                 round_up(there, kLanes<T>), buffer);
-    }
-    const S* const x =
-        static_cast<const S*>(p.x) + (image * p.groups + group) * p.channels * p.patches.plane;
-    for (int64_t c = c0; c < c_end; c += p.group_channels) {
-      const int64_t channels = smaller(p.group_channels, c_end - c);
-      gather<T, S>(p.patches, x + c * p.patches.plane, channels, runs, run_count, gathered);
-      const Tiles tiles = tiles_of(channels * taps);
-      const T* rows = gathered;
-      T* target = sums + c * taps * p.stride;
-      for (int64_t t = 0; t < tiles.count; ++t) {
-        const int64_t height = tiles.height + (t < tiles.taller);
-        for (int64_t j = 0; j < p.outputs; j += kColumns<T>) {
-          const int64_t width = round_up(smaller(kColumns<T>, p.outputs - j), kLanes<T>);
-          const MicroKernel<T> kernel =
-              kKernels<T>.get(true, static_cast<int>(width / kLanes<T>), static_cast<int>(height));
-          kernel(depth, rows, pitch, panels + j * depth, width, target + j, p.stride,
-                 slice > first);
-        }
-        rows += height * pitch;
-        target += height * p.stride;
-      }
-    }
-  }
-}
-
-// Adds the parts in order and turns them over: dw[o, k] = Σ_part sums[part][k][o].
-template <class T, class S>
-void add_parts_kernel(const void* args, int64_t chunk) {
-  const WeightGradient& p = *static_cast<const WeightGradient*>(args);
-  const int64_t taps = tap_count(p.patches);
-  const int64_t first = chunk % p.channels * taps, group = chunk / p.channels;
-  S* const dw = static_cast<S*>(p.dw) + group * p.outputs * p.rows;
-  alignas(64) T total[kColumns<T>];
-  for (int64_t k = first; k < first + taps; ++k) {
-    for (int64_t j = 0; j < p.stride; j += kLanes<T>) {
-      Vector<T> sum = {};
-      for (int64_t part = 0; part < p.parts; ++part) {
-        sum += load(static_cast<const T*>(p.sums) +
-                    ((part * p.groups + group) * p.rows + k) * p.stride + j);
-      }
-      store(total, sum);
-      for (int64_t i = 0; i < smaller(kLanes<T>, p.outputs - j); ++i) {
-        dw[(j + i) * p.rows + k] = Stored<S>::store(total[i]);
-      }
-    }
-  }
-}
-
-template <class T, class S>
-void backward_weight_as(Stream& stream, const ConvShape& s, const void* x, const void* dy,
-                        void* dw) {
-  WeightGradient p = {};
-  p.x = x;
-  p.dy = dy;
-  p.dw = dw;
-  p.patches = patches_of(s);
-  p.images = s.n;
-  p.groups = s.groups;
-  p.channels = s.c / s.groups;
-  p.outputs = s.o / s.groups;
-  p.positions = s.oh * s.ow;
-  const int64_t taps = s.kh * s.kw;
-  p.rows = p.channels * taps;
-  p.stride = round_up(p.outputs, kLanes<T>);
-  p.depth = smaller(p.positions, kPositions);
-  p.slices = divide_up(p.positions, p.depth);
-  p.depth = divide_up(p.positions, p.slices);
-  p.slices = divide_up(p.positions, p.depth);
-  p.group_channels = smaller(p.channels, larger(1, 2 * kRows / taps));
-  // Sums of a block stay in L2.
-  p.block_channels = larger(1, 2 * kBlockElements / (taps * p.stride));
-  p.block_channels = smaller(p.channels, round_up(p.block_channels, p.group_channels));
-  p.blocks = divide_up(p.channels, p.block_channels);
-
-  const int64_t all = p.images * p.slices;
-  const int64_t work = p.block_channels * taps * p.outputs * p.depth;
-  const int64_t useful = divide_up(2 * kManyChunks, p.groups * p.blocks);
-  const int64_t fitting = larger(1, kPartElements / (p.groups * p.rows * p.stride));
-  p.parts = smaller(smaller(useful, fitting), larger(1, all * work / kChunkWork));
-  p.part_slices = larger(1, divide_up(all, p.parts));
-  p.parts = divide_up(all, p.part_slices);
-
-  p.sums = acquire_scratch(stream, sizeof(T) * larger(1, p.parts * p.groups * p.rows * p.stride));
-  if (p.parts > 0) {
-    launch(stream, "conv_weight", weight_kernel<T, S>, &p, sizeof p, p.parts * p.groups * p.blocks);
-  }
-  launch(stream, "conv_parts", add_parts_kernel<T, S>, &p, sizeof p, p.groups * p.channels);
-  release_scratch(stream, p.sums);
-}
-
-// Calls f(T{}, S{}) with the types of arithmetic and storage.
-template <class F>
-void with_types(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::float32:
-      return f(float{}, float{});
-    case DType::float64:
-      return f(double{}, double{});
-    case DType::bfloat16:
-      return f(float{}, BFloat16{});
-    case DType::float16:
-      return f(float{}, Float16{});
-    default:
-      fail("conv2d: dtype must be floating, got %s", dtype_name(dtype));
   }
 }
 
@@ -521,9 +320,8 @@ void backward_data(Stream& stream, const ConvShape& s, const void* dy, const voi
 }
 
 void backward_weight(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw) {
-  with_types(s.dtype, [&](auto t, auto stored) {
-    backward_weight_as<decltype(t), decltype(stored)>(stream, s, x, dy, dw);
-  });
+  if (s.groups > 1 && depthwise_conv.weight(stream, s, x, dy, dw)) return;
+  conv_weight_gradient(stream, s, x, dy, dw);
 }
 
 }  // namespace

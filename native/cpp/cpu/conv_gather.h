@@ -6,18 +6,12 @@
 // some 4 cycles for 32 floats.
 #pragma once
 
+#include "cpu/conv_product.h"
 #include "cpu/convert.h"
 #include "cpu/gemm_kernel.h"
 
 namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
-
-struct Patches {
-  int64_t height, width, plane;  // of the image; elements between channels
-  int64_t columns;               // positions in a row
-  int64_t taps_h, taps_w;
-  int64_t stride_h, stride_w, base_h, base_w, step_h, step_w;
-};
 
 // `length` positions from (i, j) on; they go to `lane` of the rows of the panel that begins at
 // position `panel`, which are `pitch` apart. Zeros where i is negative.

@@ -7,6 +7,7 @@
 // nonzero: counts of blocks, their running sum, then each block writes its own.
 // Cost: I elements and indices read, I elements written (or read and written).
 #include "core/backend.h"
+#include "core/missing.h"
 #include "cpu/iterate.h"
 #include "cpu/vector.h"
 
@@ -14,21 +15,6 @@ namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
 constexpr int64_t kLinesAtOnce = 256;
-
-uint64_t nan_bits(DType dtype) {
-  switch (dtype) {
-    case DType::float32:
-      return 0x7fc00000u;
-    case DType::float64:
-      return 0x7ff8000000000000u;
-    case DType::bfloat16:
-      return 0x7fc0u;
-    case DType::float16:
-      return 0x7e00u;
-    default:
-      return 0;
-  }
-}
 
 // The kernel of an instance for a dtype's size.
 template <template <class> class F>
@@ -93,7 +79,7 @@ void gather(Stream& stream, const View& x, const View& index, int axis, const Vi
   a.out = out.data;
   a.axis_size = x.shape[axis];
   a.axis_stride = x.strides[axis];
-  a.missing = nan_bits(x.dtype);
+  a.missing = missing_bits(x.dtype);
   View moved = x;
   moved.strides[axis] = 0;
   const View* const views[2] = {&index, &moved};

@@ -1,11 +1,10 @@
-// The micro-kernels of the matrix product: a tile of up to kRows<T> rows and kColumns<T> columns
-// of C stays in vector registers while k runs.
-//   c[i, j] = Σ_k a[i, k] · b[k, j]
+// Vectors of the products, and the table of their micro-kernels (gemm_micro.cc, which all products
+// of an instruction set share): tiles of up to kRows rows and kColumns<T> columns of C.
 // A comes by rows (a[i·stride + k], a row-major matrix as it lies) or by columns (a[k·stride + i],
 // a transposed matrix as it lies, or a packed one). Rows of b are contiguous and padded to whole
 // vectors. Tiles of fewer rows or columns have kernels of their own, so that no tile needs padding
 // in A; only whole vectors are written, so a tile at C's edge goes through a buffer and
-// finish_tile. 14 x 32 floats in 28 of 32 registers with AVX-512, 6 x 16 in 12 of 16 with AVX2.
+// finish_tile.
 #pragma once
 
 #if defined(__AVX2__)
@@ -103,6 +102,18 @@ NODEGRAD_INLINE void store_part(T* p, Vector<T> v, int n) {
 }
 #endif
 
+template <class T>
+NODEGRAD_INLINE T sum_lanes(Vector<T> v) {
+  constexpr int kL = kLanes<T>;
+  alignas(64) T lanes[kL];
+  store(lanes, v);
+#pragma GCC unroll 4
+  for (int half = kL / 2; half > 0; half /= 2) {
+    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
+  }
+  return lanes[0];
+}
+
 // Subnormal numbers are taken for zeros, and none are made, until what this returned is restored:
 // the gradients of long sequences and deep networks fade into them, and arithmetic with them is
 // fifty times as slow. (No object with a destructor: unwinding would need a weak symbol.)
@@ -151,94 +162,29 @@ NODEGRAD_INLINE void multiply_add(Vector<T>& acc, const T* x, Vector<T> y) {
 #endif
 }
 
-// One row in so many is broadcast to a register, which costs an instruction more and a load less;
-// in between lies the balance of the two. Without the fused form every row is.
-#if defined(__AVX512F__)
-constexpr int kBroadcastEvery = 4;
-#else
-constexpr int kBroadcastEvery = 1;
-#endif
-
-// c[i, j] = [c[i, j] +] Σ_k a[i, k] · b[k, j], for Rows rows and Vectors whole vectors of columns.
+// The kernels of one type, for as many rows and whole vectors of columns, A by columns or by rows.
+//   c[i, j] = [c[i, j] +] Σ_k a[i, k] · b[k, j]
 template <class T>
 using MicroKernel = void (*)(int64_t k, const T* a, int64_t a_stride, const T* b, int64_t b_stride,
                              T* c, int64_t c_stride, bool add);
 
-template <class T, int Rows, int Vectors, bool ByRows>
-void micro_kernel(int64_t k, const T* a, int64_t a_stride, const T* b, int64_t b_stride, T* c,
-                  int64_t c_stride, bool add) {
-  constexpr int kL = kLanes<T>;
-  Vector<T> sums[Rows][Vectors];
-  if (add) {
-#pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 2
-      for (int v = 0; v < Vectors; ++v) sums[i][v] = load(c + i * c_stride + v * kL);
-    }
-  } else {
-#pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 2
-      for (int v = 0; v < Vectors; ++v) sums[i][v] = Vector<T>{};
-    }
-  }
-  // Every third row has a pointer, the two after it are one and two strides away: as many
-  // addresses as there are registers for.
-  constexpr int kGroups = (Rows + 2) / 3;
-  const T* rows[kGroups];
-#pragma GCC unroll 5
-  for (int g = 0; g < kGroups; ++g) rows[g] = a + 3 * g * a_stride;
-#pragma GCC unroll 4
-  for (int64_t left = k; left > 0; --left) {
-    Vector<T> y[Vectors];
-#pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) y[v] = load(b + v * kL);
-#pragma GCC unroll 16
-    for (int i = 0; i < Rows; ++i) {
-      const T* const from = ByRows ? rows[i / 3] + i % 3 * a_stride : a + i;
-      if (i % kBroadcastEvery == 0) {
-        const Vector<T> x = broadcast(*from);
-#pragma GCC unroll 2
-        for (int v = 0; v < Vectors; ++v) multiply_add<T>(sums[i][v], x, y[v]);
-      } else {
-#pragma GCC unroll 2
-        for (int v = 0; v < Vectors; ++v) multiply_add<T>(sums[i][v], from, y[v]);
-      }
-    }
-    b += b_stride;
-    if constexpr (ByRows) {
-#pragma GCC unroll 5
-      for (int g = 0; g < kGroups; ++g) rows[g] += 1;
-    } else {
-      a += a_stride;
-    }
-  }
-#pragma GCC unroll 16
-  for (int i = 0; i < Rows; ++i) {
-#pragma GCC unroll 2
-    for (int v = 0; v < Vectors; ++v) store(c + i * c_stride + v * kL, sums[i][v]);
-  }
-}
+}  // namespace
 
 template <class T>
 struct KernelTable {
   MicroKernel<T> kernels[2][kVectors][kRows];
 
-  constexpr KernelTable() : kernels() { fill<1>(); }
-  template <int Rows>
-  constexpr void fill() {
-    kernels[0][0][Rows - 1] = micro_kernel<T, Rows, 1, false>;
-    kernels[0][1][Rows - 1] = micro_kernel<T, Rows, 2, false>;
-    kernels[1][0][Rows - 1] = micro_kernel<T, Rows, 1, true>;
-    kernels[1][1][Rows - 1] = micro_kernel<T, Rows, 2, true>;
-    if constexpr (Rows < kRows) fill<Rows + 1>();
-  }
-  MicroKernel<T> get(bool by_rows, int vectors, int rows) const {
+  __attribute__((always_inline)) MicroKernel<T> get(bool by_rows, int vectors, int rows) const {
     return kernels[by_rows][vectors - 1][rows - 1];
   }
 };
+struct MicroKernels : KernelTable<float>, KernelTable<double> {};
+extern const MicroKernels micro_kernels;  // gemm_micro.cc
+
+namespace {
+
 template <class T>
-static constexpr KernelTable<T> kKernels{};
+static constexpr const KernelTable<T>& kKernels = micro_kernels;
 
 // What happens to sums on their way into c: c = activation(sums [+ c] [+ bias]).
 template <class T>

@@ -31,18 +31,6 @@ struct VectorProduct {
   bool add, relu;
 };
 
-template <class T>
-NODEGRAD_INLINE T sum_lanes(Vector<T> v) {
-  constexpr int kL = kLanes<T>;
-  alignas(64) T lanes[kL];
-  store(lanes, v);
-#pragma GCC unroll 4
-  for (int half = kL / 2; half > 0; half /= 2) {
-    for (int i = 0; i < half; ++i) lanes[i] += lanes[i + half];
-  }
-  return lanes[0];
-}
-
 // The dot products of Rows rows with v, each summed in the same order whatever Rows is.
 template <class T, int Rows>
 void dot_rows(const T* g, int64_t g_row, const T* v, int64_t k, T* sums) {

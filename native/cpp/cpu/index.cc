@@ -5,6 +5,7 @@
 // alone, in float32 for the half types, rounding once. Small adds skip the lists.
 // Cost: I·D elements read and written; the lists take R + I words of 8 bytes.
 #include "core/backend.h"
+#include "core/missing.h"
 #include "cpu/iterate.h"
 #include "cpu/vector.h"
 
@@ -56,21 +57,6 @@ void select_kernel(const void* raw, int64_t chunk) {
   }
 }
 
-uint64_t nan_bits(DType dtype) {
-  switch (dtype) {
-    case DType::float32:
-      return 0x7fc00000u;
-    case DType::float64:
-      return 0x7ff8000000000000u;
-    case DType::bfloat16:
-      return 0x7fc0u;
-    case DType::float16:
-      return 0x7e00u;
-    default:
-      return 0;
-  }
-}
-
 void select(Stream& stream, const View& x, const View& index, const View& out) {
   SelectArgs a;
   a.bytes = static_cast<int64_t>(item_size(x.dtype));
@@ -83,7 +69,7 @@ void select(Stream& stream, const View& x, const View& index, const View& out) {
   a.rows = x.shape[0];
   a.row_step = x.strides[0] * a.bytes;
   a.index_stride = index.strides[0];
-  a.missing = nan_bits(x.dtype);
+  a.missing = missing_bits(x.dtype);
   a.rows_per_chunk = max_of(1, kChunk * a.bytes / a.row_bytes);
   launch(stream, "index_select", select_kernel, &a, sizeof a,
          chunk_count(a.count, a.rows_per_chunk));
