@@ -24,13 +24,7 @@ import { cast } from './ops/copy.js';
 import { sum } from './ops/reduce.js';
 import { alias, reshape } from './ops/view.js';
 import { Scope } from './scope.js';
-import { type Shape, Tensor, take } from './tensor.js';
-
-export function sameShape(a: Shape, b: Shape): boolean {
-  if (a.length !== b.length) return false;
-  for (let i = 0; i < a.length; ++i) if (a[i] !== b[i]) return false;
-  return true;
-}
+import { type Shape, sameShape, Tensor, take } from './tensor.js';
 
 /** What a gradient must look like: that of the tensor or the node's output it belongs to. */
 interface Form {

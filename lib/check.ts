@@ -35,6 +35,11 @@ export function expectTensor(op: string, value: unknown, name = 'its argument'):
   throw new TypeError(`${op}: ${name} must be a tensor, got ${describe(value)}`);
 }
 
+/** A tensor, or null where there is none. */
+export function optionalTensor(op: string, value: unknown, name: string): Tensor | null {
+  return value === undefined || value === null ? null : expectTensor(op, value, name);
+}
+
 /** Tensors by name. */
 export function expectTensorMap(op: string, value: unknown): void {
   if (!(value instanceof Map)) {
@@ -109,6 +114,28 @@ export function expectShape(op: string, value: unknown): readonly number[] {
   );
 }
 
+/** An axis counted from the front. */
+export function fromFront(axis: number, rank: number): number {
+  return axis < 0 ? axis + rank : axis;
+}
+
+/** An axis of a tensor of that rank, counted from the front; of a scalar 0 and -1, as in PyTorch. */
+export function expectAxis(op: string, axis: unknown, rank: number, name = 'axis'): number {
+  const axes = Math.max(rank, 1);
+  return fromFront(expectInteger(op, name, axis, -axes, axes - 1), axes);
+}
+
+/** Several different axes, counted from the front. */
+export function expectAxes(op: string, axes: unknown, rank: number, name = 'axis'): number[] {
+  const list = (Array.isArray(axes) ? axes : [axes]).map((axis) =>
+    expectAxis(op, axis, rank, name),
+  );
+  if (new Set(list).size !== list.length) {
+    throw new RangeError(`${op}: axes must differ, got ${describe(axes)}`);
+  }
+  return list;
+}
+
 /** Axes as a bit mask; `undefined` stands for all of them. */
 export function axesMask(op: string, axes: unknown, rank: number): number {
   if (axes === undefined || axes === null) return 2 ** rank - 1;
@@ -117,7 +144,7 @@ export function axesMask(op: string, axes: unknown, rank: number): number {
     if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {
       throw new RangeError(`${op}: axes must be in [${-rank},${rank}), got ${describe(axes)}`);
     }
-    const bit = 2 ** (axis < 0 ? axis + rank : axis);
+    const bit = 2 ** fromFront(axis, rank);
     if (mask & bit) throw new RangeError(`${op}: axes must differ, got ${describe(axes)}`);
     mask |= bit;
   }

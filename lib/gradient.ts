@@ -129,7 +129,5 @@ export function makeParameter(tensor: Tensor): Tensor {
   if (!(tensor instanceof Tensor) || tensor.node) {
     throw new TypeError(`parameter: must be a leaf tensor, got ${describe(tensor)}`);
   }
-  tensor.keep();
-  tensor.persistent = true;
-  return tensor.requireGrad();
+  return tensor.persist().requireGrad();
 }

@@ -15,6 +15,12 @@ import type { Scope } from './scope.js';
 /** The sizes of a tensor, outermost first; `[]` for a scalar. */
 export type Shape = readonly number[];
 
+export function sameShape(a: Shape, b: Shape): boolean {
+  if (a.length !== b.length) return false;
+  for (let i = 0; i < a.length; ++i) if (a[i] !== b[i]) return false;
+  return true;
+}
+
 /** Values as nested arrays. */
 export type NestedArray = number | bigint | boolean | NestedArray[];
 
@@ -94,6 +100,12 @@ export class Tensor {
   keep(): this {
     if (this.scope) this.moveTo(null);
     return this;
+  }
+
+  /** @internal Keeps it as parameters, buffers and optimizer state are kept. Returns the tensor. */
+  persist(): this {
+    this.persistent = true;
+    return this.keep();
   }
 
   /** Releases the memory now. Using the tensor afterwards is an error. */

@@ -59,10 +59,7 @@ export class TensorDataset<T extends readonly Tensor[] = readonly Tensor[]> impl
         );
       }
     }
-    for (const tensor of tensors) {
-      tensor.keep();
-      tensor.persistent = true;
-    }
+    for (const tensor of tensors) tensor.persist();
     this.tensors = tensors;
     this.length = first.shape[0] as number;
   }

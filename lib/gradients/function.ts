@@ -3,12 +3,11 @@
  * of the outputs and returns one per argument of `forward`.
  */
 import { needsGradient, record } from '../autograd.js';
-import { sameShape } from '../backward.js';
 import { describe, expectFunction, expectOptions } from '../check.js';
 import { context, noGrad, runInContext } from '../context.js';
 import { dtypeCode, isFloating } from '../dtype.js';
 import { native } from '../native.js';
-import { Tensor, take } from '../tensor.js';
+import { sameShape, Tensor, take } from '../tensor.js';
 import { fresh, recordJointly } from './joint.js';
 
 /** What `forward` hands to `backward`. One per call of the function. */

@@ -8,26 +8,23 @@ import { flatten } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
 import { Module } from './module.js';
 
-/** max(x, 0) */
-export class ReLU extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.relu(x);
-  }
+/** The base of activations that are one function without options. */
+function pointwise(fn: (x: Tensor) => Tensor): new () => Module & { forward(x: Tensor): Tensor } {
+  return class extends Module {
+    forward(x: Tensor): Tensor {
+      return fn(x);
+    }
+  };
 }
+
+/** max(x, 0) */
+export class ReLU extends pointwise(unary.relu) {}
 
 /** 1 / (1 + e⁻ˣ) */
-export class Sigmoid extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.sigmoid(x);
-  }
-}
+export class Sigmoid extends pointwise(unary.sigmoid) {}
 
 /** Hyperbolic tangent. */
-export class Tanh extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.tanh(x);
-  }
-}
+export class Tanh extends pointwise(unary.tanh) {}
 
 /** x·Φ(x): exact, or by its tanh approximation 0.5x(1 + tanh(√(2/π)(x + 0.044715x³))). */
 export class GELU extends Module {
@@ -43,67 +40,31 @@ export class GELU extends Module {
 }
 
 /** x·sigmoid(x) */
-export class SiLU extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.silu(x);
-  }
-}
+export class SiLU extends pointwise(unary.silu) {}
 
 /** ln(1 + eˣ) */
-export class Softplus extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.softplus(x);
-  }
-}
+export class Softplus extends pointwise(unary.softplus) {}
 
 /** min(max(x, 0), 6) */
-export class ReLU6 extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.relu6(x);
-  }
-}
+export class ReLU6 extends pointwise(unary.relu6) {}
 
 /** relu6(x + 3)/6 */
-export class Hardsigmoid extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.hardsigmoid(x);
-  }
-}
+export class Hardsigmoid extends pointwise(unary.hardsigmoid) {}
 
 /** x·relu6(x + 3)/6 */
-export class Hardswish extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.hardswish(x);
-  }
-}
+export class Hardswish extends pointwise(unary.hardswish) {}
 
 /** elu scaled so that activations keep mean 0 and variance 1 (Klambauer et al., 2017). */
-export class SELU extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.selu(x);
-  }
-}
+export class SELU extends pointwise(unary.selu) {}
 
 /** x·tanh(ln(1 + eˣ)) */
-export class Mish extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.mish(x);
-  }
-}
+export class Mish extends pointwise(unary.mish) {}
 
 /** x/(1 + |x|) */
-export class Softsign extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.softsign(x);
-  }
-}
+export class Softsign extends pointwise(unary.softsign) {}
 
 /** ln(1/(1 + e⁻ˣ)) */
-export class LogSigmoid extends Module {
-  forward(x: Tensor): Tensor {
-    return unary.logSigmoid(x);
-  }
-}
+export class LogSigmoid extends pointwise(unary.logSigmoid) {}
 
 /** x limited to [min, max], to [-1, 1] where left out. */
 export class Hardtanh extends Module {

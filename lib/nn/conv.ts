@@ -24,6 +24,27 @@ export interface Conv2dLayerOptions extends Omit<ConvOptions<Pair>, 'relu'>, Lay
 export interface ConvTranspose1dLayerOptions extends ConvTransposeOptions<number>, Layer {}
 export interface ConvTranspose2dLayerOptions extends ConvTransposeOptions<Pair>, Layer {}
 
+/** What layers of one and of two axes check alike; the kernel's size as `expectSize` returns it. */
+function expectSizes<Size, Checked>(
+  name: string,
+  kernelSize: Size,
+  options: ConvOptions<Size> | ConvTransposeOptions<Size>,
+  expectSize: (op: string, name: string, value: unknown, least: number) => Checked,
+  transposed = false,
+): Checked {
+  const kernel = expectSize(name, 'kernelSize', kernelSize, 1);
+  const { stride = 1, dilation = 1, padding = 0 } = expectOptions(name, options);
+  expectSize(name, 'stride', stride, 1);
+  expectSize(name, 'dilation', dilation, 1);
+  if (typeof padding === 'string' && !transposed) {
+    expectOneOf(name, 'padding', padding, ['same', 'valid']);
+  } else {
+    expectSize(name, 'padding', padding, 0);
+  }
+  if ('outputPadding' in options) expectSize(name, 'outputPadding', options.outputPadding ?? 0, 0);
+  return kernel;
+}
+
 /** Weight and bias of a convolution, and what PyTorch starts them with. */
 abstract class Convolution extends Module {
   /** See the layer. */
@@ -37,10 +58,10 @@ abstract class Convolution extends Module {
     readonly outChannels: number,
     kernel: readonly number[],
     transposed: boolean,
-    groups: number,
-    options: Layer,
+    options: Layer & { groups?: number },
   ) {
     super();
+    const { groups = 1 } = options;
     expectInteger(name, 'inChannels', inChannels, 1);
     expectInteger(name, 'outChannels', outChannels, 1);
     expectInteger(name, 'groups', groups, 1);
@@ -86,17 +107,8 @@ export class Conv2d extends Convolution {
     kernelSize: Pair,
     readonly options: Conv2dLayerOptions = {},
   ) {
-    const { groups = 1 } = expectOptions('Conv2d', options);
-    const kernel = expectPair('Conv2d', 'kernelSize', kernelSize, 1);
-    expectPair('Conv2d', 'stride', options.stride ?? 1, 1);
-    expectPair('Conv2d', 'dilation', options.dilation ?? 1, 1);
-    const padding = options.padding ?? 0;
-    if (typeof padding === 'string') {
-      expectOneOf('Conv2d', 'padding', padding, ['same', 'valid']);
-    } else {
-      expectPair('Conv2d', 'padding', padding, 0);
-    }
-    super('Conv2d', inChannels, outChannels, kernel, false, groups, options);
+    const kernel = expectSizes('Conv2d', kernelSize, options, expectPair);
+    super('Conv2d', inChannels, outChannels, kernel, false, options);
     this.kernelSize = kernel;
   }
 
@@ -123,17 +135,8 @@ export class Conv1d extends Convolution {
     kernelSize: number,
     readonly options: Conv1dLayerOptions = {},
   ) {
-    const { groups = 1 } = expectOptions('Conv1d', options);
-    const kernel = expectSingle('Conv1d', 'kernelSize', kernelSize, 1);
-    expectSingle('Conv1d', 'stride', options.stride ?? 1, 1);
-    expectSingle('Conv1d', 'dilation', options.dilation ?? 1, 1);
-    const padding = options.padding ?? 0;
-    if (typeof padding === 'string') {
-      expectOneOf('Conv1d', 'padding', padding, ['same', 'valid']);
-    } else {
-      expectSingle('Conv1d', 'padding', padding, 0);
-    }
-    super('Conv1d', inChannels, outChannels, [kernel], false, groups, options);
+    const kernel = expectSizes('Conv1d', kernelSize, options, expectSingle);
+    super('Conv1d', inChannels, outChannels, [kernel], false, options);
     this.kernelSize = kernel;
   }
 
@@ -160,13 +163,8 @@ export class ConvTranspose2d extends Convolution {
     kernelSize: Pair,
     readonly options: ConvTranspose2dLayerOptions = {},
   ) {
-    const { groups = 1 } = expectOptions('ConvTranspose2d', options);
-    const kernel = expectPair('ConvTranspose2d', 'kernelSize', kernelSize, 1);
-    expectPair('ConvTranspose2d', 'stride', options.stride ?? 1, 1);
-    expectPair('ConvTranspose2d', 'dilation', options.dilation ?? 1, 1);
-    expectPair('ConvTranspose2d', 'padding', options.padding ?? 0, 0);
-    expectPair('ConvTranspose2d', 'outputPadding', options.outputPadding ?? 0, 0);
-    super('ConvTranspose2d', inChannels, outChannels, kernel, true, groups, options);
+    const kernel = expectSizes('ConvTranspose2d', kernelSize, options, expectPair, true);
+    super('ConvTranspose2d', inChannels, outChannels, kernel, true, options);
     this.kernelSize = kernel;
   }
 
@@ -188,13 +186,8 @@ export class ConvTranspose1d extends Convolution {
     kernelSize: number,
     readonly options: ConvTranspose1dLayerOptions = {},
   ) {
-    const { groups = 1 } = expectOptions('ConvTranspose1d', options);
-    const kernel = expectSingle('ConvTranspose1d', 'kernelSize', kernelSize, 1);
-    expectSingle('ConvTranspose1d', 'stride', options.stride ?? 1, 1);
-    expectSingle('ConvTranspose1d', 'dilation', options.dilation ?? 1, 1);
-    expectSingle('ConvTranspose1d', 'padding', options.padding ?? 0, 0);
-    expectSingle('ConvTranspose1d', 'outputPadding', options.outputPadding ?? 0, 0);
-    super('ConvTranspose1d', inChannels, outChannels, [kernel], true, groups, options);
+    const kernel = expectSizes('ConvTranspose1d', kernelSize, options, expectSingle, true);
+    super('ConvTranspose1d', inChannels, outChannels, [kernel], true, options);
     this.kernelSize = kernel;
   }
 

@@ -4,13 +4,12 @@
  * that modules without hooks pay nothing.
  */
 import { needsGradient } from '../autograd.js';
-import { sameShape } from '../backward.js';
 import { describe, expectFunction } from '../check.js';
 import { context, runInContext } from '../context.js';
 import type { HookHandle } from '../gradient.js';
 import { fresh, recordJointly } from '../gradients/joint.js';
 import { hostState } from '../guards.js';
-import { Tensor } from '../tensor.js';
+import { sameShape, Tensor } from '../tensor.js';
 import type { Module } from './module.js';
 
 /** Sees the arguments of forward; what it returns, if anything, replaces them. */

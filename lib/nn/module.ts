@@ -7,7 +7,7 @@ import { type DeviceLike, device } from '../device.js';
 import { type HookHandle, makeParameter } from '../gradient.js';
 import { observe } from '../guards.js';
 import { cast, copyInto, to } from '../ops/copy.js';
-import { Tensor } from '../tensor.js';
+import { sameShape, Tensor } from '../tensor.js';
 import { addHook, type BackwardHook, type ForwardHook, type ForwardPreHook } from './hooks.js';
 
 /** A trainable tensor: it outlives every scope, and backward() finds its gradient. */
@@ -17,10 +17,7 @@ export function parameter(tensor: Tensor): Tensor {
 
 /** A tensor that belongs to a module but is not trained: it is saved with the module. */
 export function buffer(tensor: Tensor): Tensor {
-  expectTensor('buffer', tensor);
-  tensor.keep();
-  tensor.persistent = true;
-  return tensor;
+  return expectTensor('buffer', tensor).persist();
 }
 
 /** Tensors by name, as saved and loaded. */
@@ -180,7 +177,7 @@ export abstract class Module {
     }
     for (const [name, target] of own) {
       const source = state.get(name);
-      if (source && source.shape.join() !== target.shape.join()) {
+      if (source && !sameShape(source.shape, target.shape)) {
         throw new RangeError(
           `loadStateDict: ${name} must have the shape [${target.shape}], got [${source.shape}]`,
         );

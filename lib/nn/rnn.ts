@@ -15,12 +15,13 @@ import {
 import { dropout } from '../ops/dropout.js';
 import type { TensorOptions } from '../ops/fill.js';
 import { zeros } from '../ops/fill.js';
+import { cat } from '../ops/movement.js';
 import { type RecurrentMode, type RecurrentResult, recurrent } from '../ops/rnn.js';
-import { reshape, select, slice, squeeze, unsqueeze } from '../ops/view.js';
+import { select, slice, squeeze, unsqueeze } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
 import { uniform } from './init.js';
 import { Module, parameter } from './module.js';
-import { PackedSequence, stack } from './sequence.js';
+import { PackedSequence } from './sequence.js';
 
 type Place = Pick<TensorOptions, 'dtype' | 'device'>;
 
@@ -180,10 +181,7 @@ abstract class Recurrent extends Module {
       const found = states.filter((state) => state !== null);
       const [first] = found;
       if (!first) return null;
-      const all =
-        found.length === 1
-          ? first
-          : reshape(stack(found), [this.numLayers * d, ...first.shape.slice(1)]);
+      const all = found.length === 1 ? first : cat(found);
       return batched ? all : squeeze(all, 1);
     };
     return {

@@ -6,30 +6,7 @@ import { lt, where } from '../ops/binary.js';
 import { to } from '../ops/copy.js';
 import { arange, full, tensor } from '../ops/fill.js';
 import { reshape, slice, transpose } from '../ops/view.js';
-import { Tensor, take } from '../tensor.js';
-
-/** @internal Parts of one shape, copied side by side along a new first axis. */
-export function stack(parts: readonly Tensor[]): Tensor {
-  const [first] = parts as [Tensor];
-  const { dtype, device } = first;
-  const out = full([parts.length, ...first.shape], 0, { dtype, device });
-  parts.forEach((part, i) => {
-    native.select(out.h, 0, i);
-    native.copyInto(take(0, device).h, part.h);
-  });
-  return record(
-    'stack',
-    (dout) =>
-      parts.map((_, i) => {
-        native.select(dout.h, 0, i);
-        return take(0, device);
-      }),
-    out,
-    parts,
-    null,
-    null,
-  );
-}
+import { sameShape, Tensor, take } from '../tensor.js';
 
 /** Whether step t of row b is one of the row's own: [B, T, 1, …] of the given rank. */
 function ownSteps(lengths: Tensor, steps: number, rank: number): Tensor {
@@ -143,7 +120,7 @@ export function padSequence(sequences: readonly Tensor[], options: PadOptions = 
     const fits =
       part instanceof Tensor &&
       part.rank > 0 &&
-      part.shape.slice(1).join() === rest.join() &&
+      sameShape(part.shape.slice(1), rest) &&
       part.dtype === dtype &&
       part.device === device;
     if (!fits) {

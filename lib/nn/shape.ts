@@ -1,6 +1,7 @@
 /** Layers that change shapes and sizes. */
 import {
   describe,
+  expectAxis,
   expectBoolean,
   expectInteger,
   expectOneOf,
@@ -26,8 +27,7 @@ export class Unflatten extends Module {
     expectShape('Unflatten', sizes);
   }
   forward(x: Tensor): Tensor {
-    const at = expectInteger('Unflatten', 'axis', this.axis, -x.rank, x.rank - 1);
-    const axis = at < 0 ? at + x.rank : at;
+    const axis = expectAxis('Unflatten', this.axis, x.rank);
     return reshape(x, [...x.shape.slice(0, axis), ...this.sizes, ...x.shape.slice(axis + 1)]);
   }
 }

@@ -7,6 +7,7 @@ import { type Tensor, take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
 import { sum } from './reduce.js';
 import { batched, expectPair, expectSingle, type Pair } from './spatial.js';
+import { reluBackward } from './unary.js';
 import { squeeze, unsqueeze } from './view.js';
 
 declare module '../native.js' {
@@ -63,11 +64,6 @@ interface Attributes {
   geometry: Geometry;
   relu: boolean;
   bias: boolean;
-}
-
-function reluBackward(y: Tensor, dout: Tensor): Tensor {
-  native.reluBackward(y.h, dout.h);
-  return take(0, dout.device);
 }
 
 function weightGradient(x: Tensor, dy: Tensor, weight: Tensor, geometry: Geometry): Tensor {

@@ -1,9 +1,16 @@
 /** Elements by an index of their own along one axis, masks, and where tensors are set. */
 import { type Rule, record } from '../autograd.js';
-import { describe, expectInteger, expectNumber, expectOptions, expectTensor } from '../check.js';
+import {
+  describe,
+  expectInteger,
+  expectNumber,
+  expectOptions,
+  expectTensor,
+  fromFront,
+} from '../check.js';
 import { type DType, dtypeCode } from '../dtype.js';
 import { native } from '../native.js';
-import { type Shape, Tensor, take } from '../tensor.js';
+import { type Shape, sameShape, Tensor, take } from '../tensor.js';
 import { eq, where } from './binary.js';
 import { to } from './copy.js';
 import { addMethods, notDifferentiable, type OpRows, ruleOf } from './define.js';
@@ -30,7 +37,7 @@ interface Along {
 /** The gradient of a source: zeros where it lies beyond the index. */
 function sourceGradient(dout: Tensor, index: Tensor, { axis, source }: Along): Tensor {
   const part = gather(dout, axis, index);
-  if (String(source) === String(index.shape)) return part;
+  if (sameShape(source as Shape, index.shape)) return part;
   const all = zeros(source as Shape, { dtype: dout.dtype, device: dout.device });
   native.alias(all.h);
   let corner = take(0, all.device);
@@ -85,11 +92,6 @@ export const gatherOps: OpRows<'gather' | 'scatter' | 'scatterAdd' | 'nonzero'> 
   },
 };
 
-function axisOf(op: string, x: Tensor, axis: number): number {
-  const at = expectInteger(op, 'axis', axis);
-  return at < 0 ? at + x.rank : at;
-}
-
 /**
  * out[i,j,k] = x[i,index[i,j,k],k] (for axis 1), as PyTorch's `gather`.
  * @param index int64 of x's rank, no larger than x except on the axis; an index outside the axis
@@ -98,8 +100,8 @@ function axisOf(op: string, x: Tensor, axis: number): number {
 export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
   expectTensor('gather', x, 'x');
   expectTensor('gather', index, 'index');
-  const along: Along = { axis: axisOf('gather', x, axis), shape: x.shape };
-  native.gather(x.h, axis, index.h);
+  const along: Along = { axis: fromFront(axis, x.rank), shape: x.shape };
+  native.gather(x.h, expectInteger('gather', 'axis', axis), index.h);
   const out = take(0, x.device);
   return record('gather', ruleOf(gatherOps.gather), out, [x, index], () => [index], along);
 }
@@ -124,8 +126,8 @@ export function scatter(x: Tensor, axis: number, index: Tensor, src: Tensor | nu
     );
     source = expand(take(0, x.device), index.shape);
   }
-  const along: Along = { axis: axisOf('scatter', x, axis), shape: x.shape, source: source.shape };
-  native.scatter(x.h, axis, index.h, source.h);
+  const along: Along = { axis: fromFront(axis, x.rank), shape: x.shape, source: source.shape };
+  native.scatter(x.h, expectInteger('scatter', 'axis', axis), index.h, source.h);
   const rule = ruleOf(gatherOps.scatter);
   return record('scatter', rule, take(0, x.device), [x, index, source], () => [index], along);
 }
@@ -138,8 +140,8 @@ export function scatterAdd(x: Tensor, axis: number, index: Tensor, src: Tensor):
   expectTensor('scatterAdd', x, 'x');
   expectTensor('scatterAdd', index, 'index');
   expectTensor('scatterAdd', src, 'src');
-  const along: Along = { axis: axisOf('scatterAdd', x, axis), shape: x.shape, source: src.shape };
-  native.scatterAdd(x.h, axis, index.h, src.h);
+  const along: Along = { axis: fromFront(axis, x.rank), shape: x.shape, source: src.shape };
+  native.scatterAdd(x.h, expectInteger('scatterAdd', 'axis', axis), index.h, src.h);
   const rule = ruleOf(gatherOps.scatterAdd);
   return record('scatterAdd', rule, take(0, x.device), [x, index, src], () => [index], along);
 }

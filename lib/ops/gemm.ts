@@ -2,11 +2,18 @@
 
 import { forProduct } from '../autocast.js';
 import { type DeferredGradient, type Gradient, type Rule, record } from '../autograd.js';
-import { expectBoolean, expectOneOf, expectOptions, expectTensor } from '../check.js';
+import {
+  expectBoolean,
+  expectOneOf,
+  expectOptions,
+  expectTensor,
+  optionalTensor,
+} from '../check.js';
 import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
 import { addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
 import { deferredSum } from './reduce.js';
+import { reluBackward } from './unary.js';
 import { reshape, transpose, unsqueeze } from './view.js';
 
 declare module '../native.js' {
@@ -106,12 +113,6 @@ const matmulRule: Rule<null> = (dout, [left, right], _, needs) => {
   ];
 };
 
-/** The gradient of relu from its output. */
-function reluBackward(y: Tensor, dout: Tensor): Tensor {
-  native.reluBackward(y.h, dout.h);
-  return take(0, dout.device);
-}
-
 /** All axes but the last as one: x itself where it is a matrix. */
 function asMatrix(x: Tensor): Tensor {
   if (x.rank === 2) return x;
@@ -188,7 +189,7 @@ export function linear(
   expectBoolean('linear', 'relu', relu);
   const x = forProduct(expectTensor('linear', input, 'x'));
   const weight = forProduct(expectTensor('linear', matrix, 'weight'));
-  const bias = offset === null ? null : forProduct(expectTensor('linear', offset, 'bias'));
+  const bias = forProduct(optionalTensor('linear', offset, 'bias'));
   native.linear(x.h, weight.h, bias?.h, relu, precision, library);
   const out = take(0, x.device);
   return record(

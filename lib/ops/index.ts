@@ -1,6 +1,6 @@
 /** Choosing rows by index, and its opposite. Named as the native family; see table.ts for all ops. */
 import { type Rule, record } from '../autograd.js';
-import { expectInteger, expectShape, expectTensor } from '../check.js';
+import { expectAxis, expectShape, expectTensor } from '../check.js';
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
 import { addMethods, type OpRows, ruleOf } from './define.js';
@@ -36,12 +36,6 @@ export const indexOps: OpRows<'indexSelect' | 'indexAdd'> = {
   },
 };
 
-/** An axis counted from the front. */
-function axisOf(op: string, axis: number, rank: number): number {
-  const at = expectInteger(op, 'axis', axis, -Math.max(rank, 1), Math.max(rank - 1, 0));
-  return at < 0 ? at + rank : at;
-}
-
 /**
  * Indices `index[i]` of an axis of x, the first where it is left out.
  * @param index [I], int64; an index outside the axis gives NaN (0 for integers)
@@ -50,7 +44,7 @@ function axisOf(op: string, axis: number, rank: number): number {
 export function indexSelect(x: Tensor, index: Tensor, axis = 0): Tensor {
   expectTensor('indexSelect', x, 'x');
   expectTensor('indexSelect', index, 'index');
-  const at = axisOf('indexSelect', axis, x.rank);
+  const at = expectAxis('indexSelect', axis, x.rank);
   if (at === 0 || index.rank !== 1) {
     native.indexSelect(x.h, index.h);
   } else {
@@ -76,7 +70,7 @@ export function indexSelect(x: Tensor, index: Tensor, axis = 0): Tensor {
 export function indexAdd(shape: Shape, index: Tensor, src: Tensor, axis = 0): Tensor {
   expectTensor('indexAdd', index, 'index');
   expectTensor('indexAdd', src, 'src');
-  const at = axisOf('indexAdd', axis, expectShape('indexAdd', shape).length);
+  const at = expectAxis('indexAdd', axis, expectShape('indexAdd', shape).length);
   if (at > 0) {
     // The axis comes first, and goes back.
     const order = shape.map((_, i) => (i === 0 ? at : i <= at ? i - 1 : i));

@@ -3,9 +3,18 @@
  * flips, rolls and repetition are one native kernel with one map per axis.
  */
 import { type Rule, record } from '../autograd.js';
-import { describe, expectInteger, expectNumber, expectOneOf, expectTensor } from '../check.js';
+import {
+  describe,
+  expectAxes,
+  expectAxis,
+  expectInteger,
+  expectNumber,
+  expectOneOf,
+  expectTensor,
+  fromFront,
+} from '../check.js';
 import { native } from '../native.js';
-import { type Shape, type Tensor, take } from '../tensor.js';
+import { type Shape, sameShape, type Tensor, take } from '../tensor.js';
 import { addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
 import { tensor } from './fill.js';
 import { indexSelect } from './index.js';
@@ -149,21 +158,6 @@ function expectTensors(op: string, tensors: readonly Tensor[]): readonly Tensor[
   return tensors;
 }
 
-/** An axis of a tensor of that rank, counted from the front. */
-function axisOf(op: string, axis: unknown, rank: number): number {
-  const at = expectInteger(op, 'axis', axis, -rank, Math.max(rank - 1, 0));
-  return at < 0 ? at + rank : at;
-}
-
-/** Several different axes, counted from the front. */
-function axesOf(op: string, axes: number | readonly number[], rank: number): number[] {
-  const list = (Array.isArray(axes) ? axes : [axes]).map((axis) => axisOf(op, axis, rank));
-  if (new Set(list).size !== list.length) {
-    throw new RangeError(`${op}: axes must differ, got ${describe(axes)}`);
-  }
-  return list;
-}
-
 /**
  * Tensors one after another along an axis, as PyTorch's `cat`. All other sizes must agree; dtypes
  * are promoted to one.
@@ -174,7 +168,7 @@ export function cat(tensors: readonly Tensor[], axis = 0): Tensor {
     tensors.map((x) => x.h),
     expectInteger('cat', 'axis', axis),
   );
-  const at = axis < 0 ? axis + first.rank : axis;
+  const at = fromFront(axis, first.rank);
   return record('cat', ruleOf(movementOps.cat), take(0, first.device), tensors, null, {
     axis: at,
     sizes: tensors.map((x) => x.shape[at] as number),
@@ -185,11 +179,11 @@ export function cat(tensors: readonly Tensor[], axis = 0): Tensor {
 export function stack(tensors: readonly Tensor[], axis = 0): Tensor {
   const [first] = expectTensors('stack', tensors) as [Tensor, ...Tensor[]];
   for (const x of tensors) {
-    if (String(x.shape) !== String(first.shape)) {
+    if (!sameShape(x.shape, first.shape)) {
       throw new RangeError(`stack: shapes must match, got [${first.shape}] and [${x.shape}]`);
     }
   }
-  const at = axisOf('stack', axis, first.rank + 1);
+  const at = expectAxis('stack', axis, first.rank + 1);
   return cat(
     tensors.map((x) => unsqueeze(x, at)),
     at,
@@ -244,7 +238,7 @@ export function pad(
 /** The elements of some axes in reverse order; a copy. */
 export function flip(x: Tensor, axes: number | readonly number[]): Tensor {
   const { shape, rank } = expectTensor('flip', x);
-  const chosen = axesOf('flip', axes, rank);
+  const chosen = expectAxes('flip', axes, rank);
   return remap(
     'flip',
     x,
@@ -273,7 +267,7 @@ export function roll(
     }
     return reshape(roll(reshape(x, [-1]), amounts, 0), shape);
   }
-  const chosen = axesOf('roll', axes, rank);
+  const chosen = expectAxes('roll', axes, rank);
   if (chosen.length !== amounts.length) {
     throw new RangeError(
       `roll: needs as many shifts as axes, got ${describe(shifts)} and ${describe(axes)}`,
@@ -328,7 +322,7 @@ export function repeatInterleave(
 ): Tensor {
   expectTensor('repeatInterleave', x);
   if (axis === undefined) return repeatInterleave(flatten(x), repeats, 0);
-  const at = axisOf('repeatInterleave', axis, x.rank);
+  const at = expectAxis('repeatInterleave', axis, x.rank);
   const length = x.shape[at] as number;
   if (Array.isArray(repeats)) {
     if (repeats.length !== length) {

@@ -4,16 +4,16 @@
  */
 import { type Rule, record } from '../autograd.js';
 import {
-  describe,
   expectBoolean,
   expectInteger,
   expectOptions,
   expectRange,
   expectShape,
   expectTensor,
+  optionalTensor,
 } from '../check.js';
 import { native } from '../native.js';
-import { type Shape, Tensor, take } from '../tensor.js';
+import { type Shape, sameShape, type Tensor, take } from '../tensor.js';
 import { addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
 import { reshape } from './view.js';
 
@@ -191,9 +191,9 @@ export interface AffineOptions {
 }
 
 function affine(op: string, options: AffineOptions): Required<AffineOptions> {
-  const { weight = null, bias = null, eps = 1e-5 } = expectOptions(op, options);
-  if (weight !== null) expectTensor(op, weight, 'weight');
-  if (bias !== null) expectTensor(op, bias, 'bias');
+  const { eps = 1e-5, ...given } = expectOptions(op, options);
+  const weight = optionalTensor(op, given.weight, 'weight');
+  const bias = optionalTensor(op, given.bias, 'bias');
   if (bias !== null && weight === null) {
     throw new TypeError(`${op}: a bias needs a weight beside it, got a bias alone`);
   }
@@ -203,12 +203,12 @@ function affine(op: string, options: AffineOptions): Required<AffineOptions> {
 function expectTrailing(op: string, x: Tensor, shape: number | Shape, weight: Tensor | null) {
   const trailing = typeof shape === 'number' ? [shape] : expectShape(op, shape);
   const found = x.shape.slice(x.rank - trailing.length);
-  if (trailing.length === 0 || trailing.join() !== found.join()) {
+  if (trailing.length === 0 || !sameShape(trailing, found)) {
     throw new RangeError(
       `${op}: the shape must be that of the trailing axes, got [${trailing}] for [${x.shape}]`,
     );
   }
-  if (weight && weight.shape.join() !== trailing.join()) {
+  if (weight && !sameShape(weight.shape, trailing)) {
     throw new RangeError(`${op}: the weight must be [${trailing}], got [${weight.shape}]`);
   }
   return trailing.length;
@@ -260,8 +260,8 @@ export function rmsNorm(
   options: { weight?: Tensor | null; eps?: number } = {},
 ): Tensor {
   expectTensor('rmsNorm', x, 'x');
-  const { weight = null, eps = epsilon[x.dtype] ?? 0 } = expectOptions('rmsNorm', options);
-  if (weight !== null) expectTensor('rmsNorm', weight, 'weight');
+  const { eps = epsilon[x.dtype] ?? 0, ...given } = expectOptions('rmsNorm', options);
+  const weight = optionalTensor('rmsNorm', given.weight, 'weight');
   const axes = expectTrailing('rmsNorm', x, shape, weight);
   native.rmsNorm(x.h, axes, weight?.h, expectRange('rmsNorm', 'eps', eps, 0));
   const out = take(0, x.device);
@@ -323,12 +323,6 @@ export interface BatchNormOptions extends AffineOptions {
   momentum?: number | null;
 }
 
-function optionalTensor(op: string, name: string, value: unknown): Tensor | null {
-  if (value === undefined || value === null) return null;
-  if (value instanceof Tensor) return value;
-  throw new TypeError(`${op}: ${name} must be a tensor, got ${describe(value)}`);
-}
-
 /**
  * (x - mean) / √(variance + eps) · weight + bias per channel (Ioffe and Szegedy, "Batch
  * normalization", 2015). In training mean and variance are the batch's, and running statistics
@@ -342,9 +336,9 @@ export function batchNorm(x: Tensor, options: BatchNormOptions = {}): Tensor {
   const { training = false, momentum = 0.1 } = options;
   expectBoolean('batchNorm', 'training', training);
   if (momentum !== null) expectRange('batchNorm', 'momentum', momentum, 0, 1);
-  const runningMean = optionalTensor('batchNorm', 'runningMean', options.runningMean);
-  const runningVar = optionalTensor('batchNorm', 'runningVar', options.runningVar);
-  const tracked = optionalTensor('batchNorm', 'numBatchesTracked', options.numBatchesTracked);
+  const runningMean = optionalTensor('batchNorm', options.runningMean, 'runningMean');
+  const runningVar = optionalTensor('batchNorm', options.runningVar, 'runningVar');
+  const tracked = optionalTensor('batchNorm', options.numBatchesTracked, 'numBatchesTracked');
   native.batchNorm(
     x.h,
     given.weight?.h,

@@ -1,21 +1,22 @@
 /** Compositions of views: parts of a tensor, axes in other places, shapes of other tensors. */
-import { describe, expectInteger, expectOneOf, expectTensor } from '../check.js';
+import {
+  describe,
+  expectAxes,
+  expectAxis,
+  expectInteger,
+  expectOneOf,
+  expectTensor,
+} from '../check.js';
 import type { Shape, Tensor } from '../tensor.js';
 import { addMethods } from './define.js';
 import { diagEmbed, diagonal, expand, permute, reshape, select, slice, transpose } from './view.js';
-
-/** An axis counted from the front. */
-function axisOf(op: string, axis: number, rank: number): number {
-  const at = expectInteger(op, 'axis', axis, -rank, Math.max(rank - 1, 0));
-  return at < 0 ? at + rank : at;
-}
 
 /**
  * Parts along an axis, as PyTorch's `split`: of `sizes` elements each, the last one perhaps
  * smaller, or of the sizes of a list, which must add up to the axis. Views, without a copy.
  */
 export function split(x: Tensor, sizes: number | readonly number[], axis = 0): Tensor[] {
-  const at = axisOf('split', axis, expectTensor('split', x).rank);
+  const at = expectAxis('split', axis, expectTensor('split', x).rank);
   const length = x.shape[at] ?? expectInteger('split', 'axis', axis, 0, -1);
   let list: readonly number[];
   if (Array.isArray(sizes)) {
@@ -37,7 +38,7 @@ export function split(x: Tensor, sizes: number | readonly number[], axis = 0): T
 
 /** At most `chunks` parts of one size along an axis, the last one perhaps smaller. Views. */
 export function chunk(x: Tensor, chunks: number, axis = 0): Tensor[] {
-  const at = axisOf('chunk', axis, expectTensor('chunk', x).rank);
+  const at = expectAxis('chunk', axis, expectTensor('chunk', x).rank);
   const count = expectInteger('chunk', 'the number of chunks', chunks, 1);
   const length = x.shape[at] ?? 0;
   if (length > 0) return split(x, Math.ceil(length / count), at);
@@ -46,7 +47,7 @@ export function chunk(x: Tensor, chunks: number, axis = 0): Tensor[] {
 
 /** Every index of an axis, which goes away. Views. */
 export function unbind(x: Tensor, axis = 0): Tensor[] {
-  const at = axisOf('unbind', axis, expectTensor('unbind', x).rank);
+  const at = expectAxis('unbind', axis, expectTensor('unbind', x).rank);
   if (x.rank === 0) throw new RangeError('unbind: needs a tensor of rank 1 or more, got a scalar');
   return Array.from({ length: x.shape[at] as number }, (_, i) => select(x, at, i));
 }
@@ -58,13 +59,8 @@ export function movedim(
   destination: number | readonly number[],
 ): Tensor {
   const { rank } = expectTensor('movedim', x);
-  const [from, to] = [source, destination].map((axes) => {
-    const list = (Array.isArray(axes) ? axes : [axes]).map((axis) => axisOf('movedim', axis, rank));
-    if (new Set(list).size !== list.length) {
-      throw new RangeError(`movedim: axes must differ, got ${describe(axes)}`);
-    }
-    return list;
-  }) as [number[], number[]];
+  const from = expectAxes('movedim', source, rank);
+  const to = expectAxes('movedim', destination, rank);
   if (from.length !== to.length) {
     throw new RangeError(
       `movedim: needs as many destinations as sources, got ${from.length} and ${to.length}`,

@@ -1,5 +1,12 @@
 /** Products composed of matmul, multiplication and views: autograd sees through them. */
-import { describe, expectInteger, expectNumber, expectOptions, expectTensor } from '../check.js';
+import {
+  describe,
+  expectAxes,
+  expectInteger,
+  expectNumber,
+  expectOptions,
+  expectTensor,
+} from '../check.js';
 import type { Tensor } from '../tensor.js';
 import { add, mul } from './binary.js';
 import { addMethods } from './define.js';
@@ -222,14 +229,10 @@ function tensordotAxes(a: Tensor, b: Tensor, axes: unknown): [number[], number[]
   }
   return lists.map((list: unknown[], k: number) => {
     const { rank } = k === 0 ? a : b;
-    const found = list.map((axis) => {
-      const at = expectInteger('tensordot', 'an axis', axis, -rank, rank - 1);
-      return at < 0 ? at + rank : at;
-    });
-    if (new Set(found).size !== found.length) {
-      throw new RangeError(`tensordot: axes must differ, got ${describe(list)}`);
+    if (list.length > rank) {
+      throw new RangeError(`tensordot: needs at most ${rank} axes, got ${describe(list)}`);
     }
-    return found;
+    return expectAxes('tensordot', list, rank, 'an axis');
   }) as [number[], number[]];
 }
 

@@ -12,7 +12,6 @@ import {
   expectShape,
   expectTensorMap,
 } from '../check.js';
-import { context } from '../context.js';
 import {
   cpu,
   type Device,
@@ -121,8 +120,7 @@ export class Generator {
         dtypeCode('random', 'int64'),
         BigInt64Array.of(BigInt(this.seed), 0n),
       );
-      state = take(0, on, { ...context(), scope: null });
-      state.persistent = true;
+      state = take(0, on).persist();
       this.states.set(on, state);
     }
     drawn?.(state);

@@ -10,7 +10,14 @@
  */
 import { forProduct } from '../autocast.js';
 import { type Gradient, type Rule, record } from '../autograd.js';
-import { describe, expectBoolean, expectOneOf, expectOptions, expectTensor } from '../check.js';
+import {
+  describe,
+  expectBoolean,
+  expectOneOf,
+  expectOptions,
+  expectTensor,
+  optionalTensor,
+} from '../check.js';
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
@@ -152,10 +159,6 @@ export interface RecurrentResult {
   cN: Tensor | null;
 }
 
-function optional(name: string, value: Tensor | null | undefined): Tensor | undefined {
-  return value === null || value === undefined ? undefined : expectTensor(op, value, name);
-}
-
 /**
  * One recurrent layer over a whole sequence, in one direction or both (D of them); the second goes
  * backwards from each row's own last step. {@link nn.LSTM} and its like are made of it.
@@ -173,9 +176,9 @@ export function recurrent(
   const x = forProduct(expectTensor(op, sequence, 'x'));
   const found = expectOptions(op, options);
   const batchFirst = expectBoolean(op, 'batchFirst', found.batchFirst ?? false);
-  const lengths = optional('lengths', found.lengths);
-  const h0 = forProduct(optional('h0', found.h0) ?? null) ?? undefined;
-  const c0 = forProduct(optional('c0', found.c0) ?? null) ?? undefined;
+  const lengths = optionalTensor(op, found.lengths, 'lengths');
+  const h0 = forProduct(optionalTensor(op, found.h0, 'h0'));
+  const c0 = forProduct(optionalTensor(op, found.c0, 'c0'));
   if (!Array.isArray(weights) || !weights.every((own) => Array.isArray(own))) {
     throw new TypeError(
       `${op}: weights must be an array of tensors per direction, got ${describe(weights)}`,
@@ -202,9 +205,9 @@ export function recurrent(
     mode: code,
     batchFirst,
     directions,
-    lengths: lengths !== undefined,
-    h0: h0 !== undefined,
-    c0: c0 !== undefined,
+    lengths: lengths !== null,
+    h0: h0 !== null,
+    c0: c0 !== null,
   };
   record(
     op,

@@ -4,6 +4,7 @@ import { forPrecision } from '../autocast.js';
 import { type Rule, record } from '../autograd.js';
 import {
   describe,
+  expectAxis,
   expectInteger,
   expectOneOf,
   expectOptions,
@@ -12,7 +13,7 @@ import {
 } from '../check.js';
 import { isFloating } from '../dtype.js';
 import { native } from '../native.js';
-import { type Shape, Tensor, take } from '../tensor.js';
+import { type Shape, sameShape, Tensor, take } from '../tensor.js';
 import { ne, where } from './binary.js';
 import { to } from './copy.js';
 import { addMethods, type OpRows, ruleOf } from './define.js';
@@ -115,9 +116,8 @@ function softmaxOver(input: Tensor, axis: number, logarithm: boolean): Tensor {
   const name = logarithm ? 'logSoftmax' : 'softmax';
   expectTensor(name, input);
   const x = forPrecision(input);
-  const rank = Math.max(x.rank, 1);
-  const at = expectInteger(name, 'axis', axis, -rank, rank - 1);
-  if (x.rank > 0 && at !== -1 && at !== x.rank - 1) {
+  const at = expectAxis(name, axis, x.rank);
+  if (x.rank > 0 && at !== x.rank - 1) {
     return transpose(softmaxOver(transpose(x, at, -1), -1, logarithm), at, -1);
   }
   native.softmax(x.h, logarithm);
@@ -150,10 +150,6 @@ export interface CrossEntropyOptions {
 }
 
 const noIndex = Number.MIN_SAFE_INTEGER;
-
-function sameShape(a: Shape, b: Shape): boolean {
-  return a.length === b.length && a.every((size, axis) => size === b[axis]);
-}
 
 function inShape(x: Tensor, shape: Shape): Tensor {
   return sameShape(x.shape, shape) ? x : reshape(x, shape);

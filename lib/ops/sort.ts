@@ -3,7 +3,7 @@
  * as PyTorch has it, and so comes last, or first where the order is descending.
  */
 import { type Rule, record } from '../autograd.js';
-import { expectBoolean, expectInteger, expectOptions, expectTensor } from '../check.js';
+import { expectAxis, expectBoolean, expectInteger, expectOptions, expectTensor } from '../check.js';
 import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
 import { where } from './binary.js';
@@ -46,12 +46,11 @@ function sorted(
   count: number,
   descending: boolean,
 ): [Tensor, Tensor] {
-  const { rank } = expectTensor(op, x);
-  expectInteger(op, 'axis', axis, -rank, Math.max(rank - 1, -rank));
-  native.sort(x.h, axis, count, descending);
+  const at = expectAxis(op, axis, expectTensor(op, x).rank);
+  native.sort(x.h, at, count, descending);
   const values = take(0, x.device);
   const indices = take(1, x.device);
-  const line: Line = { axis, n: x.shape.at(axis) as number };
+  const line: Line = { axis: at, n: x.shape[at] as number };
   return [
     record(op, sortRule, values, [x], () => [indices], line),
     record(op, null, indices, [x], null, null),

@@ -169,6 +169,12 @@ export const selu = unary('selu');
 export const mish = unary('mish');
 export const softsign = unary('softsign');
 export const geluTanh = unary('geluTanh');
+/** The gradient of relu from its output, as ops that end with one need it. */
+export function reluBackward(y: Tensor, dout: Tensor): Tensor {
+  native.reluBackward(y.h, dout.h);
+  return take(0, dout.device);
+}
+
 export const isnan = unaryPredicate('isnan');
 export const isfinite = unaryPredicate('isfinite');
 export const isinf = unaryPredicate('isinf');

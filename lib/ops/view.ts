@@ -1,6 +1,13 @@
 /** Views: other shapes of the same memory. Only reshape copies, where strides leave no other way. */
 import { type Rule, record } from '../autograd.js';
-import { describe, expectInteger, expectShape, expectTensor } from '../check.js';
+import {
+  describe,
+  expectAxis,
+  expectInteger,
+  expectShape,
+  expectTensor,
+  fromFront,
+} from '../check.js';
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
 import { addGetters, addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
@@ -64,7 +71,7 @@ export const viewOps: OpRows<ViewName> = {
   permute: view<readonly number[]>('axes in another order', (dout, _, axes) => {
     const inverse = new Array<number>(axes.length);
     axes.forEach((axis, i) => {
-      inverse[axis < 0 ? axis + axes.length : axis] = i;
+      inverse[fromFront(axis, axes.length)] = i;
     });
     return [permute(dout, inverse)];
   }),
@@ -102,11 +109,8 @@ export function permute(x: Tensor, axes: readonly number[]): Tensor {
 /** Two axes exchanged; the last two where left out. */
 export function transpose(x: Tensor, first = -2, second = -1): Tensor {
   expectTensor('transpose', x);
-  const { rank } = x;
-  const [a, b] = [first, second].map((axis) => {
-    const at = expectInteger('transpose', 'an axis', axis, -rank, rank - 1);
-    return at < 0 ? at + rank : at;
-  }) as [number, number];
+  const a = expectAxis('transpose', first, x.rank, 'an axis');
+  const b = expectAxis('transpose', second, x.rank, 'an axis');
   const axes = x.shape.map((_, axis) => axis);
   axes[a] = b;
   axes[b] = a;
@@ -160,7 +164,7 @@ export function slice(x: Tensor, axis: number, start: number, stop?: number, ste
     to,
     expectInteger('slice', 'step', step, 1),
   );
-  const at = axis < 0 ? axis + x.rank : axis;
+  const at = fromFront(axis, x.rank);
   const part: Part = { shape: x.shape, axis: at, start: from, stop: to, step };
   return record('slice', ruleOf(viewOps.slice), take(0, x.device), [x], null, part);
 }
@@ -174,8 +178,8 @@ function backwards(
   step: number,
 ): Tensor {
   const { rank } = x;
-  const at = expectInteger('slice', 'axis', axis, -rank, Math.max(rank - 1, 0));
-  const size = x.shape.at(at) ?? 0;
+  const at = expectAxis('slice', axis, rank);
+  const size = x.shape[at] ?? 0;
   const bound = (index: number): number => Math.max(index < 0 ? index + size : index, -1);
   const first = Math.min(bound(expectInteger('slice', 'start', start)), size - 1);
   const last = stop === undefined ? -1 : bound(expectInteger('slice', 'stop', stop));
@@ -192,7 +196,7 @@ export function select(x: Tensor, axis: number, index: number): Tensor {
     expectInteger('select', 'axis', axis),
     expectInteger('select', 'index', index),
   );
-  const at = axis < 0 ? axis + x.rank : axis;
+  const at = fromFront(axis, x.rank);
   const start = index < 0 ? index + (x.shape[at] as number) : index;
   const part: Part = { shape: x.shape, axis: at, start, stop: start + 1, step: 1 };
   return record('select', ruleOf(viewOps.select), take(0, x.device), [x], null, part);
@@ -201,14 +205,12 @@ export function select(x: Tensor, axis: number, index: number): Tensor {
 /** Without an axis of size 1, or without all of them. */
 export function squeeze(x: Tensor, axis?: number): Tensor {
   expectTensor('squeeze', x);
-  const { rank } = x;
   if (axis === undefined)
     return reshape(
       x,
       x.shape.filter((size) => size !== 1),
     );
-  const at = expectInteger('squeeze', 'axis', axis, -rank, rank - 1);
-  const gone = at < 0 ? at + rank : at;
+  const gone = expectAxis('squeeze', axis, x.rank);
   if (x.shape[gone] !== 1) return alias(x);
   return reshape(
     x,
@@ -219,24 +221,15 @@ export function squeeze(x: Tensor, axis?: number): Tensor {
 /** With an axis of size 1 inserted at `axis`. */
 export function unsqueeze(x: Tensor, axis: number): Tensor {
   expectTensor('unsqueeze', x);
-  const { rank } = x;
-  const at = expectInteger('unsqueeze', 'axis', axis, -rank - 1, rank);
   const shape = [...x.shape];
-  shape.splice(at < 0 ? at + rank + 1 : at, 0, 1);
+  shape.splice(expectAxis('unsqueeze', axis, x.rank + 1), 0, 1);
   return reshape(x, shape);
 }
 
 /** Axes from `start` on as one. */
 export function flatten(x: Tensor, start = 0): Tensor {
   expectTensor('flatten', x);
-  const at = expectInteger(
-    'flatten',
-    'start',
-    start,
-    -Math.max(x.rank, 1),
-    Math.max(x.rank - 1, 0),
-  );
-  const keep = at < 0 ? at + x.rank : at;
+  const keep = expectAxis('flatten', start, x.rank, 'start');
   const size = x.shape.slice(keep).reduce((a, b) => a * b, 1);
   return reshape(x, [...x.shape.slice(0, keep), size]);
 }

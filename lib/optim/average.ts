@@ -12,8 +12,8 @@ import { native } from '../native.js';
 import { copyInto } from '../ops/copy.js';
 import { tensor, zeros } from '../ops/fill.js';
 import { scope } from '../scope.js';
-import type { Tensor } from '../tensor.js';
-import { flags, handles, isHalf, persistent, rules } from './optimizer.js';
+import { sameShape, type Tensor } from '../tensor.js';
+import { flags, handles, isHalf, rules } from './optimizer.js';
 
 /** Something with parameters, and perhaps buffers, by name: a module. */
 export interface HasWeights extends HasParameters {
@@ -49,9 +49,9 @@ abstract class WeightAverage {
     const copied = ([of, source]: [string, Tensor]): Averaged => ({
       name: of,
       source,
-      average: persistent(noGrad(() => source.detach().clone())),
+      average: noGrad(() => source.detach().clone()).persist(),
       master: isHalf(source)
-        ? persistent(zeros(source.shape, { dtype: 'float32', device: source.device }))
+        ? zeros(source.shape, { dtype: 'float32', device: source.device }).persist()
         : null,
     });
     for (const entry of model.namedParameters()) this.weights.push(copied(entry));
@@ -63,7 +63,7 @@ abstract class WeightAverage {
       throw new Error(`${name}: all parameters must be on one device`);
     }
     // As core/families/optim.h lays out: the decay is in momentum's place.
-    this.hyper = persistent(tensor([0, decay, 0, 0, 0, 0], { dtype: 'float64', device }));
+    this.hyper = tensor([0, decay, 0, 0, 0, 0], { dtype: 'float64', device }).persist();
   }
 
   /** Takes the weights as they are now into the average; buffers are copied. */
@@ -141,7 +141,7 @@ abstract class WeightAverage {
     for (const [name, target] of own) {
       const source = state.get(name);
       if (!source) throw new Error(`${this.name}: the state lacks ${name}`);
-      if (source.shape.join() !== target.shape.join()) {
+      if (!sameShape(source.shape, target.shape)) {
         throw new RangeError(
           `${this.name}: ${name} must be [${target.shape}], got [${source.shape}]`,
         );

@@ -307,11 +307,11 @@ export abstract class Optimizer<Options extends { lr: number }> {
       }
       const staying = [...cohort.members].filter((p) => !active.has(p));
       sorted.push({ hyper: cohort.hyper, members: new Set(staying) });
-      sorted.push({ hyper: persistent(cohort.hyper.clone()), members: new Set(moving) });
+      sorted.push({ hyper: cohort.hyper.clone().persist(), members: new Set(moving) });
     }
     if (unseen.size > 0) {
       const values = tensor(this.hyperOf(group.options), { dtype: 'float64', device });
-      sorted.push({ hyper: persistent(values), members: unseen });
+      sorted.push({ hyper: values.persist(), members: unseen });
     }
     // A new array only where something changed: captured steps depend on which one it is.
     if (sorted.some((cohort, i) => cohort !== group.cohorts[i])) group.cohorts = sorted;
@@ -326,9 +326,9 @@ export abstract class Optimizer<Options extends { lr: number }> {
       const value = this.initialState(options);
       for (const slot of slots) {
         const name = this.stateNames(options)[slot];
-        if (name) state.set(name, persistent(full(shape, value, { dtype, device })));
+        if (name) state.set(name, full(shape, value, { dtype, device }).persist());
       }
-      if (isHalf(parameter)) state.set('master', persistent(zeros(shape, { dtype, device })));
+      if (isHalf(parameter)) state.set('master', zeros(shape, { dtype, device }).persist());
       this.states.set(parameter, state);
     }
     return state;
@@ -407,7 +407,7 @@ export abstract class Optimizer<Options extends { lr: number }> {
     group.cohorts = loaded.map(({ values, members }) => {
       const [first] = members as Set<Tensor>;
       const made = tensor(values, { dtype: 'float64', device: (first as Tensor).device });
-      return { hyper: persistent(made), members };
+      return { hyper: made.persist(), members };
     });
   }
 }
@@ -436,13 +436,6 @@ export function isHalf(x: Tensor): boolean {
 function masters(parameters: readonly Tensor[], states: readonly Map<string, Tensor>[]) {
   if (!parameters.some(isHalf)) return handles([]);
   return handles(parameters.map((p, i) => states[i]?.get('master') ?? p));
-}
-
-/** @internal A tensor that outlives its scope, as state does. */
-export function persistent(made: Tensor): Tensor {
-  made.keep();
-  made.persistent = true;
-  return made;
 }
 
 /** @internal */

@@ -60,12 +60,6 @@ interface Progress {
 // biome-ignore lint/suspicious/noExplicitAny: any optimizer will do
 type AnyOptimizer = Optimizer<any>;
 
-function persistent(made: Tensor): Tensor {
-  made.keep();
-  made.persistent = true;
-  return made;
-}
-
 /**
  * @example
  * const scaler = new GradScaler();
@@ -98,8 +92,8 @@ export class GradScaler {
 
   private on(device: Device): { scale: Tensor; growthTracker: Tensor } {
     this.state ??= noGrad(() => ({
-      scale: persistent(full([], this.options.initScale, { device })),
-      growthTracker: persistent(full([], 0, { device, dtype: 'int32' })),
+      scale: full([], this.options.initScale, { device }).persist(),
+      growthTracker: full([], 0, { device, dtype: 'int32' }).persist(),
     }));
     const { scale } = this.state;
     if (scale.device !== device) {
@@ -123,7 +117,7 @@ export class GradScaler {
     let progress = this.progress.get(optimizer);
     if (!progress) {
       const device = (optimizer.trained()[0] as Tensor).device;
-      const found = noGrad(() => persistent(full([], 0, { device, dtype: 'int32' })));
+      const found = noGrad(() => full([], 0, { device, dtype: 'int32' }).persist());
       progress = { stage: 'ready', found };
       this.progress.set(optimizer, progress);
     }

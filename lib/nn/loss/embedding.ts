@@ -1,8 +1,8 @@
 /** Losses between embeddings and between scores, with PyTorch's names, defaults and formulas. */
 import {
   describe,
+  expectAxis,
   expectBoolean,
-  expectInteger,
   expectNumber,
   expectOptions,
   expectRange,
@@ -12,7 +12,7 @@ import { add, div, eq, maximum, minimum, mul, pow, sub, where } from '../../ops/
 import { to } from '../../ops/copy.js';
 import { sum } from '../../ops/reduce.js';
 import { abs, neg, relu, sqrt, square } from '../../ops/unary.js';
-import type { Tensor } from '../../tensor.js';
+import { sameShape, type Tensor } from '../../tensor.js';
 import { Module } from '../module.js';
 import { expectSameShape, Loss, type LossOptions, reduced } from './reduction.js';
 
@@ -32,7 +32,7 @@ export function cosineSimilarity(
   const name = 'cosineSimilarity';
   const { axis = 1, eps = 1e-8 } = expectOptions(name, options);
   expectSameShape(name, a, b, ['a', 'b']);
-  expectInteger(name, 'axis', axis, -a.rank, a.rank - 1);
+  expectAxis(name, axis, a.rank);
   expectRange(name, 'eps', eps, 0);
   const [x, y] = [widened(a), widened(b)];
   // The bound is on the squares, so that the root of a zero has the derivative 0.
@@ -66,7 +66,7 @@ export function cosineEmbeddingLoss(
   expectSameShape(name, a, b, ['a', 'b']);
   expectTensor(name, label, 'label');
   expectNumber(name, 'margin', margin);
-  if (a.rank < 1 || a.rank > 2 || label.shape.join() !== a.shape.slice(0, -1).join()) {
+  if (a.rank < 1 || a.rank > 2 || !sameShape(label.shape, a.shape.slice(0, -1))) {
     throw new RangeError(
       `${name}: shapes must be [N,D], [N,D] and [N], got [${a.shape}], [${b.shape}] and [${label.shape}]`,
     );
