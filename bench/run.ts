@@ -31,6 +31,7 @@ const models: Record<string, () => Promise<Workload>> = {
   lstm: async () => (await import('./models/lstm.js')).lstmWorkload('lstm'),
   'keras-lstm': async () => (await import('./models/lstm.js')).lstmWorkload('keras-lstm'),
   'gpt-char': async () => (await import('./models/gpt.js')).gpt,
+  'bert-base': async () => (await import('./models/bert.js')).bert,
 };
 
 const groups = [

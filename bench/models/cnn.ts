@@ -4,7 +4,7 @@
  * 150 x 150, with binary cross-entropy and Adam. Weights and data follow formulas, so that every
  * rival starts from the same numbers; cnn_torch.py has the same ones.
  */
-import { openblasEnvironment } from '../support/openblas.js';
+import { oursAndPyTorch } from './rivals.js';
 import type { Workload } from './runner.js';
 
 export const batch = 32;
@@ -12,26 +12,11 @@ export const channels = [3, 32, 64, 128] as const;
 export const side = 150;
 export const hidden = 512;
 export const learningRate = 1e-5;
-export const warmUp = 3; // steps; each takes a good part of a second
-
-/** Weights of parameter `at` in ±1/√fanIn, in row-major order. */
-export function weights(at: number, count: number, fanIn: number): Float32Array {
-  const bound = 1 / Math.sqrt(fanIn);
-  return Float32Array.from(
-    { length: count },
-    (_, i) => (((i * 7919 + 13 * at) % 2001) / 1000 - 1) * bound,
-  );
-}
 
 /** Pixels, [batch, 3, 150, 150], in [0, 1). */
 export function pixels(): Float32Array {
   const count = batch * channels[0] * side * side;
   return Float32Array.from({ length: count }, (_, i) => ((i * 7919) % 2039) / 2039);
-}
-
-/** Classes, [batch, 1]. Biases start at 0. */
-export function classes(): Float32Array {
-  return Float32Array.from({ length: batch }, (_, i) => i % 2);
 }
 
 /** Multiplications and additions: forward, dW, and dx of all but the first layer. */
@@ -48,26 +33,9 @@ function operations(): number {
   return count + 3 * 2 * batch * (features * hidden + hidden);
 }
 
-const node = [process.execPath, '--import', 'tsx'];
-const file = (name: string): string => new URL(name, import.meta.url).pathname;
-
 export const cnn: Workload = {
   name: 'cnn',
   title: `training step of the cats and dogs CNN, ${side} x ${side}, batch ${batch}, Adam`,
   operations: operations(),
-  rivals: (threads) => [
-    ...(['eager', 'captured'] as const).map((mode) => ({
-      name: `nodegrad ${mode}`,
-      ours: mode,
-      threads,
-      command: [...node, file('cnn_nodegrad.ts'), mode, String(threads)],
-    })),
-    // PyTorch's own loops and the BLAS have threads of their own; which serves better varies.
-    ...(threads === 1 ? [1] : [1, threads]).map((blas) => ({
-      name: threads === 1 ? 'PyTorch' : `PyTorch, BLAS on ${blas}`,
-      threads,
-      command: ['/usr/bin/python3', file('cnn_torch.py'), String(threads)],
-      env: { ...openblasEnvironment(), OPENBLAS_NUM_THREADS: String(blas) },
-    })),
-  ],
+  rivals: (threads) => oursAndPyTorch('cnn', threads),
 };

@@ -4,7 +4,7 @@
  * positions, batches of 12, 65 characters, no dropout. Weights and data follow formulas, so that
  * both rivals start from the same numbers; gpt_torch.py has the same ones.
  */
-import { openblasEnvironment } from '../support/openblas.js';
+import { oursAndPyTorch } from './rivals.js';
 import type { Workload } from './runner.js';
 
 export const layers = 4;
@@ -15,21 +15,6 @@ export const batch = 12;
 export const vocabulary = 65;
 export const learningRate = 1e-3;
 export const weightDecay = 0.1;
-
-/**
- * A parameter's first values: of norms 1 and 0, of other biases 0, of weights in ±0.05.
- * @param place the parameter's place among the sorted names
- */
-export function values(name: string, place: number, count: number): Float32Array {
-  const norm = name.includes('norm');
-  if (norm || name.endsWith('bias')) {
-    return new Float32Array(count).fill(norm && name.endsWith('weight') ? 1 : 0);
-  }
-  return Float32Array.from(
-    { length: count },
-    (_, i) => (((i * 7919 + 13 * place) % 2001) / 1000 - 1) * 0.05,
-  );
-}
 
 /** Characters of batch and position, and those that follow, [batch · length] each. */
 export function characters(): { inputs: number[]; targets: number[] } {
@@ -47,25 +32,9 @@ function operations(): number {
   return 6 * batch * length * weights + layers * 12 * batch * length * length * width;
 }
 
-const node = [process.execPath, '--import', 'tsx'];
-const file = (name: string): string => new URL(name, import.meta.url).pathname;
-
 export const gpt: Workload = {
   name: 'gpt-char',
   title: `training step of a transformer, ${layers} layers, ${heads} heads, ${width} wide, ${batch} x ${length} characters, AdamW`,
   operations: operations(),
-  rivals: (threads) => [
-    ...(['eager', 'captured'] as const).map((mode) => ({
-      name: `nodegrad ${mode}`,
-      ours: mode,
-      threads,
-      command: [...node, file('gpt_nodegrad.ts'), mode, String(threads)],
-    })),
-    ...(threads === 1 ? [1] : [1, threads]).map((blas) => ({
-      name: threads === 1 ? 'PyTorch' : `PyTorch, BLAS on ${blas}`,
-      threads,
-      command: ['/usr/bin/python3', file('gpt_torch.py'), String(threads)],
-      env: { ...openblasEnvironment(), OPENBLAS_NUM_THREADS: String(blas) },
-    })),
-  ],
+  rivals: (threads) => oursAndPyTorch('gpt', threads),
 };

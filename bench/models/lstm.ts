@@ -6,7 +6,7 @@
  * formulas, which lstm_torch.py has too. The ten steps whose losses are compared run without
  * dropout.
  */
-import { openblasEnvironment } from '../support/openblas.js';
+import { oursAndPyTorch } from './rivals.js';
 import type { Workload } from './runner.js';
 
 export const batch = 32;
@@ -28,22 +28,9 @@ export const classifiers = {
 } as const satisfies Record<string, Classifier>;
 export type ClassifierName = keyof typeof classifiers;
 
-/** Values of parameter number `at` (the embedding, the LSTM's in order, the head's), in ±bound. */
-export function weights(at: number, count: number, bound: number): Float32Array {
-  return Float32Array.from(
-    { length: count },
-    (_, i) => (((i * 7919 + 13 * at) % 2001) / 1000 - 1) * bound,
-  );
-}
-
 /** Token numbers, [batch, steps]. */
 export function sequences(tokens: number): number[] {
   return Array.from({ length: batch * steps }, (_, i) => (i * 7919) % tokens);
-}
-
-/** Classes 0 and 1, [batch]. */
-export function classes(): number[] {
-  return Array.from({ length: batch }, (_, i) => i % 2);
 }
 
 /** Multiplications and additions of the LSTM's products, of which the rest is next to nothing. */
@@ -56,9 +43,6 @@ function operations({ embedding, hidden, layers }: Classifier): number {
   return count;
 }
 
-const node = [process.execPath, '--import', 'tsx'];
-const file = (name: string): string => new URL(name, import.meta.url).pathname;
-
 /** One of the two workloads. */
 export function lstmWorkload(name: ClassifierName): Workload {
   const { tokens, embedding, hidden, layers } = classifiers[name];
@@ -68,19 +52,6 @@ export function lstmWorkload(name: ClassifierName): Workload {
       `training step of a classifier of sequences, embedding ${tokens}x${embedding}, ` +
       `LSTM ${layers}x${hidden}, batch ${batch}, length ${steps}, Adam`,
     operations: operations(classifiers[name]),
-    rivals: (threads) => [
-      ...(['eager', 'captured'] as const).map((mode) => ({
-        name: `nodegrad ${mode}`,
-        ours: mode,
-        threads,
-        command: [...node, file('lstm_nodegrad.ts'), name, mode, String(threads)],
-      })),
-      ...(threads === 1 ? [1] : [1, threads]).map((blas) => ({
-        name: threads === 1 ? 'PyTorch' : `PyTorch, BLAS on ${blas}`,
-        threads,
-        command: ['/usr/bin/python3', file('lstm_torch.py'), name, String(threads)],
-        env: { ...openblasEnvironment(), OPENBLAS_NUM_THREADS: String(blas) },
-      })),
-    ],
+    rivals: (threads) => oursAndPyTorch('lstm', threads, [name]),
   };
 }

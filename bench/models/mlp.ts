@@ -3,7 +3,7 @@
  * cross-entropy and SGD (learning rate .001, momentum .9). Weights and data follow formulas, so
  * that every rival starts from the same numbers; mlp_torch.py has the same ones.
  */
-import { openblasEnvironment } from '../support/openblas.js';
+import { file, node, oursAndPyTorch } from './rivals.js';
 import type { Workload } from './runner.js';
 
 export const sizes = [784, 256, 128, 10] as const;
@@ -11,24 +11,9 @@ export const batch = 100;
 export const learningRate = 0.001;
 export const momentum = 0.9;
 
-/** Weight of layer `layer`, [out, in] in row-major order, in ±1/√in. */
-export function weights(layer: number): Float32Array {
-  const [inputs, outputs] = [sizes[layer] as number, sizes[layer + 1] as number];
-  const bound = 1 / Math.sqrt(inputs);
-  return Float32Array.from(
-    { length: inputs * outputs },
-    (_, i) => (((i * 7919 + 13 * layer) % 2001) / 1000 - 1) * bound,
-  );
-}
-
 /** Pixels, [batch, 784], in [-1, 1). */
 export function pixels(): Float32Array {
   return Float32Array.from({ length: batch * sizes[0] }, (_, i) => ((i * 7919) % 256) / 128 - 1);
-}
-
-/** Classes, [batch]. Biases start at 0. */
-export function classes(): number[] {
-  return Array.from({ length: batch }, (_, i) => i % 10);
 }
 
 /** Multiplications and additions of the products: forward, dW, and dx of all but the first layer. */
@@ -41,36 +26,15 @@ function operations(): number {
   return count;
 }
 
-const node = [process.execPath, '--import', 'tsx'];
-const file = (name: string): string => new URL(name, import.meta.url).pathname;
-
 export const mlp: Workload = {
   name: 'mlp',
   title: `training step of the MLP ${sizes.join('-')}, batch ${batch}, SGD with momentum`,
   operations: operations(),
   rivals: (threads) => [
-    ...(['eager', 'captured'] as const).map((mode) => ({
-      name: `nodegrad ${mode}`,
-      ours: mode,
-      threads,
-      command: [...node, file('mlp_nodegrad.ts'), mode, String(threads)],
-    })),
-    // PyTorch's own loops and the BLAS have threads of their own; which serves better varies.
-    ...(threads === 1 ? [1] : [1, threads]).map((blas) => ({
-      name: threads === 1 ? 'PyTorch' : `PyTorch, BLAS on ${blas}`,
-      threads,
-      command: ['/usr/bin/python3', file('mlp_torch.py'), String(threads)],
-      env: { ...openblasEnvironment(), OPENBLAS_NUM_THREADS: String(blas) },
-    })),
+    ...oursAndPyTorch('mlp', threads),
     // In Node.js the wasm backend has one thread (tfjs issue 3830).
     ...(threads === 1
-      ? [
-          {
-            name: 'TensorFlow.js wasm',
-            threads,
-            command: [...node, file('mlp_tfjs.ts')],
-          },
-        ]
+      ? [{ name: 'TensorFlow.js wasm', threads, command: [...node, file('mlp_tfjs.ts')] }]
       : []),
   ],
 };

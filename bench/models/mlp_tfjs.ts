@@ -7,8 +7,9 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { buildFolder } from '../support/build.js';
-import { batch, classes, learningRate, momentum, pixels, sizes, weights } from './mlp.js';
+import { batch, learningRate, momentum, pixels, sizes } from './mlp.js';
 import { serve } from './rival.js';
+import { classes, weights } from './values.js';
 
 const release = '4.22.0';
 const packages = ['@tensorflow/tfjs', '@tensorflow/tfjs-backend-wasm'];
@@ -59,12 +60,16 @@ const tf = require(packages[0] as string) as TensorFlow;
 const { version_wasm: version } = require(packages[1] as string) as { version_wasm: string };
 await tf.setBackend('wasm');
 
-const layers = sizes.slice(1).map((outputs, layer) => ({
-  weight: tf.variable(tf.tensor(weights(layer), [outputs, sizes[layer] as number])),
-  bias: tf.variable(tf.zeros([outputs])),
-}));
+const layers = sizes.slice(1).map((outputs, layer) => {
+  const inputs = sizes[layer] as number;
+  const values = weights(layer, outputs * inputs, 1 / Math.sqrt(inputs));
+  return {
+    weight: tf.variable(tf.tensor(values, [outputs, inputs])),
+    bias: tf.variable(tf.zeros([outputs])),
+  };
+});
 const x = tf.tensor(pixels(), [batch, sizes[0]]);
-const labels = tf.oneHot(tf.tensor(classes(), [batch], 'int32'), 10);
+const labels = tf.oneHot(tf.tensor(classes(batch, 10), [batch], 'int32'), 10);
 const optimizer = tf.train.momentum(learningRate, momentum);
 
 function loss(): Value {

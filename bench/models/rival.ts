@@ -10,7 +10,7 @@ export interface About {
   /** Name and version, and what it computes with. */
   version: string;
   details: string;
-  /** The loss of the step numbered `checkedStep`, from 0, which must agree among rivals. */
+  /** The loss of the last of the first steps, which must agree among rivals. */
   loss: number;
 }
 
@@ -19,20 +19,26 @@ export interface Answer {
   cpuSeconds: number;
 }
 
-/** The step whose loss shows that all rivals compute the same. */
-export const checkedStep = 9;
+export interface ServeOptions {
+  /** How many steps come first, the last of whose losses is compared; 10 where left out. */
+  checked?: number;
+  /** How many steps follow before what is timed; 40 where left out. */
+  warmUp?: number;
+  /** Called between the two. */
+  afterCheck?: () => void;
+}
 
 /**
  * Serves until the runner closes the line.
  * @param run runs so many steps and returns the last one's loss, read back
- * @param warmUp how many steps come before what is timed
  */
 export async function serve(
   about: Omit<About, 'loss'>,
   run: (steps: number) => Promise<number>,
-  warmUp = 40,
+  { checked = 10, warmUp = 40, afterCheck }: ServeOptions = {},
 ): Promise<void> {
-  const loss = await run(checkedStep + 1);
+  const loss = await run(checked);
+  afterCheck?.();
   await run(warmUp);
   console.log(JSON.stringify({ ...about, loss } satisfies About));
   for await (const line of createInterface({ input: process.stdin })) {

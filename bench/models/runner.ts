@@ -8,7 +8,7 @@ import { createInterface } from 'node:readline';
 import { type Floor, measureFloor } from '../support/floor.js';
 import { digits, type Spread, spread, spreadText } from '../support/statistics.js';
 import { printTable } from '../support/table.js';
-import { type About, type Answer, checkedStep } from './rival.js';
+import type { About, Answer } from './rival.js';
 
 export interface Rival {
   name: string;
@@ -24,6 +24,8 @@ export interface Workload {
   title: string;
   /** Float operations of one step. */
   operations: number;
+  /** How many steps tell how many a turn takes; 5 where left out. */
+  probe?: number;
   rivals(threads: number): readonly Rival[];
 }
 
@@ -96,16 +98,16 @@ function checkLosses(contestants: readonly Contestant[]): void {
   for (const { rival, about } of contestants) {
     if (!(Math.abs(about.loss - expected) <= mostDisagreement * Math.abs(expected))) {
       throw new Error(
-        `bench: ${rival.name} has the loss ${about.loss} at step ${checkedStep}, ` +
+        `bench: ${rival.name} has the loss ${about.loss} after the first steps, ` +
           `${contestants[0]?.rival.name} ${expected}: they do not compute the same`,
       );
     }
   }
 }
 
-/** Per round, how many times as long as `of` the other took. */
-function ratios(of: Contestant, other: Contestant): Spread {
-  return spread(other.times.map((time, round) => time / (of.times[round] as number)));
+/** Per round, how many times as long as `of` the other took: by the clock, or in CPU time. */
+function ratios(of: Contestant, other: Contestant, what: 'times' | 'cpuTimes' = 'times'): Spread {
+  return spread(other[what].map((time, round) => time / (of[what][round] as number)));
 }
 
 function fastest(contestants: readonly Contestant[]): Contestant | undefined {
@@ -146,7 +148,8 @@ function print(
     if (!ours) continue;
     console.log(
       `  ours ${mode}, on ${ours.rival.threads}, takes ` +
-        `${spreadText(ratios(rival, ours))} of its time`,
+        `${spreadText(ratios(rival, ours))} of its time, ` +
+        `${spreadText(ratios(rival, ours, 'cpuTimes'))} of its CPU time`,
     );
   }
 }
@@ -167,7 +170,7 @@ export async function contest(workload: Workload, options: Options): Promise<unk
     }
     checkLosses(contestants);
     for (const found of contestants) {
-      const probe = 5;
+      const { probe = 5 } = workload;
       const { seconds } = await found.ask(probe);
       found.steps = Math.max(1, Math.round((options.seconds * probe) / seconds));
     }
