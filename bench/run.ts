@@ -1,13 +1,16 @@
 /**
- * npm run bench -- [group …] [--rounds n] [--seconds s] [--threads 1,2] [--save]
+ * npm run bench -- [group …] [--device d] [--rounds n] [--seconds s] [--threads 1,2] [--save]
  *
  * Groups: `ops` (micro-benchmarks; one family: `ops/gemm`), `native` (the matrix product against
- * other libraries, in C++), `models` (whole steps against other frameworks; one: `models/mlp`).
- * All of them where none is named. bench/README.md says what is measured and how to read it.
+ * other libraries, in C++), `kernels` (kernels against PyTorch's on a GPU; one family:
+ * `kernels/attention`), `models` (whole steps against other frameworks; one: `models/mlp`). All that
+ * fit the device where none is named. bench/README.md says what is measured and how to read it.
  */
 import { readdirSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
-import type { Workload } from './models/runner.js';
+import { device as deviceOf } from 'nodegrad';
+import { gpuCases, tinyCases } from './kernels/cases.js';
+import type { Setting, Workload } from './models/runner.js';
 import { buildPackage } from './support/build.js';
 import { measureFloor } from './support/floor.js';
 import { machine, saveResults } from './support/results.js';
@@ -17,6 +20,10 @@ interface Flags {
   seconds: number;
   threads: number[];
   save: boolean;
+  device: string;
+  precision: Setting['precision'][];
+  tiny: boolean;
+  minutes: number;
 }
 
 const opsFolder = new URL('./ops/', import.meta.url);
@@ -37,10 +44,12 @@ const models: Record<string, () => Promise<Workload>> = {
 const groups = [
   ...families.map((family) => `ops/${family}`),
   'native/gemm',
+  ...Object.keys(gpuCases).map((family) => `kernels/${family}`),
   ...Object.keys(models).map((model) => `models/${model}`),
 ];
 
-async function run(group: string, { rounds, seconds, threads }: Flags): Promise<unknown> {
+async function run(group: string, flags: Flags): Promise<unknown> {
+  const { device, rounds, seconds, threads } = flags;
   if (group === 'native/gemm') {
     const { compareGemm } = await import('./native/gemm.js');
     const isa = { 'AVX-512': 'v4', AVX2: 'v3', SSE: 'v2' } as const;
@@ -53,7 +62,17 @@ async function run(group: string, { rounds, seconds, threads }: Flags): Promise<
   const workload = models[group.slice('models/'.length)];
   if (group.startsWith('models/') && workload) {
     const { contest } = await import('./models/runner.js');
-    return contest(await workload(), { rounds, seconds, threads });
+    const found = [];
+    for (const precision of flags.precision) {
+      const options = { device, precision, rounds, seconds, threads };
+      found.push(await contest(await workload(), options));
+    }
+    return found.length === 1 ? found[0] : found;
+  }
+  const kernels = (flags.tiny ? tinyCases : gpuCases)[group.slice('kernels/'.length)];
+  if (group.startsWith('kernels/') && kernels) {
+    const { compareKernels } = await import('./kernels/contest.js');
+    return compareKernels(kernels, { device, rounds, seconds: seconds / 10, deadline });
   }
   const { default: bench } = await import(`./ops/${group.slice('ops/'.length)}.bench.ts`);
   return bench(threads);
@@ -71,11 +90,22 @@ function whole(text: string): number {
   throw new InvalidArgumentError('It must be a whole number above 0.');
 }
 
+function precisions(text: string): Setting['precision'][] {
+  return text.split(',').map((word) => {
+    if (word === 'float32' || word === 'tf32' || word === 'bfloat16') return word;
+    throw new InvalidArgumentError('It must be of float32, tf32 and bfloat16.');
+  });
+}
+
 const program = new Command('bench')
   .argument('[group...]', `what to run: ops, native, models, ${groups.join(', ')}; all if left out`)
   .option('--rounds <n>', 'rounds that the rivals of a model take turns in', whole, 20)
   .option('--seconds <s>', 'length of a turn, and of each product in native', positive, 0.3)
   .option('--threads <list>', 'numbers of threads', (text) => text.split(',').map(whole), [1, 2])
+  .option('--device <name>', 'cpu, cuda, cuda:1 …', 'cpu')
+  .option('--precision <list>', 'of models on a GPU: float32, tf32, bfloat16', precisions)
+  .option('--tiny', 'kernels at sizes that any device runs in seconds', false)
+  .option('--minutes <n>', 'start no kernel or model later than that', positive)
   .option('--save', 'keep the results in bench/results/', false)
   .addHelpText('after', '\nnpm run bench -- models --rounds 20')
   .parse();
@@ -89,12 +119,23 @@ for (const name of wanted) {
   }
 }
 const flags = program.opts<Flags>();
+flags.precision ??= flags.device === 'cpu' ? ['float32'] : ['tf32', 'bfloat16'];
+const deadline = performance.now() + (flags.minutes ?? Number.POSITIVE_INFINITY) * 60_000;
+const onCpu = flags.device === 'cpu';
 buildPackage();
 const { cpu, cores, node, load } = machine();
 console.log(`${cpu}, ${cores} cores, Node.js ${node}, load ${load.join(' ')}`);
+if (!onCpu) console.log(deviceOf(flags.device).describe());
 for (const group of groups) {
-  if (wanted.length > 0 && !wanted.some((n) => group === n || group.startsWith(`${n}/`))) continue;
+  const named = wanted.some((n) => group === n || group.startsWith(`${n}/`));
+  // Kernels are timed on a GPU alone, ops and products beside libraries on the CPU.
+  const fits = /^kernels|^models/.test(group) === !onCpu || group.startsWith('models');
+  if (wanted.length > 0 ? !named : !fits) continue;
+  if (performance.now() > deadline) {
+    console.log(`\n# ${group}: not reached in the time given`);
+    continue;
+  }
   console.log(`\n# ${group}`);
   const values = await run(group, flags);
-  if (flags.save) console.log(`saved to ${saveResults(group, values)}`);
+  if (flags.save) console.log(`saved to ${saveResults(group, values, flags.device)}`);
 }

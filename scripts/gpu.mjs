@@ -7,11 +7,13 @@
 //   code       that tensor-core instructions stand in the machine code of the chip
 //   gemm attention lstm conv memory    kernels beside PyTorch's (bench/kernels)
 //   models     whole training steps beside PyTorch eager and compiled (bench/models)
+//   table      the results of all GPUs as Markdown
 //
 // All of them where none is named. It needs the release build of the addon with CUDA, Node.js, the
-// packages of npm install, and for the last two rows Python with PyTorch. Benchmarks write
-// bench/results/<gpu>.json; `npm run bench -- table` prints it as the README's table.
+// packages of npm install, and for the benchmarks Python with PyTorch. Benchmarks write
+// bench/results/<gpu>.json.
 import { spawnSync } from 'node:child_process';
+import { readdirSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -32,10 +34,10 @@ const node = process.execPath;
 const tsx = ['--import', 'tsx'];
 
 /** Runs a program to its end or to the limit; returns whether it ended well. */
-function run(program, args, extra = {}) {
+function run(program, args) {
   const { status, signal, error } = spawnSync(program, args, {
     cwd: root,
-    env: { ...env, ...extra },
+    env,
     stdio: 'inherit',
     timeout: Number(options.minutes) * 60_000,
     killSignal: 'SIGTERM',
@@ -85,9 +87,64 @@ function code() {
 
 function bench(group, rounds) {
   const flags = ['--device', options.device, '--rounds', String(rounds), '--save'];
-  return run(node, [...tsx, 'bench/run.ts', group, ...flags], {
-    NODEGRAD_BENCH_MINUTES: String(Number(options.minutes) - 1),
-  });
+  const minutes = ['--minutes', String(Number(options.minutes) - 1)]; // the last case takes its time
+  return run(node, [...tsx, 'bench/run.ts', group, ...flags, ...minutes]);
+}
+
+/** The least median among the rivals that are not ours. */
+function bestRival(times) {
+  const found = Object.entries(times).filter(([name]) => !name.startsWith('nodegrad'));
+  return found.sort(([, a], [, b]) => a - b)[0];
+}
+
+function markdown(title, head, rows) {
+  const line = (cells) => `| ${cells.join(' | ')} |`;
+  console.log(
+    `\n${title}\n\n${[line(head), line(head.map(() => '---')), ...rows.map(line)].join('\n')}`,
+  );
+}
+
+function kernelRow({ name, flops, bytes, rivals }) {
+  const times = Object.fromEntries(
+    Object.entries(rivals).flatMap(([who, found]) =>
+      found.microseconds ? [[who, found.microseconds.median]] : [],
+    ),
+  );
+  const { nodegrad: own } = times;
+  if (own === undefined) return [name, rivals.nodegrad?.missing ?? 'missing', '', '', ''];
+  const rate =
+    flops / bytes > 100
+      ? `${(flops / own / 1e6).toFixed(0)} TFLOP/s`
+      : `${(bytes / own / 1e3).toFixed(0)} GB/s`;
+  const [who = '', best = Number.NaN] = bestRival(times) ?? [];
+  return [name, own.toFixed(1), rate, who, (best / own).toFixed(2)];
+}
+
+function modelRow({ title, precision, rivals }) {
+  const times = Object.fromEntries(rivals.map((r) => [r.name, r.milliseconds.median]));
+  const own = Math.min(times['nodegrad eager'], times['nodegrad captured']);
+  const [who = '', best = Number.NaN] = bestRival(times) ?? [];
+  return [`${title}, ${precision}`, own.toFixed(3), who, (best / own).toFixed(2)];
+}
+
+/** The saved results of GPUs as Markdown. */
+function table() {
+  const folder = path.join(root, 'bench/results');
+  for (const file of readdirSync(folder).filter(
+    (n) => n.endsWith('.json') && !n.startsWith('cpu-'),
+  )) {
+    const groups = Object.entries(JSON.parse(readFileSync(path.join(folder, file), 'utf8')));
+    console.log(`\n## ${groups[0]?.[1].device ?? file}`);
+    const of = (kind) => groups.filter(([name]) => name.startsWith(kind)).map(([, g]) => g.values);
+    const kernels = of('kernels/').flatMap((values) => values.kernels.map(kernelRow));
+    const head = ['µs', 'rate', 'best rival', 'its time over ours'];
+    if (kernels.length > 0) markdown('Kernels', ['kernel', ...head], kernels);
+    const models = of('models/').flat().map(modelRow);
+    if (models.length > 0) {
+      markdown('Training steps', ['step', 'ms', 'best rival', 'its time over ours'], models);
+    }
+  }
+  return true;
 }
 
 const kernelFamilies = ['gemm', 'attention', 'lstm', 'conv', 'memory'];
@@ -97,6 +154,7 @@ const stages = {
   code,
   ...Object.fromEntries(kernelFamilies.map((name) => [name, () => bench(`kernels/${name}`, 9)])),
   models: () => bench('models', 9),
+  table,
 };
 
 const wanted = positionals.length > 0 ? positionals : Object.keys(stages);
@@ -105,7 +163,7 @@ if (unknown.length > 0) {
   console.error(`gpu: the stages are ${Object.keys(stages).join(', ')}, got ${unknown.join(', ')}`);
   process.exit(2);
 }
-createRequire(import.meta.url)(addon); // says why, where it cannot be loaded
+if (wanted.some((name) => name !== 'table')) createRequire(import.meta.url)(addon); // or says why not
 const failed = [];
 for (const name of wanted) {
   const start = performance.now();

@@ -82,8 +82,9 @@ async function start(name: string, command: readonly string[]): Promise<Rival | 
 }
 
 /** The first use of a case: inputs are written by ours, read by the others, results compared. */
-async function prepare(rivals: readonly Rival[], item: KernelCase, folder: string) {
-  const sets = Math.max(1, Math.min(mostSets, Math.ceil(cacheBytes / item.bytes)));
+async function prepare(rivals: readonly Rival[], item: KernelCase, folder: string, onGpu: boolean) {
+  const needed = Math.max(1, Math.min(mostSets, Math.ceil(cacheBytes / item.bytes)));
+  const sets = onGpu ? needed : 1;
   const [ours, ...others] = rivals as [Rival, ...Rival[]];
   const first = await ours.ask({ item, sets, folder, compare: false });
   const answers: Answer[] = [first];
@@ -106,10 +107,9 @@ async function measure(
   rivals: readonly Rival[],
   item: KernelCase,
   folder: string,
-  rounds: number,
-  seconds: number,
+  { device, rounds, seconds }: KernelOptions,
 ): Promise<Measured> {
-  const answers = await prepare(rivals, item, folder);
+  const answers = await prepare(rivals, item, folder, device.startsWith('cuda'));
   const result: Measured = {
     name: item.name,
     flops: item.flops,
@@ -178,8 +178,9 @@ export interface KernelOptions {
 /** Runs the cases; prints a table and returns the figures. */
 export async function compareKernels(
   cases: readonly KernelCase[],
-  { device, rounds, seconds, deadline = Number.POSITIVE_INFINITY }: KernelOptions,
+  options: KernelOptions,
 ): Promise<{ rivals: Record<string, string>; kernels: Measured[]; left: string[] }> {
+  const { device, deadline = Number.POSITIVE_INFINITY } = options;
   const file = (name: string): string => new URL(name, import.meta.url).pathname;
   const python = process.env.PYTHON ?? 'python3';
   const node = [process.execPath, '--import', 'tsx'];
@@ -216,7 +217,7 @@ export async function compareKernels(
         left.push(item.name);
         continue;
       }
-      const found = await measure(rivals, item, folder, rounds, seconds);
+      const found = await measure(rivals, item, folder, options);
       kernels.push(found);
       table.push(row(names, item, found));
       for (const [name, rival] of Object.entries(found.rivals)) {

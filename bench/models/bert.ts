@@ -32,5 +32,5 @@ export const bert: Workload = {
   title: `training step of BERT base, batch ${batch}, length ${length}, dropout .1, Adam`,
   operations: operations(),
   probe: 1,
-  rivals: (threads) => oursAndPyTorch('bert', threads),
+  rivals: (setting) => oursAndPyTorch('bert', setting),
 };

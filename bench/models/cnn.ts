@@ -37,5 +37,5 @@ export const cnn: Workload = {
   name: 'cnn',
   title: `training step of the cats and dogs CNN, ${side} x ${side}, batch ${batch}, Adam`,
   operations: operations(),
-  rivals: (threads) => oursAndPyTorch('cnn', threads),
+  rivals: (setting) => oursAndPyTorch('cnn', setting),
 };

@@ -36,5 +36,5 @@ export const gpt: Workload = {
   name: 'gpt-char',
   title: `training step of a transformer, ${layers} layers, ${heads} heads, ${width} wide, ${batch} x ${length} characters, AdamW`,
   operations: operations(),
-  rivals: (threads) => oursAndPyTorch('gpt', threads),
+  rivals: (setting) => oursAndPyTorch('gpt', setting),
 };

@@ -52,6 +52,6 @@ export function lstmWorkload(name: ClassifierName): Workload {
       `training step of a classifier of sequences, embedding ${tokens}x${embedding}, ` +
       `LSTM ${layers}x${hidden}, batch ${batch}, length ${steps}, Adam`,
     operations: operations(classifiers[name]),
-    rivals: (threads) => oursAndPyTorch('lstm', threads, [name]),
+    rivals: (setting) => oursAndPyTorch('lstm', setting, [name]),
   };
 }

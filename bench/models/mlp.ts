@@ -30,11 +30,11 @@ export const mlp: Workload = {
   name: 'mlp',
   title: `training step of the MLP ${sizes.join('-')}, batch ${batch}, SGD with momentum`,
   operations: operations(),
-  rivals: (threads) => [
-    ...oursAndPyTorch('mlp', threads),
+  rivals: (setting) => [
+    ...oursAndPyTorch('mlp', setting),
     // In Node.js the wasm backend has one thread (tfjs issue 3830).
-    ...(threads === 1
-      ? [{ name: 'TensorFlow.js wasm', threads, command: [...node, file('mlp_tfjs.ts')] }]
+    ...(setting.device === 'cpu' && setting.threads === 1
+      ? [{ name: 'TensorFlow.js wasm', threads: 1, command: [...node, file('mlp_tfjs.ts')] }]
       : []),
   ],
 };

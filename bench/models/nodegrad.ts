@@ -1,11 +1,25 @@
 /** What our own rivals share: a program calls `serveSteps` with its model, step and batch. */
 import { readFileSync } from 'node:fs';
-import { capture, type nn, setNumThreads, steps, type Tensor } from 'nodegrad';
+import {
+  autocast,
+  capture,
+  type nn,
+  setDefaultDevice,
+  setMatmulPrecision,
+  setNumThreads,
+  steps,
+  type Tensor,
+} from 'nodegrad';
 import { type ServeOptions, serve } from './rival.js';
 
 // The last arguments of every such program: eager|captured THREADS.
 const [mode, threads] = process.argv.slice(-2);
 setNumThreads(Number(threads));
+const { BENCH_DEVICE: place = 'cpu', BENCH_PRECISION: precision = 'float32' } = process.env;
+// Before the programs make their models: they import this module first.
+setDefaultDevice(place);
+if (precision !== 'float32') setMatmulPrecision('high');
+const mixed = { dtype: 'bfloat16', enabled: precision === 'bfloat16' } as const;
 
 const { version } = JSON.parse(
   readFileSync(new URL('../../package.json', import.meta.url), 'utf8'),
@@ -18,7 +32,7 @@ export function stepOf(
 ): (x: Tensor, y: Tensor) => Tensor {
   return (x, y) => {
     optimizer.zeroGrad();
-    const loss = lossOf(x, y);
+    const loss = mixed.enabled ? autocast(mixed, () => lossOf(x, y)) : lossOf(x, y);
     loss.backward();
     optimizer.step();
     return loss;
@@ -36,7 +50,10 @@ export async function serveSteps(
   [x.keep(), y.keep()];
   model.eval();
   await serve(
-    { version: `nodegrad ${version}`, details: `own kernels, Node.js ${process.version}` },
+    {
+      version: `nodegrad ${version}`,
+      details: `own kernels, ${place}, ${precision}, Node.js ${process.version}`,
+    },
     async (count) => {
       for (const i of steps(count)) {
         const loss = await run(x, y);

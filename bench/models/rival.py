@@ -13,6 +13,15 @@ except ImportError as error:
     print(json.dumps({"missing": f"PyTorch: {error}"}), flush=True)
     sys.exit(0)
 
+DEVICE = os.environ.get("BENCH_DEVICE", "cpu")
+PRECISION = os.environ.get("BENCH_PRECISION", "float32")
+COMPILED = os.environ.get("BENCH_FORM") == "compiled"
+if DEVICE != "cpu":
+    torch.set_default_device(DEVICE)
+    torch.backends.cudnn.benchmark = True
+torch.backends.cuda.matmul.allow_tf32 = PRECISION != "float32"
+torch.backends.cudnn.allow_tf32 = PRECISION != "float32"
+
 
 def formula(count, shift, modulus):
     return torch.arange(count, dtype=torch.int64).mul(7919).add(shift).remainder(modulus).double()
@@ -51,6 +60,20 @@ def libraries():
     return names
 
 
+def details_of_cpu():
+    capability = re.search(r"CPU capability usage: (\S+)", torch.__config__.show())
+    return [
+        f"own loops {capability.group(1) if capability else 'unknown'}",
+        *libraries(),
+        f"OPENBLAS_NUM_THREADS={os.environ.get('OPENBLAS_NUM_THREADS', 'unset')}",
+    ]
+
+
+def details_of_gpu():
+    cudnn = torch.backends.cudnn.version()
+    return [torch.cuda.get_device_name(), f"CUDA {torch.version.cuda}", f"cuDNN {cudnn}", PRECISION]
+
+
 def answer(what):
     print(json.dumps(what), flush=True)
 
@@ -58,10 +81,22 @@ def answer(what):
 def serve(model, optimizer, loss_of, checked=10, warm_up=40):
     """Answers how long steps take, after `checked` ones without dropout whose last loss it tells."""
 
+    if DEVICE != "cpu":
+        for group in optimizer.param_groups:
+            group["fused"] = True
+
+    def mixed():
+        with torch.autocast("cuda", torch.bfloat16, enabled=PRECISION == "bfloat16"):
+            return loss_of()
+
+    forward = loss_of if DEVICE == "cpu" else mixed
+    if COMPILED:
+        forward = torch.compile(forward, mode="reduce-overhead")
+
     def run(count):
         for _ in range(count):
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of()
+            loss = forward()
             loss.backward()
             optimizer.step()
         return loss.item()
@@ -70,13 +105,8 @@ def serve(model, optimizer, loss_of, checked=10, warm_up=40):
     loss = run(checked)
     model.train()
     run(warm_up)
-    capability = re.search(r"CPU capability usage: (\S+)", torch.__config__.show())
-    details = [
-        f"own loops {capability.group(1) if capability else 'unknown'}",
-        *libraries(),
-        f"OPENBLAS_NUM_THREADS={os.environ.get('OPENBLAS_NUM_THREADS', 'unset')}",
-    ]
-    answer({"version": f"PyTorch {torch.__version__}", "details": ", ".join(details), "loss": loss})
+    details = ", ".join(details_of_cpu() if DEVICE == "cpu" else details_of_gpu())
+    answer({"version": f"PyTorch {torch.__version__}", "details": details, "loss": loss})
     for line in sys.stdin:
         cpu, start = time.process_time(), time.perf_counter()
         run(int(line))

@@ -19,6 +19,13 @@ export interface Rival {
   env?: Readonly<Record<string, string>>;
 }
 
+/** What rivals run on. `tf32` and `bfloat16` are for GPUs: products alone take that precision. */
+export interface Setting {
+  device: string;
+  precision: 'float32' | 'tf32' | 'bfloat16';
+  threads: number;
+}
+
 export interface Workload {
   name: string;
   title: string;
@@ -26,7 +33,7 @@ export interface Workload {
   operations: number;
   /** How many steps tell how many a turn takes; 5 where left out. */
   probe?: number;
-  rivals(threads: number): readonly Rival[];
+  rivals(setting: Setting): readonly Rival[];
 }
 
 export interface Options {
@@ -34,6 +41,8 @@ export interface Options {
   /** Length of one turn. */
   seconds: number;
   threads: readonly number[];
+  device: string;
+  precision: Setting['precision'];
 }
 
 interface Contestant {
@@ -49,7 +58,8 @@ interface Contestant {
 }
 
 const pause = 40; // ms; threads that wait for work spin so long before they sleep
-const mostDisagreement = 1e-3;
+// Relative, of losses after the first steps.
+const mostDisagreement = { float32: 1e-3, tf32: 5e-3, bfloat16: 3e-2 };
 
 function sleep(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
@@ -93,10 +103,10 @@ async function start(rival: Rival): Promise<Contestant | string> {
 }
 
 /** Refuses rivals that do not compute the same thing. */
-function checkLosses(contestants: readonly Contestant[]): void {
+function checkLosses(contestants: readonly Contestant[], precision: Setting['precision']): void {
   const expected = contestants[0]?.about.loss ?? 0;
   for (const { rival, about } of contestants) {
-    if (!(Math.abs(about.loss - expected) <= mostDisagreement * Math.abs(expected))) {
+    if (!(Math.abs(about.loss - expected) <= mostDisagreement[precision] * Math.abs(expected))) {
       throw new Error(
         `bench: ${rival.name} has the loss ${about.loss} after the first steps, ` +
           `${contestants[0]?.rival.name} ${expected}: they do not compute the same`,
@@ -154,21 +164,42 @@ function print(
   }
 }
 
+function printGpu(
+  workload: Workload,
+  contestants: readonly Contestant[],
+  precision: Setting['precision'],
+): void {
+  console.log(`\n${workload.title}, ${precision}: ${digits(workload.operations / 1e9)} GFLOP`);
+  const captured = contestants.find(({ rival }) => rival.ours === 'captured');
+  printTable(
+    ['', 'ms a step (min–max)', 'TFLOP/s', 'times ours captured, by round'],
+    contestants.map((found) => [
+      found.rival.name,
+      spreadText(spread(found.times)),
+      digits(workload.operations / spread(found.times).median / 1e9),
+      captured ? spreadText(ratios(captured, found)) : '',
+    ]),
+  );
+}
+
 /** Runs the contest and prints it; returns what `--save` keeps. */
 export async function contest(workload: Workload, options: Options): Promise<unknown> {
+  const { device, precision } = options;
+  // On a GPU the host's threads matter little, and what the chip can do at best is not measured.
+  const onCpu = device === 'cpu';
   const missing = new Set<string>();
   const contestants: Contestant[] = [];
   const floors = new Map<number, Floor>();
   try {
-    for (const threads of options.threads) {
-      floors.set(threads, measureFloor(threads, 0.3));
-      for (const rival of workload.rivals(threads)) {
+    for (const threads of onCpu ? options.threads : [1]) {
+      if (onCpu) floors.set(threads, measureFloor(threads, 0.3));
+      for (const rival of workload.rivals({ device, precision, threads })) {
         const started = await start(rival);
         if (typeof started === 'string') missing.add(started);
         else contestants.push(started);
       }
     }
-    checkLosses(contestants);
+    checkLosses(contestants, precision);
     for (const found of contestants) {
       const { probe = 5 } = workload;
       const { seconds } = await found.ask(probe);
@@ -193,9 +224,12 @@ export async function contest(workload: Workload, options: Options): Promise<unk
     console.log(`  ${rival.name}, ${threads}: ${about.version}, ${about.details}`);
   }
   for (const what of missing) console.log(`  missing: ${what}`);
-  print(workload, contestants, floors);
+  if (onCpu) print(workload, contestants, floors);
+  else printGpu(workload, contestants, precision);
   return {
     title: workload.title,
+    device,
+    precision,
     operations: workload.operations,
     rounds: options.rounds,
     secondsPerTurn: options.seconds,

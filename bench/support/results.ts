@@ -1,6 +1,7 @@
 /** The machine as results name it, and the file that keeps them. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
+import { device } from 'nodegrad';
 
 const folder = new URL('../results/', import.meta.url);
 
@@ -19,14 +20,15 @@ export function machine() {
   };
 }
 
-/** Replaces the results of one group in the file of this CPU; those of other groups stay. */
-export function saveResults(group: string, values: unknown): string {
-  const name = cpuModel()
+/** Replaces the results of one group in the file of the CPU or GPU; those of other groups stay. */
+export function saveResults(group: string, values: unknown, on: string): string {
+  const onCpu = on === 'cpu';
+  const name = (onCpu ? cpuModel() : (device(on).describe().split(',')[0] as string))
     .replace(/\([RT]M?\)|\bCPU\b|@.*$|\bProcessor\b/gi, ' ')
     .trim()
     .replace(/[^A-Za-z0-9]+/g, '-')
     .toLowerCase();
-  const file = new URL(`cpu-${name}.json`, folder);
+  const file = new URL(`${onCpu ? 'cpu-' : ''}${name}.json`, folder);
   mkdirSync(folder, { recursive: true });
   let all: Record<string, unknown> = {};
   try {
@@ -34,7 +36,12 @@ export function saveResults(group: string, values: unknown): string {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
   }
-  all[group] = { date: new Date().toISOString(), machine: machine(), values };
+  all[group] = {
+    date: new Date().toISOString(),
+    machine: machine(),
+    device: device(on).describe(),
+    values,
+  };
   writeFileSync(file, `${JSON.stringify(all, null, 2)}\n`);
   return file.pathname;
 }
