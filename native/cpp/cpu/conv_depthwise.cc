@@ -55,9 +55,7 @@ bool plan_bands(const Patches& p, int64_t channels, int64_t positions, Gathered&
   g.low_w = smaller(0, reach_w);
   g.rows = positions / p.columns;
   // Tiles read whole vectors.
-  g.phase_pitch =
-      span_w / p.stride_w + 1 + round_up(p.columns, kLanes<T>) + kTileVectors * kLanes<T>;
-  g.phase_pitch = round_up(g.phase_pitch, kLanes<T>);
+  g.phase_pitch = round_up(span_w / p.stride_w + 1 + round_up(p.columns, kLanes<T>), kLanes<T>);
   g.row_pitch = p.stride_w * g.phase_pitch;
   const int64_t line = channels * g.row_pitch;
   if (line > kMostElements || (span_h + 1) * line > kMostElements) return false;
@@ -68,44 +66,44 @@ bool plan_bands(const Patches& p, int64_t channels, int64_t positions, Gathered&
   return g.plane * channels <= 4 * kMostElements;
 }
 
-// Copies every stride-th element.
+// `count` rows of every stride-th element.
 template <class T, class S>
-NODEGRAD_INLINE void copy_line(const S* from, int64_t stride, T* to, int64_t n) {
-  if (stride == 2) {
+NODEGRAD_INLINE void copy_lines(const S* from, int64_t from_step, int64_t stride, T* to,
+                                int64_t to_step, int64_t n, int64_t count) {
+  if (stride != 2) {
+    gather_rows(from, from_step, stride, to, to_step, n, count);
+    return;
+  }
+  for (int64_t r = 0; r < count; ++r, from += from_step, to += to_step) {
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) to[i] = Stored<S>::load(from[2 * i]);
-  } else {
-    gather_rows(from, 0, stride, to, 0, n, 1);
   }
 }
 
-// The rows of one plane that `rows` rows of positions from `first` on reach.
+// Zeros around all planes of a band, and in them.
+template <class T>
+void clear_band(const Gathered& g, T* to) {
+  __builtin_memset(to, 0, sizeof(T) * static_cast<size_t>(g.channels * g.plane));
+}
+
+// The rows of one plane that `rows` rows of positions from `first` on reach, into a cleared band.
 template <class T, class S>
 void gather_band(const Gathered& g, const S* image, int64_t first, int64_t rows, T* to) {
   const Patches& p = g.patches;
   const int64_t top = first * p.stride_h + p.base_h + g.low_h, left = p.base_w + g.low_w;
   const int64_t reach = (p.taps_h - 1) * p.step_h;
   const int64_t count = (rows - 1) * p.stride_h + (reach < 0 ? -reach : reach) + 1;
-  for (int64_t r = 0; r < count; ++r, to += g.row_pitch) {
-    const int64_t row = top + r;
-    if (row < 0 || row >= p.height) {
-      clear_rows(to, 0, g.row_pitch, 1);
-      continue;
-    }
-    const S* const line = image + row * p.width;
-    for (int64_t phase = 0; phase < p.stride_w; ++phase) {
-      T* const at = to + phase * g.phase_pitch;
-      const int64_t column = left + phase;
-      int64_t begin = column < 0 ? divide_up(-column, p.stride_w) : 0;
-      int64_t end = column < p.width ? divide_up(p.width - column, p.stride_w) : 0;
-      end = smaller(end, g.phase_pitch);
-      begin = smaller(begin, end);
-      if (begin > 0) clear_rows(at, 0, begin, 1);
-      if (begin < end) {
-        copy_line(line + column + begin * p.stride_w, p.stride_w, at + begin, end - begin);
-      }
-      if (end < g.phase_pitch) clear_rows(at + end, 0, g.phase_pitch - end, 1);
-    }
+  const int64_t begin_row = larger(0, -top), end_row = smaller(count, p.height - top);
+  for (int64_t phase = 0; phase < p.stride_w; ++phase) {
+    const int64_t column = left + phase;
+    const int64_t begin = column < 0 ? divide_up(-column, p.stride_w) : 0;
+    const int64_t inside = column < p.width ? divide_up(p.width - column, p.stride_w) : 0;
+    const int64_t end = smaller(inside, g.phase_pitch);
+    if (begin >= end || begin_row >= end_row) continue;
+    const S* const from = image + (top + begin_row) * p.width + column + begin * p.stride_w;
+    copy_lines(from, p.width, p.stride_w,
+               to + begin_row * g.row_pitch + phase * g.phase_pitch + begin, g.row_pitch,
+               end - begin, end_row - begin_row);
   }
 }
 
@@ -210,6 +208,7 @@ void product_kernel(const void* args, int64_t chunk) {
   const int64_t columns = p.patches.columns;
   const bool direct = sizeof(T) == sizeof(S) && p.out_column == 1;
   const unsigned before = ignore_subnormals();
+  clear_band(g, gathered);  // all planes of a chunk have their zeros at the same places
   for (int64_t pair = first; pair < smaller(first + l.planes, all); ++pair) {
     const int64_t group = pair % p.groups;
     const S* const image = static_cast<const S*>(p.image) + pair * p.channels * p.patches.plane;
@@ -356,6 +355,7 @@ void weight_kernel(const void* args, int64_t chunk) {
   int64_t* const offsets = reinterpret_cast<int64_t*>(sums + all * kL);
   tap_offsets(g, offsets);
   clear_rows(sums, 0, all * kL, 1);
+  clear_band(g, gathered);
   const unsigned before = ignore_subnormals();
   const int64_t first = part * l.part_images;
   for (int64_t image = first; image < smaller(first + l.part_images, l.images); ++image) {
@@ -363,6 +363,7 @@ void weight_kernel(const void* args, int64_t chunk) {
     const S* const x = static_cast<const S*>(l.x) + pair * g.channels * g.patches.plane;
     for (int64_t band = 0; band < g.rows; band += g.band) {
       const int64_t rows = smaller(g.band, g.rows - band);
+      if (g.bands > 1) clear_band(g, gathered);
       for (int64_t q = 0; q < g.channels; ++q) {
         gather_band(g, x + q * g.patches.plane, band, rows, gathered + q * g.plane);
       }

@@ -186,6 +186,16 @@ export const convRows: OpRow[] = [
     { groups: 5, before: [0, 1], behind: [1, 1] },
     [(n) => [1, 5, n, n], () => [5, 1, 2, 3]],
   ),
+  rowOf(
+    'of each channel on its own, with strides and two outputs',
+    { groups: 3, padding: 1, stride: [2, 1], relu: true },
+    { groups: 3, before: [1, 1], behind: [1, 1], stride: [2, 1] },
+    [(n) => [2, 3, n + 1, n + 2], () => [6, 1, 3, 3], () => [6]],
+    {
+      large: 50,
+      wider: { by: { bfloat16: 4, float16: 4, float32: 4 }, because: 'a sum near 0 is cut' },
+    },
+  ),
   rowOf('of one element each', {}, {}, [(n) => [3, 20, n, 2], () => [15, 20, 1, 1], () => [15]]),
   rowOf('of no images', {}, {}, [() => [0, 2, 4, 4], () => [3, 2, 3, 3], () => [3]], {
     sizes: [1],
