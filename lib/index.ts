@@ -29,6 +29,9 @@ export {
   type FunctionDefinition,
 } from './gradients/function.js';
 export * from './io/index.js';
+export * as layers from './layers/index.js';
+export type { SequentialOptions } from './layers/model.js';
+export * as metrics from './metrics/index.js';
 export * as models from './models/index.js';
 export type { MemoryStats } from './native.js';
 export * as nn from './nn/index.js';

@@ -43,21 +43,28 @@ export class Sequential extends Module {
 
   forward(x: Tensor): Tensor {
     let y = x;
-    for (let i = 0; i < this.layers.length; ++i) {
-      const layer = this.layers[i] as Layer;
-      const [next, afterNext] = [this.layers[i + 1], this.layers[i + 2]];
-      const fusible = next instanceof ReLU && !hasHooks(layer) && !hasHooks(next);
-      if (fusible && isMaximum(afterNext) && isConvolution(layer) && !hasHooks(afterNext)) {
-        y = relu(afterNext.forward(layer.forward(y)));
-        i += 2;
-      } else if (fusible && (isConvolution(layer) || layer instanceof Linear)) {
-        y = layer.forwardRelu(y);
-        ++i;
-      } else {
-        y = layer.forward(y);
-      }
+    for (let i = 0; i < this.layers.length; ) {
+      const count = this.joined(i);
+      y = this.run(i, count, y);
+      i += count;
     }
     return y;
+  }
+
+  /** How many layers from number `i` on run together. */
+  protected joined(i: number): number {
+    const [layer, next, afterNext] = [this.layers[i], this.layers[i + 1], this.layers[i + 2]];
+    if (!(next instanceof ReLU) || hasHooks(layer as Layer) || hasHooks(next)) return 1;
+    if (isMaximum(afterNext) && isConvolution(layer) && !hasHooks(afterNext)) return 3;
+    return isConvolution(layer) || layer instanceof Linear ? 2 : 1;
+  }
+
+  /** The result of `count` layers, which {@link joined} gave, from number `i` on. */
+  protected run(i: number, count: number, x: Tensor): Tensor {
+    const layer = this.layers[i] as Layer;
+    if (count === 1) return layer.forward(x);
+    if (count === 2) return (layer as Linear | Conv1d | Conv2d).forwardRelu(x);
+    return relu((this.layers[i + 2] as Layer).forward(layer.forward(x)));
   }
 
   override *namedChildren(): Generator<[string, Module]> {

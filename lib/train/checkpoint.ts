@@ -1,6 +1,6 @@
 /**
  * Checkpoints: all that a run needs to go on to the same bits, in one safetensors file: tensors
- * `model.*`, `optimizer.*` and `generator.*`; the place in the data and what the user adds as JSON
+ * `model.*`, `optimizer.*`, `generator.*` and those of other parts; the place in the data and what the user adds as JSON
  * in the metadata, under `nodegrad`. Any reader of safetensors finds the model's tensors in it.
  */
 import { describe } from '../check.js';
@@ -30,6 +30,8 @@ export interface CheckpointParts {
   loader?: Resumable;
   /** Random numbers; the default generator where left out. */
   generator?: Generator;
+  /** Anything else with tensors, by a name without dots: averages of weights, a second model. */
+  more?: Readonly<Record<string, Stateful>>;
 }
 
 /** What the metadata holds. */
@@ -43,11 +45,19 @@ interface Note {
 const metadataKey = 'nodegrad';
 
 function stateful(parts: CheckpointParts): Map<string, Stateful> {
-  const { model, optimizer, generator = defaultGenerator } = parts;
+  const { model, optimizer, generator = defaultGenerator, more = {} } = parts;
   const found = new Map<string, Stateful>();
   if (model) found.set('model', model);
   if (optimizer) found.set('optimizer', optimizer);
   found.set('generator', generator);
+  for (const [name, part] of Object.entries(more)) {
+    if (found.has(name) || !/^[^.]+$/.test(name)) {
+      throw new TypeError(
+        `checkpoint: a part's name must be new and without dots, got ${describe(name)}`,
+      );
+    }
+    found.set(name, part);
+  }
   return found;
 }
 
@@ -75,7 +85,16 @@ export async function saveCheckpoint(
   } catch (error) {
     throw new TypeError(`saveCheckpoint: extra must be JSON: ${(error as Error).message}`);
   }
-  await saveSafetensors(file, tensors, { [metadataKey]: text });
+  try {
+    await saveSafetensors(file, tensors, { [metadataKey]: text });
+  } catch (error) {
+    const { message, code } = error as NodeJS.ErrnoException;
+    if (code === undefined) throw error;
+    const why = code === 'ENOSPC' ? 'the disk is full' : message;
+    throw new Error(`saveCheckpoint: cannot write ${file}, what it held is untouched: ${why}`, {
+      cause: error,
+    });
+  }
 }
 
 function noteOf(file: string, metadata: Record<string, string>): Note {

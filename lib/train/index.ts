@@ -1,4 +1,5 @@
-/** What a training run needs around its loop. */
+/** What a training run needs around its loop, and training in the manner of Keras. */
+export type { Callback, Run } from './callback.js';
 export {
   type CheckpointParts,
   loadCheckpoint,
@@ -6,3 +7,18 @@ export {
   type Stateful,
   saveCheckpoint,
 } from './checkpoint.js';
+export type { Batch, BatchSource, Inputs, Values } from './feed.js';
+export { History, type Logs, type Stopped } from './history.js';
+export type { LossFunction, LossLike, LossName, NamedLoss } from './losses.js';
+export type { MetricLike, MetricName, OptimizerLike, OptimizerName } from './names.js';
+export type { Verbose } from './progress.js';
+export { SequentialModel, sequential } from './sequential.js';
+export type { Trainable } from './steps.js';
+export {
+  type CompileOptions,
+  type EvaluateOptions,
+  type FitOptions,
+  type PredictOptions,
+  Trainer,
+  trainer,
+} from './trainer.js';

@@ -1,0 +1,43 @@
+/** Layers for `sequential`: sizes are inferred, defaults and initial values are Keras's. */
+export {
+  activation,
+  type BatchNormOptions,
+  batchNorm,
+  type DenseOptions,
+  dense,
+  dropout,
+  flatten,
+  lambda,
+  layerNorm,
+  rescaling,
+  reshapeTo as reshape,
+} from './core.js';
+export {
+  avgPool2d,
+  type ConvolutionOptions,
+  conv2d,
+  globalAvgPool2d,
+  globalMaxPool2d,
+  maxPool2d,
+  type PoolOptions,
+} from './image.js';
+export type {
+  Activation,
+  FreeShape,
+  Initializer,
+  LayerOptions,
+  LazyLayer,
+  Requirement,
+} from './layer.js';
+export {
+  conv1d,
+  type EmbeddingLayerOptions,
+  embedding,
+  globalAvgPool1d,
+  globalMaxPool1d,
+  gru,
+  lstm,
+  maxPool1d,
+  type RecurrentOptions,
+  simpleRnn,
+} from './sequence.js';

@@ -1,0 +1,162 @@
+/**
+ * Metrics of a confusion matrix: counts by true class (rows) and predicted class (columns), added up
+ * on the device. Names and averages are scikit-learn's; a share of nothing is 0.
+ */
+import { expectInteger, expectNumber, expectOneOf, expectOptions } from '../check.js';
+import { isFloating } from '../dtype.js';
+import { add, mul } from '../ops/binary.js';
+import { to } from '../ops/copy.js';
+import { ones, zeros } from '../ops/fill.js';
+import { scatterAdd } from '../ops/gather.js';
+import type { Tensor } from '../tensor.js';
+import { above, aligned, classesOf, Metric } from './metric.js';
+
+export interface ConfusionOptions {
+  /** How many classes; the size of the prediction's last axis where left out, 2 where that is 1. */
+  classes?: number;
+  /** What probabilities must exceed to count as class 1, where there is one per row; 0.5. */
+  threshold?: number;
+  /** What logs call it. */
+  name?: string;
+}
+
+export interface AverageOptions extends ConfusionOptions {
+  /** 'binary': of class 1 alone; 'macro': the mean over classes; 'micro': of all together. */
+  average?: Average;
+}
+
+const averages = ['binary', 'macro', 'micro'] as const;
+type Average = (typeof averages)[number];
+
+abstract class Confusion<Result> extends Metric<Result> {
+  private readonly threshold: number;
+  private classes: number | null;
+
+  constructor(op: string, name: string, options: ConfusionOptions) {
+    const { classes, threshold = 0.5 } = expectOptions(op, options);
+    super(options.name ?? name);
+    this.threshold = expectNumber(op, 'threshold', threshold);
+    this.classes = classes === undefined ? null : expectInteger(op, 'classes', classes, 2);
+  }
+
+  measure(prediction: Tensor, target: Tensor): Tensor {
+    const floating = isFloating(prediction.dtype);
+    const last = prediction.rank > 1 ? (prediction.shape[prediction.rank - 1] as number) : 1;
+    let [p, t] = [prediction, target];
+    if (floating && last === 1) {
+      [p, t] = aligned(this.name, prediction, target);
+      p = above(p, this.threshold);
+    }
+    const oneHot = isFloating(target.dtype) && last > 1 && target.shape.join() === p.shape.join();
+    const [predicted, actual] = [
+      classesOf(p),
+      oneHot ? classesOf(t) : to(t, 'int64').reshape([-1]),
+    ];
+    if (predicted.size !== actual.size) {
+      throw new RangeError(
+        `${this.name}: needs scores [N,C] or classes [N], and classes [N], got [${prediction.shape}] and [${target.shape}]`,
+      );
+    }
+    this.classes ??= floating && last > 1 ? last : 2;
+    const n = this.classes;
+    const place = add(mul(actual, n), predicted);
+    const { device } = prediction;
+    const count = ones([place.size], { device });
+    return scatterAdd(zeros([n * n], { device }), 0, place, count);
+  }
+
+  /** Counts by true class and predicted class. */
+  protected matrix(counts: Float64Array | null): number[][] {
+    const n = counts ? Math.round(Math.sqrt(counts.length)) : (this.classes ?? 2);
+    return Array.from({ length: n }, (_, row) =>
+      Array.from({ length: n }, (_, column) => counts?.[row * n + column] ?? 0),
+    );
+  }
+}
+
+/** Counts [true class][predicted class]. */
+export class ConfusionMatrix extends Confusion<number[][]> {
+  constructor(options: ConfusionOptions = {}) {
+    super('ConfusionMatrix', 'confusionMatrix', options);
+  }
+  protected result(counts: Float64Array | null): number[][] {
+    return this.matrix(counts);
+  }
+}
+
+const share = (part: number, whole: number): number => (whole === 0 ? 0 : part / whole);
+
+/** Right, predicted and actual counts of a class, or of all. */
+interface Counts {
+  right: number;
+  predicted: number;
+  actual: number;
+}
+
+abstract class Averaged extends Confusion<number> {
+  private readonly average: Average;
+
+  constructor(op: string, name: string, options: AverageOptions) {
+    const { average = 'binary' } = expectOptions(op, options);
+    super(op, name, options);
+    this.average = expectOneOf(op, 'average', average, averages);
+  }
+
+  protected abstract score(counts: Counts): number;
+
+  protected result(sums: Float64Array | null): number {
+    const matrix = this.matrix(sums);
+    const total = (values: number[]): number => values.reduce((a, b) => a + b, 0);
+    const classes = matrix.map(
+      (row, c): Counts => ({
+        right: row[c] as number,
+        predicted: total(matrix.map((other) => other[c] as number)),
+        actual: total(row),
+      }),
+    );
+    if (this.average === 'binary') {
+      if (classes.length !== 2) {
+        throw new RangeError(
+          `${this.name}: average binary needs 2 classes, got ${classes.length}; choose macro or micro`,
+        );
+      }
+      return this.score(classes[1] as Counts);
+    }
+    if (this.average === 'macro') {
+      const seen = classes.filter(({ predicted, actual }) => predicted + actual > 0);
+      return share(total(seen.map((counts) => this.score(counts))), seen.length);
+    }
+    const sum = (key: keyof Counts): number => total(classes.map((counts) => counts[key]));
+    return this.score({ right: sum('right'), predicted: sum('predicted'), actual: sum('actual') });
+  }
+}
+
+/** Of what was predicted to be of the class, the share that is. */
+export class Precision extends Averaged {
+  constructor(options: AverageOptions = {}) {
+    super('Precision', 'precision', options);
+  }
+  protected score({ right, predicted }: Counts): number {
+    return share(right, predicted);
+  }
+}
+
+/** Of what is of the class, the share that was predicted to be. */
+export class Recall extends Averaged {
+  constructor(options: AverageOptions = {}) {
+    super('Recall', 'recall', options);
+  }
+  protected score({ right, actual }: Counts): number {
+    return share(right, actual);
+  }
+}
+
+/** The harmonic mean of precision and recall. */
+export class F1 extends Averaged {
+  constructor(options: AverageOptions = {}) {
+    super('F1', 'f1', options);
+  }
+  protected score({ right, predicted, actual }: Counts): number {
+    return share(2 * right, predicted + actual);
+  }
+}

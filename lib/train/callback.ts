@@ -1,0 +1,45 @@
+/** What callbacks are, and what they see of the run. */
+import type { Module } from '../nn/module.js';
+import type { AnyOptimizer } from '../optim/schedule.js';
+import type { Tensor } from '../tensor.js';
+import type { Stateful } from './checkpoint.js';
+import type { History, Logs, Stopped } from './history.js';
+
+/** A training run as its callbacks see it. */
+export interface Run {
+  readonly model: Module;
+  readonly optimizer: AnyOptimizer;
+  readonly history: History;
+  /** How many epochs there will be. */
+  readonly epochs: number;
+  /** How many batches an epoch has; null where nobody knows. */
+  readonly batches: number | null;
+  /** Why the run is ending early; null while it is not. */
+  readonly stopped: Stopped;
+  /** Ends the run after this epoch; in `onBatchEnd`, after this batch. */
+  stop(): void;
+  /** Writes a checkpoint from which `fit(…, { resume: file })` goes on to the same bits. */
+  save(file: string): Promise<void>;
+}
+
+type Result = void | Promise<void>;
+
+/** Called as training goes; every method may be left out and may be asynchronous. */
+export interface Callback {
+  onTrainBegin?(run: Run): Result;
+  /** Also where the run ends early or, by an error, abruptly. */
+  onTrainEnd?(run: Run): Result;
+  onEpochBegin?(epoch: number, run: Run): Result;
+  /** `logs` has the numbers of the epoch, validation included. */
+  onEpochEnd?(epoch: number, logs: Logs, run: Run): Result;
+  onBatchBegin?(batch: number, run: Run): Result;
+  /** The loss is on the device: reading it (`item`) makes the step wait. */
+  onBatchEnd?(batch: number, loss: Tensor, run: Run): Result;
+  /** Whether it is called after those that are not. */
+  readonly last?: boolean;
+  /** What it needs to go on, as JSON can hold it. */
+  stateDict?(): unknown;
+  loadStateDict?(state: never): void;
+  /** Tensors it needs to go on. */
+  readonly tensors?: Stateful;
+}

@@ -1,0 +1,30 @@
+/** What a training run gives back. */
+
+/** Numbers of one epoch by name: `loss`, the metrics, and the same of the validation as `valLoss` … */
+export type Logs = Record<string, number>;
+
+/** Why a run ended before its last epoch: a callback asked for it, or the signal was aborted. */
+export type Stopped = 'callback' | 'signal' | null;
+
+/** Numbers of a run, epoch by epoch. */
+export class History {
+  /** The epochs that were finished, counted from 0. */
+  readonly epoch: number[] = [];
+  /** By name, a number for each of them. */
+  readonly history: Record<string, number[]> = {};
+  /** Why the run ended early; null where it did not. */
+  stopped: Stopped = null;
+
+  /** @internal */
+  add(epoch: number, logs: Logs): void {
+    for (const [name, value] of Object.entries(logs)) {
+      let list = this.history[name];
+      if (!list) {
+        list = new Array<number>(this.epoch.length).fill(Number.NaN);
+        this.history[name] = list;
+      }
+      list.push(value);
+    }
+    this.epoch.push(epoch);
+  }
+}
