@@ -23,7 +23,9 @@ export {
   type OneHotOptions,
   StandardScaler,
 } from './encode.js';
+export { ImageFolder, type ImageFolderOptions } from './folder.js';
 export { readIdx } from './idx.js';
+export type { AugmentOptions } from './image.js';
 export { IterableDataset, type SampleSource } from './iterable.js';
 export {
   type BatchStream,
@@ -53,5 +55,19 @@ export {
   Subset,
   sliceDataset,
 } from './samples.js';
+export {
+  type PadSequencesOptions,
+  padSequences,
+  SequenceDataset,
+  type SequenceDatasetOptions,
+} from './sequence.js';
 export { randomSplit, stratifiedSplit } from './split.js';
+export {
+  type CleanOptions,
+  cleanText,
+  tokenize,
+  Vocabulary,
+  type VocabularyOptions,
+} from './text.js';
 export { normalize, type PerChannel } from './transform.js';
+export { loadVectors, type VectorsOptions, type WordVectors } from './vectors.js';
