@@ -1,27 +1,52 @@
 /** Datasets: samples by number, fetched a batch at a time. */
-import { describe, expectTensor } from '../check.js';
+import { describe, expectInteger, expectTensor } from '../check.js';
 import { dtypeBytes, dtypeCode } from '../dtype.js';
 import { native } from '../native.js';
 import { indexSelect } from '../ops/index.js';
 import { type Tensor, take } from '../tensor.js';
 
+/** Where a batch stands in a run; what a dataset changes at random depends on it. */
+export interface BatchPlace {
+  readonly epoch: number;
+}
+
 /**
  * What a {@link DataLoader} reads. Give `batch` any form: a gather from memory, or files decoded
- * by worker threads, for which it returns a promise.
+ * off the event loop, for which it returns a promise. A batch is a tensor, or a tuple or object of
+ * tensors and of arrays of strings.
  */
-export interface Dataset<Batch extends readonly Tensor[] = readonly Tensor[]> {
+export interface Dataset<Batch = readonly Tensor[]> {
   /** Number of samples. */
   readonly length: number;
   /**
-   * The samples of these numbers, stacked: one tensor per part of a sample, first axis
-   * `indices.length`. New tensors belong to the loader, which passes them on to the loop.
+   * The samples of these numbers, stacked: the first axis of each tensor is `indices.length`. New
+   * tensors belong to the loader, which passes them on to the loop.
    */
-  batch(indices: Uint32Array): Batch | Promise<Batch>;
+  batch(indices: Uint32Array, place?: BatchPlace): Batch | Promise<Batch>;
   /**
    * The same off the event loop, if there is a way: what a {@link DataLoader} asks for batches that
    * it prepares ahead of their step.
    */
-  prefetch?(indices: Uint32Array): Batch | Promise<Batch>;
+  prefetch?(indices: Uint32Array, place?: BatchPlace): Batch | Promise<Batch>;
+}
+
+/** @internal The batch, off the event loop if that is wanted and there is a way. */
+export function fetchBatch<B>(
+  dataset: Dataset<B>,
+  indices: Uint32Array,
+  place: BatchPlace | undefined,
+  ahead: boolean,
+): B | Promise<B> {
+  if (ahead && dataset.prefetch) return dataset.prefetch(indices, place);
+  return dataset.batch(indices, place);
+}
+
+export function expectDataset<D extends Dataset<unknown>>(op: string, dataset: D): D {
+  if (typeof dataset?.batch !== 'function') {
+    throw new TypeError(`${op}: expected a dataset, got ${describe(dataset)}`);
+  }
+  expectInteger(op, 'dataset.length', dataset.length, 0, 2 ** 32 - 1);
+  return dataset;
 }
 
 /** Gathering fewer bytes than this takes no longer than going to another thread and back. */

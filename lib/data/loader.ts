@@ -1,41 +1,58 @@
 /**
- * DataLoader: batches of a dataset, shuffled by a seed of its own and prepared ahead of the step
- * that uses them, off the event loop where the dataset knows how. `for await` over it runs one epoch, each iteration in a scope of its own (see
- * lib/scope.ts). Batches are prepared outside the user's scopes and handed to the iteration's.
- *
- * The iterator is written by hand: an async generator would run in a context of its own, and the
- * scope it enters would not reach the body of the loop.
+ * DataLoader: batches of a dataset or of a stream of samples, shuffled by a seed of its own and
+ * prepared ahead of the step that uses them, off the event loop where the dataset knows how.
+ * `for await` over it runs one epoch, each iteration in a scope of its own (lib/data/epoch.ts).
+ * Batches are prepared outside the user's scopes and handed to the iteration's.
  */
-import { describe, expectBoolean, expectInteger } from '../check.js';
-import { context, outsideScopes, runInContext } from '../context.js';
+import { describe, expectBoolean, expectFunction, expectInteger, expectOptions } from '../check.js';
+import { rootContext, runInContext } from '../context.js';
 import { type Device, type DeviceLike, device } from '../device.js';
 import { to } from '../ops/copy.js';
-import { defaultGenerator } from '../ops/random.js';
-import { LoopScope, Scope, visitTensors } from '../scope.js';
 import { Tensor } from '../tensor.js';
-import type { Dataset } from './dataset.js';
-import { counted, permutation } from './shuffle.js';
+import { type Dataset, expectDataset, fetchBatch } from './dataset.js';
+import { withDraws } from './draws.js';
+import { Epoch, inOwnScope, noMore, type Prepared, type Start } from './epoch.js';
+import { IterableDataset } from './iterable.js';
+import type { BatchSampler, Sampler } from './sampler.js';
+import { counted, permutation, RandomWords, seedFrom } from './shuffle.js';
 
-type Tensors = readonly Tensor[];
+/** Samples that come one after the other: an {@link IterableDataset}. */
+export interface BatchStream<Batch> {
+  iterate(epoch: number): AsyncIterator<unknown>;
+  collate(samples: never[]): Batch;
+  /** Infinity: unknown. */
+  readonly length: number;
+}
 
 // The same tuple, but the dataset alone says which: a transform may leave parameters out.
-type Parts<In extends Tensors> = { [At in keyof In]: NoInfer<In[At]> };
+type Arguments<In> = In extends readonly string[]
+  ? [batch: NoInfer<In>]
+  : In extends readonly unknown[]
+    ? { [At in keyof In]: NoInfer<In[At]> }
+    : [batch: NoInfer<In>];
 
-export interface DataLoaderOptions<In extends Tensors = Tensors, Out extends Tensors = In> {
+export interface DataLoaderOptions<In = readonly Tensor[], Out = In> {
   /** Samples per batch; 1 where left out. */
   batchSize?: number;
   /** Whether each epoch has a random order of its own; false where left out. */
   shuffle?: boolean;
-  /** Seed of the shuffling; that of the default generator (`manualSeed`) where left out. */
+  /** Seed of the shuffling and of random transforms; that of `manualSeed` where left out. */
   seed?: number | bigint;
+  /** Which samples, in what order, instead of `shuffle`. */
+  sampler?: Sampler;
+  /** Which batches, instead of `batchSize`, `shuffle`, `sampler` and `dropLast`. */
+  batchSampler?: BatchSampler;
   /** Whether to leave out a last batch that is not full; false where left out. */
   dropLast?: boolean;
   /** Where batches are moved to; they stay on the dataset's device where left out. */
   device?: DeviceLike;
   /** How many batches are prepared ahead; 2 where left out, 0 for none. */
   prefetch?: number;
-  /** Makes of each batch, on its device, what the loop gets. May return a promise. */
-  transform?: (...batch: Parts<In>) => Out | Promise<Out>;
+  /**
+   * Makes of each batch, on its device, what the loop gets; a tuple's parts come as arguments. May
+   * return a promise.
+   */
+  transform?: (...batch: Arguments<In>) => Out | Promise<Out>;
 }
 
 /** The place in the data, as checkpoints keep it; plain values that JSON can hold. */
@@ -44,6 +61,7 @@ export interface DataLoaderState {
   /** Batches of the epoch that were handed out. */
   batch: number;
   seed: string;
+  /** Samples of the dataset; -1 for a stream. */
   samples: number;
   batchSize: number;
   shuffle: boolean;
@@ -58,42 +76,58 @@ const fixed = ['samples', 'batchSize', 'shuffle', 'dropLast'] as const;
  * const loader = new DataLoader(data, { batchSize: 100, shuffle: true, seed: 0, device: 'cuda' });
  * for await (const [x, y] of loader) await step(x, y);
  */
-export class DataLoader<In extends Tensors, Out extends Tensors | [] = In>
+export class DataLoader<In extends object, Out extends object | [] = In>
   implements AsyncIterable<Out>
 {
-  /** Batches per epoch. */
+  /** Batches per epoch; Infinity for a stream, whose end is not known. */
   readonly length: number;
+  /** Samples per batch; 0 where a batch sampler decides. */
   readonly batchSize: number;
   readonly shuffle: boolean;
   readonly dropLast: boolean;
   private seed: bigint;
+  private readonly sampler: Sampler | null;
+  private readonly batchSampler: BatchSampler | null;
   private readonly prefetch: number;
   private readonly device: Device | null;
-  private readonly transform: ((...batch: In) => unknown) | null;
+  private readonly transform: ((...batch: never[]) => unknown) | null;
   private at = { epoch: 0, batch: 0 };
   private resumed = false;
 
   constructor(
-    readonly dataset: Dataset<In>,
+    readonly dataset: Dataset<In> | BatchStream<In>,
     options: DataLoaderOptions<In, Out> = {},
   ) {
-    if (typeof dataset?.batch !== 'function') {
-      throw new TypeError(`DataLoader: expected a dataset, got ${describe(dataset)}`);
+    const op = 'DataLoader';
+    expectOptions(op, options);
+    const { sampler = null, batchSampler = null, transform } = options;
+    const stream = dataset instanceof IterableDataset;
+    if (!stream) expectDataset(op, dataset as Dataset<In>);
+    this.sampler = expectSampler('sampler', sampler, 'order');
+    this.batchSampler = expectSampler('batchSampler', batchSampler, 'batches');
+    for (const name of ['batchSize', 'shuffle', 'sampler', 'dropLast'] as const) {
+      if (batchSampler && options[name] !== undefined) {
+        throw new TypeError(`${op}: ${name} must be left out beside batchSampler`);
+      }
     }
-    expectInteger('DataLoader', 'dataset.length', dataset.length, 0, 2 ** 32 - 1);
-    this.batchSize = expectInteger('DataLoader', 'batchSize', options.batchSize ?? 1, 1);
-    this.shuffle = expectBoolean('DataLoader', 'shuffle', options.shuffle ?? false);
-    this.dropLast = expectBoolean('DataLoader', 'dropLast', options.dropLast ?? false);
-    this.prefetch = expectInteger('DataLoader', 'prefetch', options.prefetch ?? 2, 0, 1024);
-    this.seed = seedFrom(options.seed ?? defaultGenerator.initialSeed);
+    this.batchSize = batchSampler ? 0 : expectInteger(op, 'batchSize', options.batchSize ?? 1, 1);
+    this.shuffle = expectBoolean(op, 'shuffle', options.shuffle ?? false);
+    this.dropLast = expectBoolean(op, 'dropLast', options.dropLast ?? false);
+    if (this.shuffle && sampler) {
+      throw new TypeError(`${op}: shuffle must be left out beside a sampler`);
+    }
+    if (stream && (this.shuffle || sampler || batchSampler)) {
+      throw new TypeError(
+        `${op}: a stream has no order to choose from: shuffle it by its own .shuffle(size)`,
+      );
+    }
+    this.prefetch = expectInteger(op, 'prefetch', options.prefetch ?? 2, 0, 1024);
+    this.seed = seedFrom(op, options.seed);
     this.device = options.device === undefined ? null : device(options.device);
-    const { transform } = options;
-    if (transform !== undefined && typeof transform !== 'function') {
-      throw new TypeError(`DataLoader: transform must be a function, got ${describe(transform)}`);
-    }
-    this.transform = transform ?? null;
-    const batches = dataset.length / this.batchSize;
-    this.length = this.dropLast ? Math.floor(batches) : Math.ceil(batches);
+    this.transform = transform === undefined ? null : expectFunction(op, 'transform', transform);
+    const batches = (sampler ?? dataset).length / this.batchSize;
+    this.length =
+      batchSampler?.length ?? (this.dropLast ? Math.floor(batches) : Math.ceil(batches));
   }
 
   /** The epoch in progress, counted from 0; between two epochs, the next. */
@@ -130,7 +164,7 @@ export class DataLoader<In extends Tensors, Out extends Tensors | [] = In>
     }
     const epoch = expectInteger('DataLoader', 'epoch', state.epoch, 0, 2 ** 32 - 1);
     const batch = expectInteger('DataLoader', 'batch', state.batch, 0, this.length);
-    this.seed = seedFrom(state.seed);
+    this.seed = seedFrom('DataLoader', state.seed);
     this.at = { epoch, batch };
     this.resumed = true;
   }
@@ -139,7 +173,6 @@ export class DataLoader<In extends Tensors, Out extends Tensors | [] = In>
   [Symbol.asyncIterator](): AsyncIterator<Out, undefined> {
     return new Epoch<Out>(this.length, this.prefetch, {
       begin: () => this.begin(),
-      prepare: (batch, order) => this.prepare(batch, order),
       handedOut: (epoch, batch) => {
         this.at = { epoch, batch };
       },
@@ -148,200 +181,143 @@ export class DataLoader<In extends Tensors, Out extends Tensors | [] = In>
 
   private form() {
     const { batchSize, shuffle, dropLast } = this;
-    return { samples: this.dataset.length, batchSize, shuffle, dropLast };
+    const { length } = this.dataset;
+    const samples = Number.isFinite(length) ? length : -1;
+    return { samples, batchSize, shuffle, dropLast };
   }
 
-  private begin(): Start {
+  private begin(): Start<Out> {
     if (this.at.batch > 0 && !this.resumed) this.at = { epoch: this.at.epoch + 1, batch: 0 };
     this.resumed = false;
-    const { length } = this.dataset;
-    const order = this.shuffle ? permutation(length, this.seed, this.at.epoch) : counted(length);
-    return { ...this.at, order };
-  }
-
-  private prepare(batch: number, order: Uint32Array): Prepared<Out> | Promise<Prepared<Out>> {
-    const indices = order.slice(batch * this.batchSize, (batch + 1) * this.batchSize);
     const { dataset } = this;
-    return inOwnScope(() => {
-      const found =
-        this.prefetch > 0 && dataset.prefetch ? dataset.prefetch(indices) : dataset.batch(indices);
-      return found instanceof Promise ? found.then((raw) => this.finish(raw)) : this.finish(found);
-    }) as Prepared<Out> | Promise<Prepared<Out>>;
+    const { epoch } = this.at;
+    if (dataset instanceof IterableDataset) return this.beginStream(dataset);
+    const { batchSize } = this;
+    const batches = this.batchSampler?.batches(epoch);
+    const order = batches ? null : this.order(epoch);
+    return {
+      ...this.at,
+      prepare: (batch) => {
+        const indices =
+          order?.slice(batch * batchSize, (batch + 1) * batchSize) ??
+          (batches?.[batch] as Uint32Array);
+        return inOwnScope(() => {
+          const found = fetchBatch(dataset as Dataset<In>, indices, { epoch }, this.prefetch > 0);
+          return found instanceof Promise
+            ? found.then((raw) => this.finish(raw, epoch, batch))
+            : this.finish(found, epoch, batch);
+        });
+      },
+    };
   }
 
-  private finish(raw: In): unknown {
-    if (!Array.isArray(raw) || !raw.every((part) => part instanceof Tensor)) {
-      throw new TypeError(`DataLoader: a batch must be an array of tensors, got ${describe(raw)}`);
+  private order(epoch: number): Uint32Array {
+    if (this.sampler) return this.sampler.order(epoch);
+    const { length } = this.dataset;
+    return this.shuffle ? permutation(length, this.seed, epoch) : counted(length);
+  }
+
+  private beginStream(stream: BatchStream<In>): Start<Out> {
+    const { epoch, batch: first } = this.at;
+    const samples = new SampleReader(stream, epoch, first * this.batchSize);
+    return {
+      ...this.at,
+      prepare: (batch) =>
+        inOwnScope(async () => {
+          const found = await samples.read(this.batchSize);
+          if (found.length === 0 || (this.dropLast && found.length < this.batchSize)) return noMore;
+          return this.finish(stream.collate(found as never[]), epoch, batch);
+        }) as Promise<Prepared<Out>>,
+      close: () => samples.close(),
+    };
+  }
+
+  private finish(raw: In, epoch: number, batch: number): Out | Promise<Out> {
+    if (!isBatch(raw)) {
+      throw new TypeError(
+        `DataLoader: a batch must be an array of tensors, or an object of them, got ${describe(raw)}`,
+      );
     }
     const { device: on, transform } = this;
-    const moved = on ? raw.map((part) => to(part, on)) : raw;
-    return transform ? transform(...(moved as unknown as In)) : moved;
+    const moved = (on ? moveTo(raw, on) : raw) as never;
+    if (!transform) return moved;
+    const parts = Array.isArray(moved) && !isStrings(moved) ? (moved as never[]) : [moved];
+    const words = new RandomWords(this.seed, epoch, 'change', batch);
+    return withDraws(words, () => transform(...parts)) as Out | Promise<Out>;
   }
 }
 
-/** A batch, and those of its tensors that nobody owns yet. */
-interface Prepared<Out> {
-  value: Out;
-  fresh: Tensor[];
+/** Samples of a stream, read one batch after the other, outside every scope. */
+class SampleReader {
+  private readonly samples: AsyncIterator<unknown>;
+  private last: Promise<unknown>;
+
+  constructor(stream: BatchStream<unknown>, epoch: number, skipped: number) {
+    this.samples = stream.iterate(epoch);
+    this.last = skipped > 0 ? this.after(Promise.resolve(), skipped) : Promise.resolve();
+    this.last.catch(() => {});
+  }
+
+  /** The next samples; fewer, or none, at the end. */
+  read(count: number): Promise<unknown[]> {
+    const found = this.after(this.last, count);
+    this.last = found;
+    return found;
+  }
+
+  close(): void {
+    // What the stream holds open is closed by its own `finally`, after a read in progress.
+    this.samples.return?.().catch(() => {});
+  }
+
+  private after(before: Promise<unknown>, count: number): Promise<unknown[]> {
+    return runInContext({ ...rootContext, grad: false }, async () => {
+      await before;
+      const found: unknown[] = [];
+      while (found.length < count) {
+        const { done, value } = await this.samples.next();
+        if (done) break;
+        found.push(value);
+      }
+      return found;
+    });
+  }
 }
 
-/** Where an epoch begins, and its order. */
-interface Start {
-  epoch: number;
-  batch: number;
-  order: Uint32Array;
-}
-
-interface Source<Out> {
-  begin(): Start;
-  prepare(batch: number, order: Uint32Array): Prepared<Out> | Promise<Prepared<Out>>;
-  handedOut(epoch: number, batch: number): void;
-}
-
-/** One loop over an epoch. */
-class Epoch<Out> implements AsyncIterator<Out, undefined> {
-  private loop: LoopScope | null = null;
-  private start: Start = { epoch: 0, batch: 0, order: new Uint32Array() };
-  private prepared = 0;
-  private handedOut = 0;
-  private readonly queue: (Prepared<Out> | Promise<Prepared<Out>>)[] = [];
-  private ended = false;
-
-  constructor(
-    private readonly length: number,
-    private readonly prefetch: number,
-    private readonly source: Source<Out>,
-  ) {}
-
-  // Not async: the scope must be entered while the loop itself is running.
-  next(): Promise<IteratorResult<Out, undefined>> {
-    if (this.ended) return finished();
-    if (!this.loop) {
-      this.loop = new LoopScope();
-      this.begin();
-    }
-    if (this.handedOut >= this.length) {
-      this.end();
-      this.source.handedOut(this.start.epoch + 1, 0);
-      return finished();
-    }
-    let scope: Scope;
-    try {
-      scope = this.loop.enter();
-    } catch (error) {
-      this.end();
-      throw error;
-    }
-    scope.awaiting = true;
-    const head = this.queue.shift() ?? this.prepareNext();
-    while (this.queue.length < this.prefetch && this.prepared < this.length) {
-      this.queue.push(this.prepareNext());
-    }
-    const batch = ++this.handedOut;
-    return Promise.resolve(head).then(
-      ({ value, fresh }) => {
-        scope.awaiting = false;
-        if (scope.closed) {
-          for (const tensor of fresh) tensor.dispose();
-        } else {
-          for (const tensor of fresh) tensor.moveTo(scope);
-          this.source.handedOut(this.start.epoch, batch);
-        }
-        return { done: false, value };
-      },
-      (error) => {
-        scope.awaiting = false;
-        this.end();
-        throw error;
-      },
+function expectSampler<S extends { length: number }>(
+  name: string,
+  sampler: S | null,
+  method: keyof S,
+): S | null {
+  if (sampler === null) return null;
+  if (typeof sampler?.[method] !== 'function') {
+    throw new TypeError(
+      `DataLoader: ${name} must have the method ${String(method)}, got ${describe(sampler)}`,
     );
   }
-
-  return(): Promise<IteratorResult<Out, undefined>> {
-    this.end();
-    return finished();
-  }
-
-  private begin(): void {
-    try {
-      this.start = this.source.begin();
-    } catch (error) {
-      this.end();
-      throw error;
-    }
-    this.handedOut = this.start.batch;
-    this.prepared = this.start.batch;
-  }
-
-  /** The next batch; an error becomes a rejection, to be met when the batch is due. */
-  private prepareNext(): Prepared<Out> | Promise<Prepared<Out>> {
-    const batch = this.prepared++;
-    try {
-      const found = this.source.prepare(batch, this.start.order);
-      if (found instanceof Promise) found.catch(() => {});
-      return found;
-    } catch (error) {
-      const failed = Promise.reject(error);
-      failed.catch(() => {});
-      return failed;
-    }
-  }
-
-  private end(): void {
-    if (this.ended) return;
-    this.ended = true;
-    for (const item of this.queue) {
-      if (item instanceof Promise) item.then(dispose, () => {});
-      else dispose(item);
-    }
-    this.queue.length = 0;
-    this.loop?.exit();
-  }
+  expectInteger('DataLoader', `${name}.length`, sampler.length, 0, 2 ** 32 - 1);
+  return sampler;
 }
 
-function dispose({ fresh }: Prepared<unknown>): void {
-  for (const tensor of fresh) tensor.dispose();
+function isStrings(value: readonly unknown[]): boolean {
+  return value.length > 0 && value.every((item) => typeof item === 'string');
 }
 
-function finished(): Promise<IteratorResult<never, undefined>> {
-  return Promise.resolve({ done: true, value: undefined });
+function isPlain(value: unknown): value is Record<string, unknown> {
+  return (
+    value !== null && typeof value === 'object' && Object.getPrototypeOf(value) === Object.prototype
+  );
 }
 
-/**
- * Runs `fn`, which may be asynchronous, outside the user's scopes and without gradients; releases
- * all tensors it made but those in its result.
- */
-function inOwnScope<T>(fn: () => T | Promise<T>): Prepared<T> | Promise<Prepared<T>> {
-  const inner = new Scope(outsideScopes(() => ({ ...context(), grad: false })));
-  const finish = (value: T): Prepared<T> => {
-    const fresh: Tensor[] = [];
-    visitTensors(value, (tensor) => {
-      if (tensor.scope !== inner) return;
-      tensor.moveTo(null);
-      fresh.push(tensor);
-    });
-    inner.close();
-    return { value, fresh };
-  };
-  try {
-    const result = runInContext(inner.context, fn);
-    if (!(result instanceof Promise)) return finish(result);
-    return result.then(finish).catch((error) => {
-      inner.close();
-      throw error;
-    });
-  } catch (error) {
-    inner.close();
-    throw error;
-  }
+function isBatch(value: unknown): boolean {
+  if (value instanceof Tensor) return true;
+  if (Array.isArray(value)) return isStrings(value) || value.every(isBatch);
+  return isPlain(value) && Object.values(value).every(isBatch);
 }
 
-function seedFrom(seed: unknown): bigint {
-  const whole = typeof seed === 'string' && /^\d{1,19}$/.test(seed) ? BigInt(seed) : seed;
-  const seed64 =
-    typeof whole === 'bigint' ? whole : BigInt(expectInteger('DataLoader', 'seed', whole, 0));
-  if (seed64 < 0n || seed64 >= 2n ** 63n) {
-    throw new RangeError(`DataLoader: seed must be in [0,2⁶³), got ${seed64}`);
-  }
-  return seed64;
+function moveTo(value: unknown, on: Device): unknown {
+  if (value instanceof Tensor) return to(value, on);
+  if (Array.isArray(value)) return value.map((item) => moveTo(item, on));
+  if (!isPlain(value)) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, moveTo(item, on)]));
 }

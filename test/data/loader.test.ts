@@ -359,7 +359,9 @@ describe('DataLoader', () => {
     const run = async () => {
       for await (const _ of new DataLoader(wrong));
     };
-    await expect(run()).rejects.toThrow(/a batch must be an array of tensors, got \[1,2\]/);
+    await expect(run()).rejects.toThrow(
+      /a batch must be an array of tensors, or an object of them, got \[1,2\]/,
+    );
   });
 });
 
