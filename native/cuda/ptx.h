@@ -3,6 +3,7 @@
 //   ldmatrix  reads 8x8 matrices of 16-bit elements: lane 8i+r gives the address of row r of
 //             matrix i; with g = lane/4, t = lane%4 a lane receives elements (g, 2t) and (g, 2t+1)
 //             of each matrix, or (2t, g) and (2t+1, g) with `trans`.
+//             The address is a pointer, or a SharedAddress to compute with.
 //   mma       D += A·B. D[16,8]: d0 (g, 2t), d1 (g, 2t+1), d2 (g+8, 2t), d3 (g+8, 2t+1).
 //             16-bit, A[16,16]: a0 (g, 2t..), a1 (g+8, 2t..), a2 (g, 2t+8..), a3 (g+8, 2t+8..);
 //             B[16,8]: b0 (2t.., g), b1 (2t+8.., g); K = 8 has a0, a1 and b0 alone.
@@ -21,20 +22,37 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 #ifndef NODEGRAD_EMULATED
 
-__device__ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
-  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+using SharedAddress = uint32_t;
+
+__device__ inline SharedAddress shared_address(const void* p) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(p));
+}
+
+__device__ inline uint32_t load_shared(SharedAddress address) {
+  uint32_t word;
+  asm volatile("ld.shared.b32 %0, [%1];" : "=r"(word) : "r"(address) : "memory");
+  return word;
+}
+
+__device__ inline void ldmatrix_x4(uint32_t (&r)[4], SharedAddress address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(address)
                : "memory");
 }
 
-__device__ inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
-  const uint32_t address = static_cast<uint32_t>(__cvta_generic_to_shared(row));
+__device__ inline void ldmatrix_x4_trans(uint32_t (&r)[4], SharedAddress address) {
   asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
                : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])
                : "r"(address)
                : "memory");
+}
+
+__device__ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
+  ldmatrix_x4(r, shared_address(row));
+}
+__device__ inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
+  ldmatrix_x4_trans(r, shared_address(row));
 }
 
 __device__ inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4],
@@ -84,6 +102,20 @@ __device__ inline uint32_t pack_bfloat16(float low, float high) {
   uint32_t r;
   asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
   return r;
+}
+
+// The same rounded to float16.
+__device__ inline uint32_t pack_float16(float low, float high) {
+  uint32_t r;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(r) : "f"(high), "f"(low));
+  return r;
+}
+
+// 2^x within 2^-22 of it, subnormal numbers as zeros.
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
 }
 
 #else
@@ -149,9 +181,22 @@ inline Fragments pack(const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 
 }  // namespace host_body
 
+using SharedAddress = uintptr_t;
+
+inline SharedAddress shared_address(const void* p) { return reinterpret_cast<uintptr_t>(p); }
+inline uint32_t load_shared(SharedAddress address) {
+  return *reinterpret_cast<const uint32_t*>(address);
+}
+
 inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) { host_body::ldmatrix<false>(r, row); }
 inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
   host_body::ldmatrix<true>(r, row);
+}
+inline void ldmatrix_x4(uint32_t (&r)[4], SharedAddress address) {
+  ldmatrix_x4(r, reinterpret_cast<const void*>(address));
+}
+inline void ldmatrix_x4_trans(uint32_t (&r)[4], SharedAddress address) {
+  ldmatrix_x4_trans(r, reinterpret_cast<const void*>(address));
 }
 
 inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
@@ -178,6 +223,13 @@ inline uint32_t pack_bfloat16(float low, float high) {
   return from_float<BFloat16>(low).bits | static_cast<uint32_t>(from_float<BFloat16>(high).bits)
                                               << 16;
 }
+
+inline uint32_t pack_float16(float low, float high) {
+  return from_float<Float16>(low).bits | static_cast<uint32_t>(from_float<Float16>(high).bits)
+                                             << 16;
+}
+
+inline float exp2_fast(float x) { return exp2f(x); }
 
 #endif
 
