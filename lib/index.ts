@@ -28,6 +28,14 @@ export {
   type FunctionContext,
   type FunctionDefinition,
 } from './gradients/function.js';
+export {
+  type FunctionalOptions,
+  hessian,
+  jacobian,
+  jvp,
+  type TensorFunction,
+  vjp,
+} from './gradients/functional.js';
 export * from './io/index.js';
 export * as models from './models/index.js';
 export type { MemoryStats } from './native.js';
@@ -69,6 +77,7 @@ export {
   oneHot,
   scatter,
   scatterAdd,
+  takeAlongDim,
 } from './ops/gather.js';
 export {
   getMatmulBackend,
@@ -86,6 +95,7 @@ export {
   flip,
   type PadMode,
   pad,
+  repeat,
   repeatInterleave,
   roll,
   stack,
@@ -146,7 +156,7 @@ export {
   recurrent,
 } from './ops/rnn.js';
 export { multinomial, randperm, truncatedNormal } from './ops/sample.js';
-export { cumprod, cumsum } from './ops/scan.js';
+export { cummax, cummin, cumprod, cumsum } from './ops/scan.js';
 export {
   type CrossEntropyOptions,
   crossEntropy,

@@ -59,6 +59,7 @@ const differentiable = {
   acosh: elementwise('acosh', 'floating', 'input', 'inverse hyperbolic cosine'),
   atanh: elementwise('atanh', 'floating', 'input', 'inverse hyperbolic tangent'),
   erfc: elementwise('erfc', 'floating', 'input', '1 - erf(x), without cancellation'),
+  logit: elementwise('logit', 'floating', 'input', 'ln(x/(1 - x)), the inverse of sigmoid'),
   logSigmoid: elementwise('logSigmoid', 'floating', 'input', 'ln(1/(1 + e⁻ˣ))'),
   relu6: elementwise('relu6', 'floating', 'output', 'min(max(x, 0), 6)'),
   hardtanh: elementwise('hardtanh', 'floating', 'output', 'x limited to [-1, 1]'),
@@ -159,6 +160,7 @@ export const asinh = unary('asinh');
 export const acosh = unary('acosh');
 export const atanh = unary('atanh');
 export const erfc = unary('erfc');
+export const logit = unary('logit');
 export const logSigmoid = unary('logSigmoid');
 export const relu6 = unary('relu6');
 export const hardtanh = unary('hardtanh');
@@ -169,12 +171,6 @@ export const selu = unary('selu');
 export const mish = unary('mish');
 export const softsign = unary('softsign');
 export const geluTanh = unary('geluTanh');
-/** The gradient of relu from its output, as ops that end with one need it. */
-export function reluBackward(y: Tensor, dout: Tensor): Tensor {
-  native.reluBackward(y.h, dout.h);
-  return take(0, dout.device);
-}
-
 export const isnan = unaryPredicate('isnan');
 export const isfinite = unaryPredicate('isfinite');
 export const isinf = unaryPredicate('isinf');
@@ -218,6 +214,7 @@ const functions: Record<UnaryName | PredicateName, UnaryFunction> = {
   acosh,
   atanh,
   erfc,
+  logit,
   logSigmoid,
   relu6,
   hardtanh,
