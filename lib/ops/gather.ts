@@ -89,7 +89,7 @@ export const gatherOps: OpRows<'gather' | 'scatter' | 'scatterAdd' | 'nonzero'> 
     family: 'gather',
     summary: 'coordinates of the elements that are not 0',
     dtypes: 'any',
-    gradient: notDifferentiable,
+    gradient: notDifferentiable('coordinates are integers'),
   },
 };
 
