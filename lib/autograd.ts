@@ -243,6 +243,11 @@ export function differentiable<R extends Rule<any>>(rule: R, recorded: R = rule)
   return rule;
 }
 
+/** Whether a rule can be differentiated in its turn, as grad's createGraph wants it. */
+export function isDifferentiable(rule: Rule): boolean {
+  return recordedRules.has(rule);
+}
+
 /** The rule to use where the gradient is to be differentiated again. */
 export function recordedRule(node: Node): Rule {
   const rule = recordedRules.get(node.rule);

@@ -144,6 +144,11 @@ interface Walk {
 
 let current: Walk | null = null;
 
+/** The walk under way, by which one can be told from another. */
+export function currentWalk(): object | null {
+  return current;
+}
+
 /** Whether backward() is running. */
 export function walking(): boolean {
   return current !== null;

@@ -28,6 +28,14 @@ export {
   type FunctionContext,
   type FunctionDefinition,
 } from './gradients/function.js';
+export {
+  type FunctionalOptions,
+  hessian,
+  jacobian,
+  jvp,
+  type TensorFunction,
+  vjp,
+} from './gradients/functional.js';
 export * from './io/index.js';
 export * as layers from './layers/index.js';
 export type { SequentialOptions } from './layers/model.js';
@@ -72,6 +80,7 @@ export {
   oneHot,
   scatter,
   scatterAdd,
+  takeAlongDim,
 } from './ops/gather.js';
 export {
   getMatmulBackend,
@@ -89,6 +98,7 @@ export {
   flip,
   type PadMode,
   pad,
+  repeat,
   repeatInterleave,
   roll,
   stack,
@@ -149,7 +159,7 @@ export {
   recurrent,
 } from './ops/rnn.js';
 export { multinomial, randperm, truncatedNormal } from './ops/sample.js';
-export { cumprod, cumsum } from './ops/scan.js';
+export { cummax, cummin, cumprod, cumsum } from './ops/scan.js';
 export {
   type CrossEntropyOptions,
   crossEntropy,

@@ -56,6 +56,7 @@ export type UnaryName =
   | 'acosh'
   | 'atanh'
   | 'erfc'
+  | 'logit'
   | 'logSigmoid'
   | 'relu6'
   | 'hardtanh'

@@ -4,6 +4,7 @@
  * the gradient of its output; being older than the slots, the scalar's node is visited after them.
  */
 import { differentiable, type Gradient, type Rule, record } from '../autograd.js';
+import { currentWalk } from '../backward.js';
 import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
 
@@ -14,16 +15,30 @@ export type JointRule = (
   needs: readonly boolean[],
 ) => readonly Gradient[];
 
+interface Gathered {
+  walk: object | null;
+  readonly douts: Map<number, Tensor>;
+}
+
 interface Slot {
-  gathered: (Tensor | null)[];
+  gathered: Gathered;
   at: number;
 }
 
+function forget(gathered: Gathered): void {
+  for (const dout of gathered.douts.values()) dout.unhold();
+  gathered.douts.clear();
+}
+
+// The first to arrive makes the scalar's node one to be visited. What a walk that failed left is
+// forgotten.
 const slotRule: Rule<Slot> = differentiable((dout, [anchor], { gathered, at }) => {
+  const walk = currentWalk();
+  if (gathered.walk !== walk) forget(gathered);
+  gathered.walk = walk;
   dout.hold();
-  gathered[at]?.unhold();
-  gathered[at] = dout;
-  return [anchor as Tensor];
+  gathered.douts.set(at, dout);
+  return [gathered.douts.size === 1 ? (anchor as Tensor) : null];
 });
 
 /**
@@ -40,9 +55,11 @@ export function recordJointly(
 ): void {
   const [first] = outputs;
   if (!first) return;
-  const gathered: (Tensor | null)[] = outputs.map(() => null);
+  const gathered: Gathered = { walk: null, douts: new Map() };
+  const count = outputs.length;
   const whole: Rule<null> = (_dout, saved, _attributes, needs) => {
-    const douts = gathered.splice(0, gathered.length, ...outputs.map(() => null));
+    const douts = Array.from({ length: count }, (_, at) => gathered.douts.get(at) ?? null);
+    gathered.douts.clear();
     const revived = douts.filter((dout) => dout?.revive());
     try {
       return rule(douts, saved, needs);

@@ -9,8 +9,10 @@ import { binaryOps, div, eq, gt, lt, mul, ne, sub, where } from '../ops/binary.j
 import { copyOps } from '../ops/copy.js';
 import type { OpRow } from '../ops/define.js';
 import { arange } from '../ops/fill.js';
+import { gatherOps } from '../ops/gather.js';
 import { gemmOps, matmul } from '../ops/gemm.js';
 import { indexOps } from '../ops/index.js';
+import { movementOps } from '../ops/movement.js';
 import { reduceOps, sum } from '../ops/reduce.js';
 import { logSoftmax, softmaxOps } from '../ops/softmax.js';
 import {
@@ -40,6 +42,10 @@ for (const rows of [binaryOps, copyOps, reduceOps, indexOps]) {
 }
 for (const name of ['reshape', 'permute', 'expand', 'alias'] as const) {
   differentiable(viewOps[name].gradient as Rule);
+}
+
+for (const row of [movementOps.cat, movementOps.tril, movementOps.triu, gatherOps.gather]) {
+  differentiable(row.gradient as Rule);
 }
 
 /** 1 strictly between two numbers, 0 elsewhere. */
@@ -93,6 +99,7 @@ const derivatives: Record<UnaryName, (saved: Tensor) => Tensor | number> = {
   acosh: (x) => mul(rsqrt(x.sub(1)), rsqrt(x.add(1))),
   atanh: (x) => div(1, sub(1, square(x))),
   erfc: (x) => mul(exp(neg(square(x))), -2 / Math.sqrt(Math.PI)),
+  logit: (x) => div(1, mul(x, sub(1, x))),
   logSigmoid: (x) => sigmoid(neg(x)),
   relu6: (y) => within(y, 0, 6),
   hardtanh: (y) => within(y, -1, 1),

@@ -7,21 +7,25 @@ import {
   expectOptions,
   expectRange,
   expectTensor,
+  optionalTensor,
 } from '../check.js';
+import { isFloating } from '../dtype.js';
 import {
   type AttentionOptions,
   attentionWithWeights,
   packedAttention,
   scaledDotProductAttention,
 } from '../ops/attention.js';
+import { where } from '../ops/binary.js';
 import type { TensorOptions } from '../ops/fill.js';
-import { zeros } from '../ops/fill.js';
+import { full, zeros } from '../ops/fill.js';
 import { linear, matmul } from '../ops/gemm.js';
+import { split } from '../ops/parts.js';
 import { mean } from '../ops/reduce.js';
 import { softmax } from '../ops/softmax.js';
 import { logicalNot, tanh } from '../ops/unary.js';
 import { permute, reshape, slice, squeeze, transpose, unsqueeze } from '../ops/view.js';
-import type { Tensor } from '../tensor.js';
+import type { Shape, Tensor } from '../tensor.js';
 import { constant, xavierUniform } from './init.js';
 import { Linear, type LinearOptions } from './linear.js';
 import { Module, parameter } from './module.js';
@@ -43,7 +47,7 @@ export interface MultiheadAttentionOptions extends Place {
 
 /** What a call of an attention layer may leave out; PyTorch's meaning of masks. */
 export interface AttentionMasks {
-  /** bool [B, S]: true leaves a key out. */
+  /** [B, S]: bool (true leaves a key out) or added to the scores of every query. */
   keyPaddingMask?: Tensor | null;
   /** [T, S] or [B·H, T, S]: bool (true leaves out, unlike in the function) or added to scores. */
   attnMask?: Tensor | null;
@@ -60,10 +64,15 @@ export interface MultiheadAttentionCall extends AttentionMasks {
 
 /** A key padding mask, checked. */
 function expectPadding(op: string, value: unknown): Tensor | null {
-  if (value === undefined || value === null) return null;
-  const mask = expectTensor(op, value, 'keyPaddingMask');
-  if (mask.dtype === 'bool') return mask;
-  throw new TypeError(`${op}: keyPaddingMask must be bool, got ${describe(mask)}`);
+  const mask = optionalTensor(op, value, 'keyPaddingMask');
+  if (mask === null || mask.dtype === 'bool' || isFloating(mask.dtype)) return mask;
+  throw new TypeError(`${op}: keyPaddingMask must be bool or floating, got ${describe(mask)}`);
+}
+
+/** A bool mask of the kept as summands of scores. */
+function summands(kept: Tensor, like: Tensor): Tensor {
+  const { dtype, device } = like;
+  return where(kept, 0, full([], Number.NEGATIVE_INFINITY, { dtype, device }));
 }
 
 /**
@@ -156,9 +165,16 @@ export class MultiheadAttention extends Module {
       averageAttnWeights = true,
     } = expectOptions(name, options);
     expectBoolean(name, 'needWeights', needWeights);
+    let mask = this.maskOf(attnMask);
+    let keyPadding = expectPadding(name, keyPaddingMask);
+    if (keyPadding && keyPadding.dtype !== 'bool') {
+      const added = reshape(keyPadding, paddingShape(name, keyPadding));
+      mask = mask ? added.add(mask.dtype === 'bool' ? summands(mask, added) : mask) : added;
+      keyPadding = null;
+    }
     const settings: AttentionOptions = {
-      mask: this.maskOf(attnMask),
-      keyPadding: expectPadding(name, keyPaddingMask),
+      mask,
+      keyPadding,
       isCausal,
       dropout: this.training ? this.dropout : 0,
     };
@@ -211,14 +227,13 @@ export class MultiheadAttention extends Module {
     }
     const projected = (x: Tensor, from: number, to: number): Tensor =>
       linear(x, slice(weight, 0, from * width, to * width), biasOf(from, to));
-    const part = (x: Tensor, i: number): Tensor => slice(x, 2, i * width, (i + 1) * width);
     if (query === key && key === value) {
       const packed = linear(query, weight, this.in_proj_bias);
-      return [part(packed, 0), part(packed, 1), part(packed, 2)];
+      return split(packed, width, 2) as [Tensor, Tensor, Tensor];
     }
     if (key === value) {
-      const packed = projected(key, 1, 3);
-      return [projected(query, 0, 1), part(packed, 0), part(packed, 1)];
+      const [k, v] = split(projected(key, 1, 3), width, 2) as [Tensor, Tensor];
+      return [projected(query, 0, 1), k, v];
     }
     return [projected(query, 0, 1), projected(key, 1, 2), projected(value, 2, 3)];
   }
@@ -243,9 +258,17 @@ export class MultiheadAttention extends Module {
   }
 }
 
-/** Weights over the keys from scores [B, T, S], 0 where the padding mask is true. */
+/** The shape in which summands [B, S] broadcast over heads and queries. */
+function paddingShape(op: string, mask: Tensor): Shape {
+  const [batch, keys] = mask.shape;
+  if (mask.rank === 2) return [batch as number, 1, 1, keys as number];
+  throw new RangeError(`${op}: keyPaddingMask must be [B,S], got [${mask.shape}]`);
+}
+
+/** Weights over the keys from scores [B, T, S], 0 where a bool padding mask is true. */
 function weightsOf(scores: Tensor, padding: Tensor | null): Tensor {
   if (!padding) return softmax(scores);
+  if (padding.dtype !== 'bool') return softmax(scores.add(unsqueeze(padding, 1)));
   const seen = unsqueeze(logicalNot(padding), 1).to(scores.dtype);
   // Far below any score, within float16; the product takes out what is left of it.
   return softmax(scores.add(seen.sub(1).mul(3e4))).mul(seen);

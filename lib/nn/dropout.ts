@@ -3,6 +3,7 @@ import { expectRange, expectTensor } from '../check.js';
 import { mul } from '../ops/binary.js';
 import { dropout } from '../ops/dropout.js';
 import { ones } from '../ops/fill.js';
+import { bernoulli } from '../ops/random.js';
 import type { Tensor } from '../tensor.js';
 import { Module } from './module.js';
 
@@ -35,6 +36,27 @@ function dropChannels(name: string, x: Tensor, rank: number, p: number): Tensor 
   const kept = x.rank - rank + 2;
   const shape = x.shape.map((size, axis) => (axis < kept ? size : 1));
   return mul(x, dropout(ones(shape, { dtype: x.dtype, device: x.device }), p));
+}
+
+// What selu tends to at -∞.
+const low = -1.7580993408473766;
+
+/**
+ * Dropout for selu: in training each element becomes selu's lower limit with the probability p, and
+ * all are scaled and shifted so that mean 0 and variance 1 stay (Klambauer et al., 2017).
+ */
+export class AlphaDropout extends Dropout {
+  override forward(x: Tensor): Tensor {
+    const { p } = this;
+    expectTensor('AlphaDropout', x, 'x');
+    if (!this.training || p === 0) return x;
+    if (p === 1) return mul(x, 0);
+    const scale = 1 / Math.sqrt((1 - p) * (1 + p * low * low));
+    const { dtype, device } = x;
+    const kept = bernoulli(x.shape, 1 - p, { dtype, device });
+    const shift = mul(kept, -scale * low).add(scale * low * (1 - p));
+    return mul(x, mul(kept, scale)).add(shift);
+  }
 }
 
 /** Zeroes whole channels of [N, C, L] or [C, L] with the probability p in training. */

@@ -18,10 +18,11 @@ export {
   ConvTranspose2d,
   type ConvTranspose2dLayerOptions,
 } from './conv.js';
-export { Dropout, Dropout1d, Dropout2d } from './dropout.js';
+export { AlphaDropout, Dropout, Dropout1d, Dropout2d } from './dropout.js';
 export {
   Embedding,
   EmbeddingBag,
+  type EmbeddingBagCall,
   type EmbeddingBagOptions,
   type EmbeddingOptions,
 } from './embedding.js';
@@ -71,6 +72,7 @@ export {
 export {
   PackedSequence,
   type PadOptions,
+  type PadPackedOptions,
   packPaddedSequence,
   padPackedSequence,
   padSequence,

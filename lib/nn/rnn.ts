@@ -186,7 +186,7 @@ abstract class Recurrent extends Module {
     };
     return {
       output: (packed
-        ? new PackedSequence(output, packed.lengths)
+        ? new PackedSequence(output, packed.lengths, packed.longest)
         : batched
           ? output
           : squeeze(output, 1)) as Input,

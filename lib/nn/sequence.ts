@@ -5,6 +5,7 @@ import { native } from '../native.js';
 import { lt, where } from '../ops/binary.js';
 import { to } from '../ops/copy.js';
 import { arange, full, tensor } from '../ops/fill.js';
+import { pad } from '../ops/movement.js';
 import { reshape, slice, transpose } from '../ops/view.js';
 import { sameShape, Tensor, take } from '../tensor.js';
 
@@ -26,12 +27,19 @@ export class PackedSequence {
     readonly data: Tensor,
     /** int64 [B], on the device of the data. */
     readonly lengths: Tensor,
+    /** The longest length, where lengths were given as numbers; null where the device alone knows. */
+    readonly longest: number | null = null,
   ) {}
 }
 
 export interface SequenceOptions {
   /** Whether the padded tensor is [B, T, …] rather than [T, B, …]; false where left out. */
   batchFirst?: boolean;
+}
+
+export interface PadPackedOptions extends PadOptions {
+  /** Steps of the result, no fewer than the longest length. */
+  totalLength?: number;
 }
 
 export interface PadOptions extends SequenceOptions {
@@ -73,30 +81,41 @@ export function packPaddedSequence(
   if (own.rank !== 1 || own.shape[0] !== batch) {
     throw new RangeError(`${op}: needs a length per row, got [${own.shape}] for ${batch} rows`);
   }
-  return new PackedSequence(where(ownSteps(own, steps, rows.rank), rows, 0), own);
+  const longest = lengths instanceof Tensor ? null : Math.max(0, ...lengths);
+  return new PackedSequence(where(ownSteps(own, steps, rows.rank), rows, 0), own, longest);
 }
 
 /**
- * The padded tensor and the lengths of a packed sequence. It has as many steps as the tensor that
- * was packed (PyTorch: as the longest row has), since lengths are not read back from the device.
+ * The padded tensor and the lengths of a packed sequence. It has `totalLength` steps; where that is
+ * left out, as many as the longest row, or as the tensor that was packed where its lengths were a
+ * tensor: nothing is read back from the device, so that steps can be captured.
  * @returns [T, B, …] or [B, T, …], and int64 [B]
  */
 export function padPackedSequence(
   sequence: PackedSequence,
-  options: PadOptions = {},
+  options: PadPackedOptions = {},
 ): [padded: Tensor, lengths: Tensor] {
   const op = 'padPackedSequence';
   if (!(sequence instanceof PackedSequence)) {
     throw new TypeError(`${op}: needs a PackedSequence, got ${describe(sequence)}`);
   }
-  const { batchFirst = false, paddingValue = 0 } = expectOptions(op, options);
+  const { data: all, lengths, longest } = sequence;
+  const packed = all.shape[1] as number;
+  const {
+    batchFirst = false,
+    paddingValue = 0,
+    totalLength = longest ?? packed,
+  } = expectOptions(op, options);
   expectBoolean(op, 'batchFirst', batchFirst);
   expectNumber(op, 'paddingValue', paddingValue);
-  const { data, lengths } = sequence;
+  const steps = expectInteger(op, 'totalLength', totalLength, longest ?? packed);
+  let data = steps < packed ? slice(all, 1, 0, steps) : all;
+  if (steps > packed) {
+    const more = new Array<number>(2 * (all.rank - 2)).fill(0);
+    data = pad(all, [...more, 0, steps - packed]);
+  }
   const padded =
-    paddingValue === 0
-      ? data
-      : where(ownSteps(lengths, data.shape[1] as number, data.rank), data, paddingValue);
+    paddingValue === 0 ? data : where(ownSteps(lengths, steps, data.rank), data, paddingValue);
   return [batchFirst ? padded : transpose(padded, 0, 1), lengths];
 }
 

@@ -71,7 +71,12 @@ function arithmetic(
 }
 
 function comparison(summary: string): OpRow {
-  return { family: 'binary', summary, dtypes: 'any', gradient: notDifferentiable };
+  return {
+    family: 'binary',
+    summary,
+    dtypes: 'any',
+    gradient: notDifferentiable('the result is bool'),
+  };
 }
 
 // The larger operand takes the gradient; equal ones share it, as PyTorch has it.
@@ -108,14 +113,14 @@ const arithmeticOps = {
   ),
   div: arithmetic(
     'a / b, floating',
-    'floating',
+    'converted',
     true,
     (dout, _, b) => div(dout, b),
     (dout, a, b) => neg(div(mul(dout, a), mul(b, b))),
   ),
   pow: arithmetic(
     'aᵇ, floating',
-    'floating',
+    'converted',
     true,
     // An exponent of 0 has the derivative 0, also where a is 0.
     (dout, a, b) =>
@@ -166,42 +171,42 @@ const arithmeticOps = {
   ),
   atan2: arithmetic(
     'angle of the point (b, a), radians',
-    'floating',
+    'converted',
     true,
     (dout, a, b) => div(mul(dout, b), add(squared(a), squared(b) as Tensor)),
     (dout, a, b) => neg(div(mul(dout, a), add(squared(a), squared(b) as Tensor))),
   ),
   hypot: arithmetic(
     '√(a² + b²)',
-    'floating',
+    'converted',
     true,
     (dout, a, b) => mul(dout, div(a, hypot(a, b))),
     (dout, a, b) => mul(dout, div(b, hypot(a, b))),
   ),
   logaddexp: arithmetic(
     'ln(eᵃ + eᵇ)',
-    'floating',
+    'converted',
     true,
     (dout, a, b) => mul(dout, sigmoid(sub(a, b))),
     (dout, a, b) => mul(dout, sigmoid(sub(b, a))),
   ),
   clampMin: arithmetic(
     'the larger; of equal ones a takes the gradient',
-    'numeric',
+    'any',
     true,
     (dout, a, b) => where(ge(a, b), dout, 0),
     (dout, a, b) => where(lt(a, b), dout, 0),
   ),
   clampMax: arithmetic(
     'the smaller; of equal ones a takes the gradient',
-    'numeric',
+    'any',
     true,
     (dout, a, b) => where(le(a, b), dout, 0),
     (dout, a, b) => where(gt(a, b), dout, 0),
   ),
   leakyRelu: arithmetic(
     'a where positive, else a·b',
-    'floating',
+    'converted',
     true,
     (dout, a, b) => where(gt(a, 0), dout, mul(dout, b)),
     (dout, a) => mul(dout, typeof a === 'number' ? Math.min(a, 0) : minimum(a, 0)),

@@ -5,9 +5,9 @@ import { expectBoolean, expectOptions, expectTensor } from '../check.js';
 import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
+import { reluBackward } from './gemm.js';
 import { sum } from './reduce.js';
 import { batched, expectPair, expectSingle, type Pair } from './spatial.js';
-import { reluBackward } from './unary.js';
 import { squeeze, unsqueeze } from './view.js';
 
 declare module '../native.js' {

@@ -45,7 +45,7 @@ export interface TensorOptions {
 }
 
 function row(summary: string): OpRow {
-  return { family: 'fill', summary, dtypes: 'any', gradient: notDifferentiable };
+  return { family: 'fill', summary, dtypes: 'any', gradient: notDifferentiable('it has no input') };
 }
 
 export const fillOps: OpRows<'full' | 'arange'> = {

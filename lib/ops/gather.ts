@@ -2,6 +2,7 @@
 import { type Rule, record } from '../autograd.js';
 import {
   describe,
+  expectAxis,
   expectInteger,
   expectNumber,
   expectOptions,
@@ -88,7 +89,7 @@ export const gatherOps: OpRows<'gather' | 'scatter' | 'scatterAdd' | 'nonzero'> 
     family: 'gather',
     summary: 'coordinates of the elements that are not 0',
     dtypes: 'any',
-    gradient: notDifferentiable,
+    gradient: notDifferentiable('coordinates are integers'),
   },
 };
 
@@ -104,6 +105,29 @@ export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
   native.gather(x.h, expectInteger('gather', 'axis', axis), index.h);
   const out = take(0, x.device);
   return record('gather', ruleOf(gatherOps.gather), out, [x, index], () => [index], along);
+}
+
+/**
+ * x by an index that may broadcast against it off the axis, as PyTorch's `take_along_dim`: with
+ * what argsort or argmax (kept as an axis) returned, for instance. Without an axis x and index are
+ * one row each.
+ */
+export function takeAlongDim(x: Tensor, index: Tensor, axis?: number): Tensor {
+  const op = 'takeAlongDim';
+  expectTensor(op, x, 'x');
+  expectTensor(op, index, 'index');
+  if (axis === undefined) return gather(reshape(x, [x.size]), 0, reshape(index, [index.size]));
+  const at = expectAxis(op, axis, x.rank);
+  if (x.rank !== index.rank) {
+    throw new RangeError(`${op}: ranks must match, got [${x.shape}] and [${index.shape}]`);
+  }
+  const common = x.shape.map((size, i) => (size === 1 ? (index.shape[i] as number) : size));
+  const along = (t: Tensor): Tensor =>
+    expand(
+      t,
+      common.map((size, i) => (i === at ? (t.shape[i] as number) : size)),
+    );
+  return gather(along(x), at, along(index));
 }
 
 /**
@@ -213,6 +237,7 @@ export function oneHot(index: Tensor, classes: number, options: { dtype?: DType 
 declare module '../tensor.js' {
   interface Tensor {
     gather(axis: number, index: Tensor): Tensor;
+    takeAlongDim(index: Tensor, axis?: number): Tensor;
     scatter(axis: number, index: Tensor, src: Tensor | number): Tensor;
     scatterAdd(axis: number, index: Tensor, src: Tensor): Tensor;
     nonzero(): Tensor;
@@ -224,6 +249,9 @@ declare module '../tensor.js' {
 addMethods({
   gather(axis: number, index: Tensor) {
     return gather(this, axis, index);
+  },
+  takeAlongDim(index: Tensor, axis?: number) {
+    return takeAlongDim(this, index, axis);
   },
   scatter(axis: number, index: Tensor, src: Tensor | number) {
     return scatter(this, axis, index, src);

@@ -13,7 +13,6 @@ import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
 import { addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
 import { deferredSum } from './reduce.js';
-import { reluBackward } from './unary.js';
 import { reshape, transpose, unsqueeze } from './view.js';
 
 declare module '../native.js' {
@@ -112,6 +111,12 @@ const matmulRule: Rule<null> = (dout, [left, right], _, needs) => {
     needs[1] ? flat(deferredProduct(transpose(a), dc), (right as Tensor).rank, -1) : null,
   ];
 };
+
+/** The gradient of relu from its output, as ops that end with one need it. */
+export function reluBackward(y: Tensor, dout: Tensor): Tensor {
+  native.reluBackward(y.h, dout.h);
+  return take(0, dout.device);
+}
 
 /** All axes but the last as one: x itself where it is a matrix. */
 function asMatrix(x: Tensor): Tensor {

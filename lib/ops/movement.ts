@@ -311,6 +311,17 @@ export function tile(x: Tensor, repeats: readonly number[]): Tensor {
   );
 }
 
+/** The whole tensor repeated along its axes, as PyTorch's `repeat`: a number for each, or more. */
+export function repeat(x: Tensor, repeats: readonly number[]): Tensor {
+  const { rank } = expectTensor('repeat', x);
+  if (expectRepeats('repeat', repeats).length < rank) {
+    throw new RangeError(
+      `repeat: needs a number for each of ${rank} axes, got ${describe(repeats)}`,
+    );
+  }
+  return tile(x, repeats);
+}
+
 /**
  * Every element repeated `repeats` times in a row along an axis; a list has a number for each
  * element of the axis. Without an axis the tensor is one row.
@@ -365,6 +376,7 @@ declare module '../tensor.js' {
   interface Tensor {
     flip(axes: number | readonly number[]): Tensor;
     roll(shifts: number | readonly number[], axes?: number | readonly number[]): Tensor;
+    repeat(repeats: readonly number[]): Tensor;
     tile(repeats: readonly number[]): Tensor;
     repeatInterleave(repeats: number | readonly number[], axis?: number): Tensor;
     tril(diagonal?: number): Tensor;
@@ -381,6 +393,9 @@ addMethods({
   },
   tile(repeats: readonly number[]) {
     return tile(this, repeats);
+  },
+  repeat(repeats: readonly number[]) {
+    return repeat(this, repeats);
   },
   repeatInterleave(repeats: number | readonly number[], axis?: number) {
     return repeatInterleave(this, repeats, axis);

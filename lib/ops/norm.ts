@@ -14,6 +14,7 @@ import {
 } from '../check.js';
 import { native } from '../native.js';
 import { type Shape, sameShape, type Tensor, take } from '../tensor.js';
+import { add } from './binary.js';
 import { addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
 import { reshape } from './view.js';
 
@@ -180,7 +181,7 @@ export const normOps: OpRows<'layerNorm' | 'rmsNorm' | 'groupNorm' | 'batchNorm'
   batchNorm: row('(x - mean) / √(variance + eps) per channel, scaled', batchNormRule),
 };
 
-/** What scales and shifts a normalised tensor: nothing, a weight, or a weight and a bias. */
+/** What scales and shifts a normalised tensor: nothing, a weight, a bias, or both. */
 export interface AffineOptions {
   /** One factor per element of a row, or per channel; 1 where left out. */
   weight?: Tensor | null;
@@ -194,9 +195,6 @@ function affine(op: string, options: AffineOptions): Required<AffineOptions> {
   const { eps = 1e-5, ...given } = expectOptions(op, options);
   const weight = optionalTensor(op, given.weight, 'weight');
   const bias = optionalTensor(op, given.bias, 'bias');
-  if (bias !== null && weight === null) {
-    throw new TypeError(`${op}: a bias needs a weight beside it, got a bias alone`);
-  }
   return { weight, bias, eps: expectRange(op, 'eps', eps, 0) };
 }
 
@@ -235,6 +233,27 @@ function recorded(
   );
 }
 
+/** Splits off a bias without a weight, which the kernels do not know: it is added afterwards. */
+function withBias(
+  op: string,
+  x: Tensor,
+  given: Required<AffineOptions>,
+  shape: Shape,
+  norm: (given: Required<AffineOptions>) => Tensor,
+): Tensor {
+  const { weight, bias } = given;
+  if (bias === null || weight !== null) return norm(given);
+  if (!sameShape(bias.shape, shape)) {
+    throw new RangeError(`${op}: the bias must be [${shape}], got [${bias.shape}]`);
+  }
+  if (bias.dtype !== x.dtype) {
+    throw new TypeError(`${op}: dtypes must match, got ${x.dtype} and ${bias.dtype}`);
+  }
+  const out = norm({ ...given, bias: null });
+  const channels = [...shape, ...new Array<number>(Math.max(x.rank - 2, 0)).fill(1)];
+  return add(out, op === 'layerNorm' ? bias : reshape(bias, channels));
+}
+
 /**
  * (x - mean) / √(variance + eps) · weight + bias, mean and variance being those of each row over the
  * trailing axes (Ba, Kiros and Hinton, "Layer normalization", 2016).
@@ -245,8 +264,10 @@ export function layerNorm(x: Tensor, shape: number | Shape, options: AffineOptio
   expectTensor('layerNorm', x, 'x');
   const given = affine('layerNorm', options);
   const axes = expectTrailing('layerNorm', x, shape, given.weight);
-  native.layerNorm(x.h, axes, given.weight?.h, given.bias?.h, given.eps);
-  return recorded('layerNorm', x, given, axes, true);
+  return withBias('layerNorm', x, given, x.shape.slice(x.rank - axes), (own) => {
+    native.layerNorm(x.h, axes, own.weight?.h, own.bias?.h, own.eps);
+    return recorded('layerNorm', x, own, axes, true);
+  });
 }
 
 /**
@@ -292,8 +313,10 @@ export function groupNorm(x: Tensor, groups: number, options: AffineOptions = {}
   expectTensor('groupNorm', x, 'x');
   const given = affine('groupNorm', options);
   expectInteger('groupNorm', 'groups', groups, 1);
-  native.groupNorm(x.h, groups, given.weight?.h, given.bias?.h, given.eps);
-  return recorded('groupNorm', x, given, groups, true);
+  return withBias('groupNorm', x, given, x.shape.slice(1, 2), (own) => {
+    native.groupNorm(x.h, groups, own.weight?.h, own.bias?.h, own.eps);
+    return recorded('groupNorm', x, own, groups, true);
+  });
 }
 
 /**
@@ -339,21 +362,23 @@ export function batchNorm(x: Tensor, options: BatchNormOptions = {}): Tensor {
   const runningMean = optionalTensor('batchNorm', options.runningMean, 'runningMean');
   const runningVar = optionalTensor('batchNorm', options.runningVar, 'runningVar');
   const tracked = optionalTensor('batchNorm', options.numBatchesTracked, 'numBatchesTracked');
-  native.batchNorm(
-    x.h,
-    given.weight?.h,
-    given.bias?.h,
-    runningMean?.h,
-    runningVar?.h,
-    tracked?.h,
-    momentum ?? -1,
-    given.eps,
-    training,
-  );
-  if (training) {
-    for (const changed of [runningMean, runningVar, tracked]) if (changed) ++changed.version;
-  }
-  return recorded('batchNorm', x, given, 1, training);
+  return withBias('batchNorm', x, given, x.shape.slice(1, 2), (own) => {
+    native.batchNorm(
+      x.h,
+      own.weight?.h,
+      own.bias?.h,
+      runningMean?.h,
+      runningVar?.h,
+      tracked?.h,
+      momentum ?? -1,
+      own.eps,
+      training,
+    );
+    if (training) {
+      for (const changed of [runningMean, runningVar, tracked]) if (changed) ++changed.version;
+    }
+    return recorded('batchNorm', x, own, 1, training);
+  });
 }
 
 declare module '../tensor.js' {

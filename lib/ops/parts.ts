@@ -1,4 +1,8 @@
-/** Compositions of views: parts of a tensor, axes in other places, shapes of other tensors. */
+/**
+ * Compositions of views: parts of a tensor, axes in other places, shapes of other tensors. Parts that
+ * are taken together have one gradient rule, which joins their gradients in one tensor.
+ */
+import { needsGradient } from '../autograd.js';
 import {
   describe,
   expectAxes,
@@ -7,9 +11,72 @@ import {
   expectOneOf,
   expectTensor,
 } from '../check.js';
-import type { Shape, Tensor } from '../tensor.js';
+import { context } from '../context.js';
+import { recordJointly } from '../gradients/joint.js';
+import { native } from '../native.js';
+import { type Shape, type Tensor, take } from '../tensor.js';
 import { addMethods } from './define.js';
-import { diagEmbed, diagonal, expand, permute, reshape, select, slice, transpose } from './view.js';
+import { zeros } from './fill.js';
+import { cat } from './movement.js';
+import {
+  diagEmbed,
+  diagonal,
+  expand,
+  permute,
+  reshape,
+  select,
+  slice,
+  transpose,
+  unsqueeze,
+} from './view.js';
+
+/** Parts of x one after another along an axis; of size 1 without the axis where it `goes`. */
+function partsOf(
+  name: string,
+  x: Tensor,
+  axis: number,
+  sizes: readonly number[],
+  goes = false,
+): Tensor[] {
+  let end = 0;
+  const starts = sizes.map((size) => {
+    end += size;
+    return end - size;
+  });
+  if (sizes.length < 2 || !context().grad || !needsGradient(x)) {
+    return starts.map((start, i) =>
+      goes ? select(x, axis, start) : slice(x, axis, start, start + (sizes[i] as number)),
+    );
+  }
+  const parts = starts.map((start, i) => {
+    if (goes) native.select(x.h, axis, start);
+    else native.slice(x.h, axis, start, start + (sizes[i] as number), 1);
+    return take(0, x.device);
+  });
+  // A part that was not used has no gradient.
+  const { shape, dtype, device } = x;
+  const empty = (size: number): Tensor =>
+    zeros(
+      shape.map((n, i) => (i === axis ? size : n)),
+      { dtype, device },
+    );
+  recordJointly(
+    name,
+    (douts) => [
+      cat(
+        douts.map((dout, i) => {
+          if (dout === null) return empty(sizes[i] as number);
+          return goes ? unsqueeze(dout, axis) : dout;
+        }),
+        axis,
+      ),
+    ],
+    parts,
+    [x],
+    () => [],
+  );
+  return parts;
+}
 
 /**
  * Parts along an axis, as PyTorch's `split`: of `sizes` elements each, the last one perhaps
@@ -29,11 +96,7 @@ export function split(x: Tensor, sizes: number | readonly number[], axis = 0): T
     const count = Math.max(1, Math.ceil(length / size));
     list = Array.from({ length: count }, (_, i) => Math.min(size, length - i * size));
   }
-  let end = 0;
-  return list.map((size) => {
-    end += size;
-    return slice(x, at, end - size, end);
-  });
+  return partsOf('split', x, at, list);
 }
 
 /** At most `chunks` parts of one size along an axis, the last one perhaps smaller. Views. */
@@ -49,7 +112,7 @@ export function chunk(x: Tensor, chunks: number, axis = 0): Tensor[] {
 export function unbind(x: Tensor, axis = 0): Tensor[] {
   const at = expectAxis('unbind', axis, expectTensor('unbind', x).rank);
   if (x.rank === 0) throw new RangeError('unbind: needs a tensor of rank 1 or more, got a scalar');
-  return Array.from({ length: x.shape[at] as number }, (_, i) => select(x, at, i));
+  return partsOf('unbind', x, at, new Array<number>(x.shape[at] as number).fill(1), true);
 }
 
 /** Axes moved to other places, the others in their order; as PyTorch's `movedim`. A view. */

@@ -56,7 +56,12 @@ declare module '../native.js' {
 }
 
 function row(summary: string): OpRow {
-  return { family: 'random', summary, dtypes: 'floating', gradient: notDifferentiable };
+  return {
+    family: 'random',
+    summary,
+    dtypes: 'floating',
+    gradient: notDifferentiable('it has no input'),
+  };
 }
 
 export const randomOps: OpRows<'uniform' | 'normal' | 'bernoulli'> = {

@@ -75,13 +75,13 @@ export const reduceOps: OpRows<ReduceName | ArgReduceName> = {
     family: 'reduce',
     summary: 'index of the first largest element',
     dtypes: 'numeric',
-    gradient: notDifferentiable,
+    gradient: notDifferentiable('an index is an integer'),
   },
   argmin: {
     family: 'reduce',
     summary: 'index of the first smallest element',
     dtypes: 'numeric',
-    gradient: notDifferentiable,
+    gradient: notDifferentiable('an index is an integer'),
   },
 };
 

@@ -22,8 +22,9 @@ import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
 import { deferredProduct, matmulCodes, product } from './gemm.js';
+import { split } from './parts.js';
 import { sum } from './reduce.js';
-import { reshape, select, slice, transpose } from './view.js';
+import { reshape, select, transpose } from './view.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -222,15 +223,10 @@ export function recurrent(
   const hidden = (flat[1] as Tensor).shape[1] as number;
   const [first, second] = x.shape as [number, number];
   const batch = batchFirst ? first : second;
-  let at = 0;
-  const part = (shape: Shape): Tensor => {
-    const start = at;
-    at += shape.reduce((a, b) => a * b, 1);
-    return reshape(slice(out, 0, start, at), shape);
-  };
-  return {
-    output: part([first, second, directions * hidden]),
-    hN: part([directions, batch, hidden]),
-    cN: mode === 'lstm' ? part([directions, batch, hidden]) : null,
-  };
+  const state = [directions, batch, hidden];
+  const shapes: Shape[] = [[first, second, directions * hidden], state];
+  if (mode === 'lstm') shapes.push(state);
+  const sizes = shapes.map((shape) => shape.reduce((a, b) => a * b, 1));
+  const [output, hN, cN] = split(out, sizes).map((part, i) => reshape(part, shapes[i] as Shape));
+  return { output: output as Tensor, hN: hN as Tensor, cN: cN ?? null };
 }

@@ -37,7 +37,12 @@ declare module '../native.js' {
 }
 
 function row(summary: string, dtypes: OpRow['dtypes']): OpRow {
-  return { family: 'sample', summary, dtypes, gradient: notDifferentiable };
+  return {
+    family: 'sample',
+    summary,
+    dtypes,
+    gradient: notDifferentiable('draws are no function of their inputs'),
+  };
 }
 
 export const sampleOps: OpRows<'randperm' | 'multinomial' | 'bernoulliEach' | 'truncatedNormal'> = {

@@ -1,10 +1,17 @@
-/** Running sums and products along an axis. */
+/** Running sums, products and extremes along an axis. */
 import { type Rule, record } from '../autograd.js';
-import { expectInteger, expectTensor } from '../check.js';
+import { expectAxis, expectInteger, expectTensor } from '../check.js';
+import { noGrad } from '../context.js';
 import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
-import { div, eq, logicalAnd, mul, where } from './binary.js';
+import { div, eq, ge, le, logicalAnd, logicalOr, mul, ne, where } from './binary.js';
+import { contiguous } from './copy.js';
 import { addMethods, type OpRows } from './define.js';
+import { arange, zeros } from './fill.js';
+import { gather } from './gather.js';
+import { cat } from './movement.js';
+import { isnan } from './unary.js';
+import { alias, expand, reshape, slice } from './view.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -63,14 +70,75 @@ export function cumprod(x: Tensor, axis: number): Tensor {
   return record('cumprod', rule, out, [x], () => [x, out], axis);
 }
 
+/** Elements `by` places before each along an axis, those at the front as they are. */
+function shifted(x: Tensor, axis: number, by: number): Tensor {
+  const n = x.shape[axis] as number;
+  return cat([slice(x, axis, 0, by), slice(x, axis, 0, n - by)], axis);
+}
+
+/**
+ * Where along the axis the largest (smallest) element up to and including each is: the latest of
+ * equal ones; NaN counts as larger (smaller) than all. Found for windows of 1, 2, 4 … elements, so
+ * that n elements cost log₂ n passes. With `rows` (integers along the axis, broadcast) only
+ * elements of the same row count.
+ */
+export function runningPlace(x: Tensor, axis: number, largest: boolean, rows?: Tensor): Tensor {
+  const { shape, device } = x;
+  const n = shape[axis] as number;
+  const alone = shape.map((size, i) => (i === axis ? size : 1));
+  const order = arange(n, { dtype: 'int64', device });
+  return noGrad(() => {
+    let place = expand(reshape(order, alone), shape);
+    let best = x;
+    const row = rows && reshape(rows, alone);
+    for (let by = 1; by < n; by *= 2) {
+      const before = shifted(best, axis, by);
+      let stays = logicalOr(isnan(best), largest ? ge(best, before) : le(best, before));
+      if (row) stays = logicalOr(stays, ne(row, shifted(row, axis, by)));
+      place = where(stays, place, shifted(place, axis, by));
+      best = where(stays, best, before);
+    }
+    return place;
+  });
+}
+
+function runningExtreme(op: string, x: Tensor, axis: number, largest: boolean): [Tensor, Tensor] {
+  const { rank } = expectTensor(op, x);
+  const at = expectAxis(op, axis, rank);
+  if (rank === 0) return [alias(x), zeros([], { dtype: 'int64', device: x.device })];
+  const place = contiguous(runningPlace(x, at, largest));
+  return [gather(x, at, place), place];
+}
+
+/**
+ * The largest of the elements up to and including each, along `axis`, and its index (int64) there:
+ * the latest of equal ones; NaN wins. Costs log₂ n passes over n elements.
+ */
+export function cummax(x: Tensor, axis: number): [values: Tensor, indices: Tensor] {
+  return runningExtreme('cummax', x, axis, true);
+}
+
+/** The smallest of the elements up to and including each; see {@link cummax}. */
+export function cummin(x: Tensor, axis: number): [values: Tensor, indices: Tensor] {
+  return runningExtreme('cummin', x, axis, false);
+}
+
 declare module '../tensor.js' {
   interface Tensor {
+    cummax(axis: number): [values: Tensor, indices: Tensor];
+    cummin(axis: number): [values: Tensor, indices: Tensor];
     cumsum(axis: number): Tensor;
     cumprod(axis: number): Tensor;
   }
 }
 
 addMethods({
+  cummax(axis: number) {
+    return cummax(this, axis);
+  },
+  cummin(axis: number) {
+    return cummin(this, axis);
+  },
   cumsum(axis: number) {
     return cumsum(this, axis);
   },

@@ -1,6 +1,6 @@
 /**
  * The op table: every native op with its family, its dtypes and its gradient rule. The type makes
- * an op without a row, or a row without a rule, a compile error; `not differentiable` is written
+ * an op without a row, or a row without a rule, a compile error; the reason for having none is written
  * out. docs/ops.md is generated from it.
  */
 import { attentionOps } from './attention.js';

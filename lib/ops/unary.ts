@@ -18,7 +18,12 @@ function elementwise(name: UnaryName, dtypes: OpRow['dtypes'], saved: Saved, sum
 }
 
 function predicate(summary: string): OpRow {
-  return { family: 'unary', summary, dtypes: 'any', gradient: notDifferentiable };
+  return {
+    family: 'unary',
+    summary,
+    dtypes: 'any',
+    gradient: notDifferentiable('the result is bool'),
+  };
 }
 
 const differentiable = {
@@ -27,48 +32,49 @@ const differentiable = {
   sign: elementwise('sign', 'numeric', 'input', '-1, 0 or 1'),
   square: elementwise('square', 'numeric', 'input', 'x²'),
   relu: elementwise('relu', 'numeric', 'output', 'max(x, 0)'),
-  exp: elementwise('exp', 'floating', 'output', 'eˣ'),
-  expm1: elementwise('expm1', 'floating', 'output', 'eˣ - 1'),
-  log: elementwise('log', 'floating', 'input', 'ln x'),
-  log1p: elementwise('log1p', 'floating', 'input', 'ln(1 + x)'),
-  sqrt: elementwise('sqrt', 'floating', 'output', '√x'),
-  rsqrt: elementwise('rsqrt', 'floating', 'output', '1/√x'),
-  reciprocal: elementwise('reciprocal', 'floating', 'output', '1/x'),
-  sigmoid: elementwise('sigmoid', 'floating', 'output', '1/(1 + e⁻ˣ)'),
-  tanh: elementwise('tanh', 'floating', 'output', 'hyperbolic tangent'),
-  sin: elementwise('sin', 'floating', 'input', 'sine, radians'),
-  cos: elementwise('cos', 'floating', 'input', 'cosine, radians'),
-  erf: elementwise('erf', 'floating', 'input', 'error function'),
-  gelu: elementwise('gelu', 'floating', 'input', 'x·Φ(x), exact form'),
-  silu: elementwise('silu', 'floating', 'input', 'x·sigmoid(x)'),
-  softplus: elementwise('softplus', 'floating', 'input', 'ln(1 + eˣ)'),
-  floor: elementwise('floor', 'floating', 'input', 'largest integer not above x'),
-  ceil: elementwise('ceil', 'floating', 'input', 'smallest integer not below x'),
-  round: elementwise('round', 'floating', 'input', 'nearest integer, halves to even'),
-  trunc: elementwise('trunc', 'floating', 'input', 'x without its fraction'),
-  exp2: elementwise('exp2', 'floating', 'output', '2ˣ'),
-  log2: elementwise('log2', 'floating', 'input', 'logarithm of base 2'),
-  log10: elementwise('log10', 'floating', 'input', 'logarithm of base 10'),
-  tan: elementwise('tan', 'floating', 'output', 'tangent, radians'),
-  asin: elementwise('asin', 'floating', 'input', 'inverse sine, radians'),
-  acos: elementwise('acos', 'floating', 'input', 'inverse cosine, radians'),
-  atan: elementwise('atan', 'floating', 'input', 'inverse tangent, radians'),
-  sinh: elementwise('sinh', 'floating', 'input', 'hyperbolic sine'),
-  cosh: elementwise('cosh', 'floating', 'input', 'hyperbolic cosine'),
-  asinh: elementwise('asinh', 'floating', 'input', 'inverse hyperbolic sine'),
-  acosh: elementwise('acosh', 'floating', 'input', 'inverse hyperbolic cosine'),
-  atanh: elementwise('atanh', 'floating', 'input', 'inverse hyperbolic tangent'),
-  erfc: elementwise('erfc', 'floating', 'input', '1 - erf(x), without cancellation'),
-  logSigmoid: elementwise('logSigmoid', 'floating', 'input', 'ln(1/(1 + e⁻ˣ))'),
-  relu6: elementwise('relu6', 'floating', 'output', 'min(max(x, 0), 6)'),
-  hardtanh: elementwise('hardtanh', 'floating', 'output', 'x limited to [-1, 1]'),
-  hardsigmoid: elementwise('hardsigmoid', 'floating', 'output', 'relu6(x + 3)/6'),
-  hardswish: elementwise('hardswish', 'floating', 'input', 'x·relu6(x + 3)/6'),
-  elu: elementwise('elu', 'floating', 'output', 'x where positive, else eˣ - 1'),
-  selu: elementwise('selu', 'floating', 'output', 'elu scaled to normalise itself'),
-  mish: elementwise('mish', 'floating', 'input', 'x·tanh(ln(1 + eˣ))'),
-  softsign: elementwise('softsign', 'floating', 'input', 'x/(1 + |x|)'),
-  geluTanh: elementwise('geluTanh', 'floating', 'input', 'gelu by its tanh approximation'),
+  exp: elementwise('exp', 'converted', 'output', 'eˣ'),
+  expm1: elementwise('expm1', 'converted', 'output', 'eˣ - 1'),
+  log: elementwise('log', 'converted', 'input', 'ln x'),
+  log1p: elementwise('log1p', 'converted', 'input', 'ln(1 + x)'),
+  sqrt: elementwise('sqrt', 'converted', 'output', '√x'),
+  rsqrt: elementwise('rsqrt', 'converted', 'output', '1/√x'),
+  reciprocal: elementwise('reciprocal', 'converted', 'output', '1/x'),
+  sigmoid: elementwise('sigmoid', 'converted', 'output', '1/(1 + e⁻ˣ)'),
+  tanh: elementwise('tanh', 'converted', 'output', 'hyperbolic tangent'),
+  sin: elementwise('sin', 'converted', 'input', 'sine, radians'),
+  cos: elementwise('cos', 'converted', 'input', 'cosine, radians'),
+  erf: elementwise('erf', 'converted', 'input', 'error function'),
+  gelu: elementwise('gelu', 'converted', 'input', 'x·Φ(x), exact form'),
+  silu: elementwise('silu', 'converted', 'input', 'x·sigmoid(x)'),
+  softplus: elementwise('softplus', 'converted', 'input', 'ln(1 + eˣ)'),
+  floor: elementwise('floor', 'converted', 'input', 'largest integer not above x'),
+  ceil: elementwise('ceil', 'converted', 'input', 'smallest integer not below x'),
+  round: elementwise('round', 'converted', 'input', 'nearest integer, halves to even'),
+  trunc: elementwise('trunc', 'converted', 'input', 'x without its fraction'),
+  exp2: elementwise('exp2', 'converted', 'output', '2ˣ'),
+  log2: elementwise('log2', 'converted', 'input', 'logarithm of base 2'),
+  log10: elementwise('log10', 'converted', 'input', 'logarithm of base 10'),
+  tan: elementwise('tan', 'converted', 'output', 'tangent, radians'),
+  asin: elementwise('asin', 'converted', 'input', 'inverse sine, radians'),
+  acos: elementwise('acos', 'converted', 'input', 'inverse cosine, radians'),
+  atan: elementwise('atan', 'converted', 'input', 'inverse tangent, radians'),
+  sinh: elementwise('sinh', 'converted', 'input', 'hyperbolic sine'),
+  cosh: elementwise('cosh', 'converted', 'input', 'hyperbolic cosine'),
+  asinh: elementwise('asinh', 'converted', 'input', 'inverse hyperbolic sine'),
+  acosh: elementwise('acosh', 'converted', 'input', 'inverse hyperbolic cosine'),
+  atanh: elementwise('atanh', 'converted', 'input', 'inverse hyperbolic tangent'),
+  erfc: elementwise('erfc', 'converted', 'input', '1 - erf(x), without cancellation'),
+  logit: elementwise('logit', 'converted', 'input', 'ln(x/(1 - x)), the inverse of sigmoid'),
+  logSigmoid: elementwise('logSigmoid', 'converted', 'input', 'ln(1/(1 + e⁻ˣ))'),
+  relu6: elementwise('relu6', 'converted', 'output', 'min(max(x, 0), 6)'),
+  hardtanh: elementwise('hardtanh', 'converted', 'output', 'x limited to [-1, 1]'),
+  hardsigmoid: elementwise('hardsigmoid', 'converted', 'output', 'relu6(x + 3)/6'),
+  hardswish: elementwise('hardswish', 'converted', 'input', 'x·relu6(x + 3)/6'),
+  elu: elementwise('elu', 'converted', 'output', 'x where positive, else eˣ - 1'),
+  selu: elementwise('selu', 'converted', 'output', 'elu scaled to normalise itself'),
+  mish: elementwise('mish', 'converted', 'input', 'x·tanh(ln(1 + eˣ))'),
+  softsign: elementwise('softsign', 'converted', 'input', 'x/(1 + |x|)'),
+  geluTanh: elementwise('geluTanh', 'converted', 'input', 'gelu by its tanh approximation'),
 } as const satisfies OpRows<UnaryName>;
 
 export const unaryOps: OpRows<UnaryName | PredicateName> = {
@@ -101,8 +107,8 @@ function unary(name: UnaryName): UnaryFunction {
     const x = precise ? forPrecision(input) : input;
     forward(x.h);
     const out = take(0, x.device);
-    // An integer argument of a floating op was converted first, and is no variable anyway.
-    const differentiates = dtypes !== 'floating' || out.dtype === x.dtype;
+    // An integer argument of such an op was converted first, and is no variable anyway.
+    const differentiates = dtypes !== 'converted' || out.dtype === x.dtype;
     return record(
       name,
       differentiates ? gradient : null,
@@ -159,6 +165,7 @@ export const asinh = unary('asinh');
 export const acosh = unary('acosh');
 export const atanh = unary('atanh');
 export const erfc = unary('erfc');
+export const logit = unary('logit');
 export const logSigmoid = unary('logSigmoid');
 export const relu6 = unary('relu6');
 export const hardtanh = unary('hardtanh');
@@ -169,12 +176,6 @@ export const selu = unary('selu');
 export const mish = unary('mish');
 export const softsign = unary('softsign');
 export const geluTanh = unary('geluTanh');
-/** The gradient of relu from its output, as ops that end with one need it. */
-export function reluBackward(y: Tensor, dout: Tensor): Tensor {
-  native.reluBackward(y.h, dout.h);
-  return take(0, dout.device);
-}
-
 export const isnan = unaryPredicate('isnan');
 export const isfinite = unaryPredicate('isfinite');
 export const isinf = unaryPredicate('isinf');
@@ -218,6 +219,7 @@ const functions: Record<UnaryName | PredicateName, UnaryFunction> = {
   acosh,
   atanh,
   erfc,
+  logit,
   logSigmoid,
   relu6,
   hardtanh,

@@ -20,7 +20,7 @@ const elsewhere: Record<string, string> = {
   Tensor: 'has no public constructor',
 };
 const internal = new Set([
-  ...['constructor', 'moveTo', 'detachHandle', 'hold', 'unhold', 'revive', 'retire'],
+  ...['constructor', 'persist', 'moveTo', 'detachHandle', 'hold', 'unhold', 'revive', 'retire'],
   ...['widened', 'finalize', 'stopFinalizer', 'state', 'initialSeed'],
 ]);
 

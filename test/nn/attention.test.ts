@@ -1,6 +1,16 @@
 /** Attention layers and positions against their formulas, in training, and captured. */
 import { describe, expect, it } from 'vitest';
-import { capture, matmul, nn, scope, softmax, type Tensor, tensor } from '../../lib/index.js';
+import {
+  capture,
+  matmul,
+  nn,
+  scope,
+  softmax,
+  type Tensor,
+  tensor,
+  where,
+  zeros,
+} from '../../lib/index.js';
 import { expectClose, expectSameBits, valuesOf } from '../support/compare.js';
 import { devices } from '../support/devices.js';
 import { at, build, type Nd } from '../support/nd.js';
@@ -33,6 +43,30 @@ describe.each(devices)('attention layers on $name', (device) => {
       const expected = softmax(tensor(scores.data, scores.shape, place));
       expectClose(valuesOf(weights), valuesOf(expected), 1e-12, 'weights');
       expectClose(valuesOf(context), valuesOf(matmul(expected, keys)), 1e-12, 'context');
+    });
+  });
+
+  it('adds a floating padding mask to the scores, beside any other mask', () => {
+    scope(() => {
+      const [x, padding] = [draw(1, 2, 4, 6), draw(2, 2, 4)];
+      const left = tensor(
+        Array.from({ length: 16 }, (_, i) => i % 4 > Math.floor(i / 4)),
+        { device },
+      ).reshape([4, 4]);
+      const module = new nn.MultiheadAttention(6, 2, { batchFirst: true, ...place });
+      const run = (attnMask: Tensor | null, keyPaddingMask: Tensor): Tensor =>
+        module.forward(x, x, x, { attnMask, keyPaddingMask })[0].detach();
+      const infinite = where(left, Number.NEGATIVE_INFINITY, zeros([4, 4], place));
+      const expected = run(infinite, padding);
+      expectClose(valuesOf(run(left, padding)), valuesOf(expected), 1e-12, 'with a bool mask');
+      const never = tensor([false, false, true, true, false, true, true, true], { device });
+      const none = never.reshape([2, 4]);
+      const hidden = where(none, Number.NEGATIVE_INFINITY, zeros([2, 4], place));
+      expectClose(valuesOf(run(null, hidden)), valuesOf(run(null, none)), 1e-12, 'as a bool mask');
+      const additive = new nn.AdditiveAttention(6, 6, 5, place);
+      const [, weights] = additive.forward(x, x, x, { keyPaddingMask: hidden });
+      const [, same] = additive.forward(x, x, x, { keyPaddingMask: none });
+      expectClose(valuesOf(weights), valuesOf(same), 1e-12, 'additive attention');
     });
   });
 
@@ -204,10 +238,13 @@ describe.each(devices)('attention layers on $name', (device) => {
       );
       const module = new nn.MultiheadAttention(8, 2, { device });
       const x = tensor(new Float32Array(48), [2, 3, 8], { device });
-      const wrong = tensor(new Float32Array(6), [3, 2], { device });
+      const wrong = tensor(new Int32Array(6), [3, 2], { device });
       expect(() => module.forward(x, x, x, { keyPaddingMask: wrong })).toThrow(
-        'MultiheadAttention: keyPaddingMask must be bool, got a tensor float32[3,2]',
+        'MultiheadAttention: keyPaddingMask must be bool or floating, got a tensor int32[3,2]',
       );
+      expect(() =>
+        module.forward(x, x, x, { keyPaddingMask: wrong.to('float32').select(0, 0) }),
+      ).toThrow('MultiheadAttention: keyPaddingMask must be [B,S], got [2]');
       expect(() => module.forward(x.select(0, 0))).toThrow(
         'MultiheadAttention: query must have 3 axes, got a tensor float32[3,8]',
       );

@@ -320,6 +320,31 @@ describe.each(devices)('dropout layers on $name', (device) => {
     });
   });
 
+  it('keep mean 0 and variance 1, as selu needs it', () => {
+    scope(() => {
+      const layer = new nn.AlphaDropout(0.3);
+      const x = ng.randn([20_000], { device });
+      const y = layer.forward(x);
+      const [mean, std] = [y.mean(), y.std()].map((t) => Number(t.item())) as [number, number];
+      expect(Math.abs(mean)).toBeLessThan(0.05);
+      expect(Math.abs(std - 1)).toBeLessThan(0.05);
+      // The dropped ones are a·α' + b, the others a·x + b.
+      const low = -1.7580993408473766;
+      const scale = 1 / Math.sqrt(0.7 * (1 + 0.3 * low * low));
+      const dropped = scale * low * 0.7;
+      const [before, after] = [x.data(), y.data()] as [Float32Array, Float32Array];
+      const kept = [...after].filter((value, i) => {
+        if (Math.abs(value - dropped) < 1e-5) return false;
+        const expected = scale * ((before[i] as number) - 0.3 * low);
+        expect(Math.abs(value - expected)).toBeLessThan(1e-4);
+        return true;
+      }).length;
+      expect(Math.abs(kept / after.length - 0.7)).toBeLessThan(0.02);
+      expect(new nn.AlphaDropout(1).forward(x).abs().sum().item()).toBe(0);
+      expect(layer.eval().forward(x)).toBe(x);
+    });
+  });
+
   it('drop whole channels', () => {
     scope(() => {
       const shapes: [ng.nn.Dropout, number[]][] = [

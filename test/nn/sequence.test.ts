@@ -53,6 +53,27 @@ describe.each(devices)('sequences on $name', (device) => {
         [1, 3, 5],
         [2, 4, 9],
       ]);
+      const lengthOf = (total?: number): number | undefined =>
+        nn.padPackedSequence(packed, total === undefined ? {} : { totalLength: total })[0].shape[0];
+      expect([lengthOf(), lengthOf(3), lengthOf(5)]).toEqual([3, 3, 5]);
+      const short = nn.packPaddedSequence(x, [2, 1]);
+      expect(nn.padPackedSequence(short)[0].toArray()).toEqual([
+        [1, 2],
+        [3, 0],
+      ]);
+      const long = nn.padPackedSequence(short, { totalLength: 4, paddingValue: -1 })[0];
+      expect(long.toArray()).toEqual([
+        [1, 2],
+        [3, -1],
+        [-1, -1],
+        [-1, -1],
+      ]);
+      expect(() => nn.padPackedSequence(short, { totalLength: 1 })).toThrow(
+        'padPackedSequence: totalLength must be an integer of 2 or more, got 1',
+      );
+      // Lengths on the device are not read.
+      const unread = nn.packPaddedSequence(x, tensor([2n, 1n], { device }));
+      expect(nn.padPackedSequence(unread)[0].shape).toEqual([3, 2]);
       rows.sum().backward();
       expect(x.grad?.toArray()).toEqual([
         [1, 1],

@@ -178,3 +178,9 @@ describe.each(devices)('parts on $name', (device) => {
     });
   });
 });
+
+it('repeat wants a number for each axis', () => {
+  expect(() => ng.ones([2, 3]).repeat([2])).toThrow(
+    'repeat: needs a number for each of 2 axes, got [2]',
+  );
+});

@@ -2,8 +2,10 @@ import { readFileSync } from 'node:fs';
 import path from 'node:path';
 import ts from 'typescript';
 import { describe, expect, it } from 'vitest';
-import { opTable, Tensor } from '../../lib/index.js';
+import { isFloating } from '../../lib/dtype.js';
+import { type DType, dtypes, noGrad, opTable, scope, Tensor, zeros } from '../../lib/index.js';
 import { native } from '../../lib/native.js';
+import type { OpRow as Row } from '../support/op.js';
 import { allSkips } from '../support/skips.js';
 import { attentionRows } from './rows/attention.js';
 import { binaryRows, whereRows } from './rows/binary.js';
@@ -69,6 +71,29 @@ const elsewhere: Record<string, string> = {
   truncatedNormal: 'sample.test.ts',
 };
 
+/** What becomes of a dtype: 'kept', 'converted' to a floating one, or 'refused'. */
+function outcome(row: Row, dtype: DType): string {
+  return scope(() => {
+    const n = row.sizes?.find((size) => size > 0) ?? 3;
+    const inputs = row.inputs.map(({ shape, dtype: own }) =>
+      zeros(shape(n), { dtype: own ?? dtype }),
+    );
+    try {
+      const result = noGrad(() => row.fn(...inputs));
+      return isFloating(dtype) || !isFloating(result.dtype) ? 'kept' : 'converted';
+    } catch {
+      return 'refused';
+    }
+  });
+}
+
+function expectedOutcome(said: string, dtype: DType): string {
+  if (isFloating(dtype) || said === 'any') return 'kept';
+  if (said === 'floating') return 'refused';
+  if (said === 'numeric') return dtype === 'bool' ? 'refused' : 'kept';
+  return said;
+}
+
 describe('the op table', () => {
   it('has a test row for every op', () => {
     const tested = new Set([...rows.map(({ op }) => op as string), ...Object.keys(elsewhere)]);
@@ -84,9 +109,27 @@ describe('the op table', () => {
 
   it('says of a row that it is differentiable where its op is', () => {
     for (const { op, variant, differentiable } of rows) {
-      const has = opTable[op].gradient !== 'not differentiable';
+      const has = typeof opTable[op].gradient === 'function';
       expect([op, variant, differentiable ?? true]).toEqual([op, variant, has]);
     }
+  });
+
+  it('says of every dtype whether an op takes it', () => {
+    // One way to call an op may refuse (all count), or be of another dtype by an operand of its own.
+    const order = ['refused', 'kept', 'converted'];
+    const byOp = new Map<keyof typeof opTable, Row[]>();
+    for (const row of rows) byOp.set(row.op, [...(byOp.get(row.op) ?? []), row]);
+    for (const [op, own] of byOp) {
+      for (const dtype of dtypes) {
+        const found = new Set(own.map((row) => outcome(row, dtype)));
+        const worst = order.find((word) => found.has(word));
+        expect([op, dtype, worst]).toEqual([op, dtype, expectedOutcome(opTable[op].dtypes, dtype)]);
+      }
+    }
+  });
+
+  it('tests every op in all floating dtypes on every device', () => {
+    expect(rows.filter((row) => row.dtypes).map(({ op }) => op)).toEqual([]);
   });
 
   it('has no two rows of one name', () => {

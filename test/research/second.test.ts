@@ -72,6 +72,7 @@ const domains: Record<string, (x: Tensor) => Tensor> = {
   asin: half,
   acos: half,
   atanh: half,
+  logit: half,
   acosh: (x) => x.add(1.5),
 };
 for (const name of Object.keys(ng.opTable)) {

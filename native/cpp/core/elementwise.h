@@ -53,6 +53,7 @@
   X(acosh, floating, input, m_acosh(x), T(1) / (m_sqrt(s - T(1)) * m_sqrt(s + T(1))))            \
   X(atanh, floating, input, m_atanh(x), T(1) / ((T(1) - s) * (T(1) + s)))                        \
   X(erfc, floating, input, m_erfc(x), T(-1.12837916709551257390) * m_exp(-s * s))                \
+  X(logit, floating, input, m_log(x / (T(1) - x)), T(1) / (s * (T(1) - s)))                      \
   X(log_sigmoid, floating, input,                                                                \
     (x < T(0) ? x                                                                                \
      : x != x ? x                                                                                \

@@ -1,6 +1,6 @@
 /** Movement, indices, draws. */
 import * as ng from '../../../lib/index.js';
-import { api, both, type Call, op, plain } from '../entries.js';
+import { api, both, type Call, method, op, plain } from '../entries.js';
 import type { Maker } from '../maker.js';
 
 plain('linspace', ng.linspace, (m) => [m.number(), m.number(), m.integer(0, 40)], {
@@ -54,6 +54,12 @@ both('roll', ng.roll as Call, (m) => {
   const x = m.tensor(null, m.integer(1, 4));
   return m.chance(0.3) ? [x, m.integer(-9, 9)] : [x, m.integer(-9, 9), m.axis(x)];
 });
+const times = (m: Maker): unknown[] => {
+  const x = m.tensor(null, m.integer(0, 2));
+  return [x, Array.from({ length: x.rank + m.integer(0, 1) }, () => m.integer(0, 3))];
+};
+plain('repeat', ng.repeat, times);
+method('repeat', times);
 both('tile', ng.tile as Call, (m) => {
   return [m.tensor(null, m.integer(0, 3)), [m.integer(0, 2), m.integer(1, 3)]];
 });
@@ -162,6 +168,21 @@ function picked(m: Maker): [ng.Tensor, number, ng.Tensor] {
   return [x, axis, m.index(size, (x.shape[at] as number) + 1).reshape(shape)];
 }
 both('gather', ng.gather as Call, picked);
+const along = (m: Maker): unknown[] => {
+  const x = m.tensor(null, m.integer(1, 3));
+  const axis = m.axis(x);
+  const shape = [...x.shape];
+  const size = shape.splice(axis, 1, m.integer(0, 9))[0] as number;
+  const index = m
+    .index(
+      shape.reduce((a, b) => a * b, 1),
+      size + 1,
+    )
+    .reshape(shape);
+  return m.chance(0.3) ? [x, index] : [x, index, axis];
+};
+plain('takeAlongDim', ng.takeAlongDim, along);
+method('takeAlongDim', along);
 both('scatter', ng.scatter as Call, (m) => {
   const [x, axis, index] = picked(m);
   return [x, axis, index, m.chance(0.5) ? m.number() : m.make(index.shape, m.dtype())];

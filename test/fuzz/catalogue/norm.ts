@@ -83,6 +83,7 @@ layer(
 for (const [name, rank] of [
   ['Dropout', 2],
   ['Dropout1d', 3],
+  ['AlphaDropout', 3],
   ['Dropout2d', 4],
 ] as const) {
   layer(
@@ -103,6 +104,16 @@ layer(
   nn.EmbeddingBag as never,
   () => [6, 3, { mode: 'sum', paddingIdx: 1 }],
   (m) => [m.index(6, 7).reshape([2, 3])],
+);
+plain(
+  'nn.EmbeddingBag.forward with offsets',
+  (mode: 'mean' | 'sum' | 'max', index: ng.Tensor, call: object) =>
+    new nn.EmbeddingBag(6, 3, { mode }).forward(index, call),
+  (m) => [
+    m.pick(['mean', 'sum', 'max']),
+    m.index(6, 7),
+    { offsets: m.chance(0.5) ? [0, m.integer(0, 6)] : m.index(m.integer(0, 3), 7) },
+  ],
 );
 plain('nn.Embedding.fromPretrained', nn.Embedding.fromPretrained, (m) => [
   m.make([4, 3], m.float()),

@@ -20,6 +20,14 @@ for (const name of ['cumsum', 'cumprod'] as const) {
     return [x, m.axis(x)];
   });
 }
+for (const name of ['cummax', 'cummin']) {
+  const args = (m: Maker): unknown[] => {
+    const x = m.tensor(null, m.integer(1, 4));
+    return [x, m.axis(x)];
+  };
+  plain(name, api[name], args);
+  method(name, args);
+}
 for (const name of ['sort', 'argsort'] as const) {
   both(
     name,

@@ -57,7 +57,7 @@ const packedRows = (m: Maker): [ng.Tensor, ng.Tensor | number[], { batchFirst: b
 plain('nn.packPaddedSequence', nn.packPaddedSequence, packedRows);
 plain('nn.padPackedSequence', nn.padPackedSequence, (m) => [
   nn.packPaddedSequence(...packedRows(m)),
-  { batchFirst: m.chance(0.5), paddingValue: m.integer(0, 1) },
+  { batchFirst: m.chance(0.5), paddingValue: m.integer(0, 1), totalLength: m.integer(4, 6) },
 ]);
 plain(
   'nn.PackedSequence',

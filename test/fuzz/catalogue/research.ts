@@ -1,6 +1,6 @@
 /** Hooks, custom functions, mixed precision, profiles, sharing. */
 import * as ng from '../../../lib/index.js';
-import { method, nn, plain } from '../entries.js';
+import { api, method, nn, plain } from '../entries.js';
 
 method('registerHook', (m) => [m.leaf(), (g: ng.Tensor) => g.mul(2)]);
 plain(
@@ -23,6 +23,18 @@ plain(
     m.leaf(),
   ],
 );
+const cubes = (x: ng.Tensor): ng.Tensor => x.mul(x).mul(x);
+for (const name of ['jacobian', 'vjp', 'jvp']) {
+  plain(name, api[name], (m) => {
+    const x = m.make(m.shape(m.integer(0, 1)), 'float32');
+    const v = m.make(x.shape, 'float32');
+    return [cubes, [x], ...(name === 'vjp' ? [v] : name === 'jvp' ? [[v]] : [])];
+  });
+}
+plain('hessian', ng.hessian, (m) => [
+  (x: ng.Tensor) => cubes(x).sum(),
+  [m.make([m.integer(0, 4)], 'float64')],
+]);
 plain(
   'checkpoint',
   (fn: never, x: ng.Tensor) => {

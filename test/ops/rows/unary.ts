@@ -137,6 +137,7 @@ export const unaryRows: readonly OpRow[] = [
   unary('acosh', ng.acosh, Math.acosh, { domain: { low: 1.3, high: 9 } }),
   unary('atanh', ng.atanh, Math.atanh, { domain: { low: -0.9, high: 0.9 } }),
   unary('erfc', ng.erfc, (x) => 1 - erf(x)),
+  unary('logit', ng.logit, (x) => Math.log(x / (1 - x)), { domain: { low: 0.05, high: 0.95 } }),
   unary('logSigmoid', ng.logSigmoid, (x) => Math.min(x, 0) - Math.log1p(Math.exp(-Math.abs(x))), {
     domain: { low: -8, high: 8 },
   }),
