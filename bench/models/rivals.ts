@@ -9,14 +9,16 @@ export const file = (name: string): string => new URL(name, import.meta.url).pat
  * Ours and PyTorch's of one workload, `<name>_nodegrad.ts … eager|captured THREADS` and
  * `<name>_torch.py … THREADS`.
  * @param args what both take before
+ * @param modes in which ours runs
  */
 export function oursAndPyTorch(
   name: string,
   threads: number,
   args: readonly string[] = [],
+  modes: readonly ('eager' | 'captured')[] = ['eager', 'captured'],
 ): Rival[] {
   return [
-    ...(['eager', 'captured'] as const).map((mode) => ({
+    ...modes.map((mode) => ({
       name: `nodegrad ${mode}`,
       ours: mode,
       threads,
