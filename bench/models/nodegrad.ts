@@ -46,8 +46,9 @@ export async function serveSteps(
   [x, y]: readonly [Tensor, Tensor],
   options: ServeOptions = {},
 ): Promise<void> {
-  const run = mode === 'captured' ? capture(step) : step;
-  [x.keep(), y.keep()];
+  const captured = mode === 'captured' ? capture(step) : null;
+  x.keep();
+  y.keep();
   model.eval();
   await serve(
     {
@@ -56,7 +57,7 @@ export async function serveSteps(
     },
     async (count) => {
       for (const i of steps(count)) {
-        const loss = await run(x, y);
+        const loss = captured ? await captured(x, y) : step(x, y);
         if (i === count - 1) return (await loss.read())[0] as number;
       }
       return Number.NaN;

@@ -9,11 +9,13 @@ export const file = (name: string): string => new URL(name, import.meta.url).pat
  * Ours and PyTorch's of one workload, `<name>_nodegrad.ts … eager|captured THREADS` and
  * `<name>_torch.py … THREADS`.
  * @param args what both take before
+ * @param modes in which ours runs
  */
 export function oursAndPyTorch(
   name: string,
   { device, precision, threads }: Setting,
   args: readonly string[] = [],
+  modes: readonly ('eager' | 'captured')[] = ['eager', 'captured'],
 ): Rival[] {
   const env = { BENCH_DEVICE: device, BENCH_PRECISION: precision };
   const torch = (title: string, more: Readonly<Record<string, string>>): Rival => ({
@@ -30,7 +32,7 @@ export function oursAndPyTorch(
     OPENBLAS_NUM_THREADS: String(count),
   });
   return [
-    ...(['eager', 'captured'] as const).map((mode) => ({
+    ...modes.map((mode) => ({
       name: `nodegrad ${mode}`,
       ours: mode,
       threads,

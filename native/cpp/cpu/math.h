@@ -200,7 +200,9 @@ NODEGRAD_MATH float m_erf(float x) {
   g = g * t + 0x1.460878p-1f;
   g = g * t + 0x1.20beaep+0f;
   g = g * t + 0x1.253642p-13f;
-  const float large = 1.0f - m_exp(-g);
+  // m_exp(-g), which is far from the ends of the range.
+  const ExpReduction e = reduce_exp(-g);
+  const float large = 1.0f - (1.0f + expm1_reduced(e.r)) * power_of_two(e.n);
   return with_sign_of(blend(a < 0.9f, small, large), x);
 }
 

@@ -104,3 +104,26 @@ for (const name of ['SinusoidalPositions', 'LearnedPositions', 'RotaryPositions'
     (m) => [m.make([...m.shape(m.integer(0, 2)), m.integer(0, 4), 6], m.float())],
   );
 }
+const tiny = {
+  vocabSize: 9,
+  hiddenSize: 4,
+  numHiddenLayers: 1,
+  numAttentionHeads: 2,
+  intermediateSize: 4,
+  maxPositionEmbeddings: 4,
+} as const;
+for (const name of ['Bert', 'BertClassifier'] as const) {
+  plain(
+    `models.${name}`,
+    (options: never, tokens: never, inputs: never) => {
+      const result: unknown = new ng.models[name](options).forward(tokens, inputs);
+      return (Array.isArray(result) ? result[1] : result) as never;
+    },
+    (m) => {
+      const [batch, length] = [m.integer(0, 2), m.integer(0, 5)];
+      const inputs = { keyPaddingMask: m.pick([null, m.make([batch, length], 'bool')]) };
+      return [tiny, m.make([batch, length], 'int64'), inputs];
+    },
+    { weight: 0.5 },
+  );
+}
