@@ -24,7 +24,7 @@ class Weights implements Stateful {
   take(model: Module): void {
     for (const [name, source] of model.stateDict()) {
       const own = this.kept.get(name);
-      if (own) copyInto(own, source);
+      if (own?.device === source.device) copyInto(own, source);
       else
         this.set(
           name,
@@ -52,6 +52,7 @@ class Weights implements Stateful {
   }
 
   private set(name: string, tensor: Tensor): void {
+    this.kept.get(name)?.dispose();
     tensor.keep();
     tensor.persistent = true;
     this.kept.set(name, tensor);
