@@ -141,7 +141,7 @@ describe('errors name the layer, what it expects and what it got', () => {
     const images = uniform([32, 28, 28], 0, 1);
     const digits = tensor(Array.from({ length: 32 }, (_, i) => i % 10));
     await expect(article().fit(images, digits, quiet)).rejects.toThrow(
-      "layer 0 'embedding': expects integer indices below 10000 of rank 2, [N,T], got float32[32,28,28]",
+      "sequential: layer 0 'embedding' expects integer indices below 10000 of rank 2, [N,T], got float32[32,28,28]",
     );
     const words = zeros([32, 28], { dtype: 'int64' });
     await expect(article().fit(words, digits, quiet)).rejects.toThrow(
@@ -157,7 +157,7 @@ describe('errors name the layer, what it expects and what it got', () => {
         quiet,
       ),
     ).rejects.toThrow(
-      "layer 0 'embedding': expects integer indices below 10000 of rank 2, [N,T], got indices from 1 to 10000",
+      "sequential: layer 0 'embedding' expects integer indices below 10000 of rank 2, [N,T], got indices from 1 to 10000",
     );
     await expect(
       article().fit(
@@ -176,13 +176,13 @@ describe('errors name the layer, what it expects and what it got', () => {
       'sizes',
       [layers.dense(4), layers.flatten()],
       zeros([2, 5]),
-      "layer 0 'dense': expects floating-point numbers [N,…,3], got float32[2,5]",
+      "sequential: layer 0 'dense' expects floating-point numbers [N,…,3], got float32[2,5]",
     ],
     [
       'dtypes',
       [layers.dense(4)],
       zeros([2, 3], { dtype: 'uint8' }),
-      "layer 0 'dense': expects floating-point numbers [N,…,3], got uint8[2,3]",
+      "sequential: layer 0 'dense' expects floating-point numbers [N,…,3], got uint8[2,3]",
     ],
   ])('where %s do not fit', (_, items, x, message) => {
     const model = sequential(items, { inputShape: [3] });
@@ -192,12 +192,14 @@ describe('errors name the layer, what it expects and what it got', () => {
   it('where layers do not fit one another', () => {
     expect(() =>
       sequential([layers.flatten(), layers.conv2d(3, 3)], { inputShape: [3, 8, 8] }),
-    ).toThrow("layer 1 'conv2d': expects floating-point numbers [N,C,H,W], got float32[?,192]");
+    ).toThrow(
+      "sequential: layer 1 'conv2d' expects floating-point numbers [N,C,H,W], got float32[?,192]",
+    );
     expect(() =>
       sequential([layers.conv2d(3, 3), layers.conv2d(3, 9, { name: 'wide' })], {
         inputShape: [1, 8, 8],
       }),
-    ).toThrow(/^layer 1 'wide': /);
+    ).toThrow(/^sequential: layer 1 'wide': /);
     expect(() =>
       sequential([layers.dense(3, { name: 'a' }), layers.dense(3, { name: 'a' })]),
     ).toThrow('sequential: names must differ, got "a" twice');
@@ -205,7 +207,7 @@ describe('errors name the layer, what it expects and what it got', () => {
       'dense: activation must be a module or one of relu, sigmoid,',
     );
     const mixed = sequential([layers.dense(4), layers.activation(new nn.Linear(9, 1))]);
-    expect(() => mixed.forward(zeros([2, 3]))).toThrow(/^layer 1 'activation': /);
+    expect(() => mixed.forward(zeros([2, 3]))).toThrow(/^sequential: layer 1 'activation': /);
   });
 });
 
