@@ -56,9 +56,9 @@ function isLazy(value: unknown): value is LazyLayer {
 
 /** The same error, naming the layer. */
 function inLayer(name: string, number: number, error: unknown): unknown {
-  if (!(error instanceof Error) || error.message.startsWith('layer ')) return error;
+  if (!(error instanceof Error) || error.message.startsWith('sequential: ')) return error;
   const Kind = error.constructor as new (message: string, options: ErrorOptions) => Error;
-  return new Kind(`layer ${number} '${name}': ${error.message}`, { cause: error });
+  return new Kind(`sequential: layer ${number} '${name}': ${error.message}`, { cause: error });
 }
 
 /** Layers one after another, built when their input's shape is known; see {@link sequential}. */
@@ -183,7 +183,7 @@ export class SequentialLayers extends Sequential {
     if (needs.holds(shape, dtype)) return;
     const sizes = whole.map((n) => n ?? (whole.length > 0 ? '?' : '')).join();
     throw new RangeError(
-      `layer ${number} '${this.names[number]}': expects ${needs.text}, got ${dtype}[${sizes}]${more}`,
+      `sequential: layer ${number} '${this.names[number]}' expects ${needs.text}, got ${dtype}[${sizes}]${more}`,
     );
   }
 
@@ -199,7 +199,7 @@ export class SequentialLayers extends Sequential {
     ];
     if (low >= 0 && high < first.vocabulary) return;
     throw new RangeError(
-      `layer 0 '${this.names[0]}': expects ${needs.text}, got indices from ${low} to ${high}`,
+      `sequential: layer 0 '${this.names[0]}' expects ${needs.text}, got indices from ${low} to ${high}`,
     );
   }
 

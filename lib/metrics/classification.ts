@@ -59,6 +59,9 @@ abstract class Confusion<Result> extends Metric<Result> {
     }
     this.classes ??= floating && last > 1 ? last : 2;
     const n = this.classes;
+    if (floating && last > 1 && last !== n) {
+      throw new RangeError(`${this.name}: needs scores of ${n} classes, got [${prediction.shape}]`);
+    }
     const place = add(mul(actual, n), predicted);
     const { device } = prediction;
     const count = ones([place.size], { device });

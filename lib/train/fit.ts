@@ -1,5 +1,7 @@
 /** One call of `fit`: the loop over epochs and batches, its callbacks, and what a checkpoint keeps. */
+import type { Device } from '../device.js';
 import { SequentialLayers } from '../layers/model.js';
+import { native } from '../native.js';
 import { alias } from '../ops/view.js';
 import type { AnyOptimizer } from '../optim/schedule.js';
 import type { Tensor } from '../tensor.js';
@@ -125,6 +127,7 @@ export class FitRun implements Run {
     this.complete = false;
     progress.begin(`Epoch ${this.epoch + 1}/${this.epochs}`, this.batches, this.batch);
     if (begun) for (const callback of callbacks) await callback.onEpochBegin?.(this.epoch, this);
+    let device: Device | null = null;
     const watching = callbacks.some(({ onBatchEnd }) => onBatchEnd);
     const iterator = feed.epoch(feed.resumable ? 0 : this.batch);
     try {
@@ -133,9 +136,9 @@ export class FitRun implements Run {
           this.complete = true;
           break;
         }
-        const asked = performance.now();
+        const waiting = progress.measuresWaiting ? new Waiting(device) : null;
         const next = await iterator.next();
-        const waited = performance.now() - asked;
+        const waited = waiting?.end() ?? 0;
         if (next.done) {
           this.complete = true;
           break;
@@ -148,6 +151,7 @@ export class FitRun implements Run {
         }
         for (const callback of callbacks) await callback.onBatchBegin?.(this.batch, this);
         const loss = await host.steps.train(ready, this.found);
+        device = loss.device;
         const seen = watching ? alias(loss) : loss;
         await this.losses.add(loss, ready.inputs[0]?.shape[0] ?? 1);
         this.expectFinite();
@@ -262,6 +266,27 @@ export class FitRun implements Run {
   }
 }
 
+/** How long a batch kept a device waiting that had nothing else to do. */
+class Waiting {
+  private readonly asked = performance.now();
+  private idle: number | null = null;
+
+  constructor(device: Device | null) {
+    if (!device) this.idle = this.asked;
+    else {
+      const note = (): void => {
+        this.idle = performance.now();
+      };
+      native.settle(device.code, 0).then(note, note);
+    }
+  }
+
+  /** To be called when the batch is there. @returns milliseconds */
+  end(): number {
+    return this.idle === null ? 0 : performance.now() - this.idle;
+  }
+}
+
 /** Goes once through a feed without training; what `each` gives is a loss, which is added up. */
 export async function measure(
   { model, compiled, steps }: Pick<Host, 'model' | 'compiled' | 'steps'>,
@@ -281,16 +306,14 @@ export async function measure(
   let batches = 0;
   try {
     while (!signal?.aborted && batches !== limit) {
-      const asked = performance.now();
       const next = await iterator.next();
       if (next.done) break;
-      const waited = performance.now() - asked;
       const ready = feed.ready(next.value);
       if (batches === 0) look(ready);
       const loss: Tensor = await steps.evaluate(ready);
       await losses.add(loss, ready.inputs[0]?.shape[0] ?? 1);
       ++batches;
-      progress?.step(waited, () => ({ loss: losses.mean }));
+      progress?.step(0, () => ({ loss: losses.mean }));
     }
     await losses.settle();
   } finally {

@@ -1,5 +1,6 @@
 /** What a training run needs around its loop, and training in the manner of Keras. */
 export type { Callback, Run } from './callback.js';
+export * from './callbacks/index.js';
 export {
   type CheckpointParts,
   loadCheckpoint,
@@ -7,10 +8,18 @@ export {
   type Stateful,
   saveCheckpoint,
 } from './checkpoint.js';
+export { EventWriter, type PngImage } from './events.js';
 export type { Batch, BatchSource, Inputs, Values } from './feed.js';
 export { History, type Logs, type Stopped } from './history.js';
 export type { LossFunction, LossLike, LossName, NamedLoss } from './losses.js';
 export type { MetricLike, MetricName, OptimizerLike, OptimizerName } from './names.js';
+export {
+  type LinePlotOptions,
+  linePlot,
+  type MatrixPlotOptions,
+  matrixPlot,
+  type Series,
+} from './plot.js';
 export type { Verbose } from './progress.js';
 export { SequentialModel, sequential } from './sequential.js';
 export type { Trainable } from './steps.js';

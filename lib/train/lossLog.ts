@@ -3,7 +3,9 @@
  * steps, so that no step waits for one. Adds up in float64, in the order of the steps.
  */
 import { outsideScopes } from '../context.js';
+import { wide } from '../metrics/metric.js';
 import { stack } from '../ops/movement.js';
+import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 
 const most = 64;
@@ -41,10 +43,10 @@ export class LossLog {
     this.waiting = [];
     this.last = performance.now();
     if (taken.length === 0) return;
-    const together = outsideScopes(() => stack(taken.map(({ loss }) => loss.detach())));
+    const together = outsideScopes(() => scope(() => wide(stack(taken.map(({ loss }) => loss)))));
     for (const { loss } of taken) loss.dispose();
     try {
-      const values = (await outsideScopes(() => together.read())) as Float32Array;
+      const values = (await together.read()) as Float32Array;
       for (const [i, { samples }] of taken.entries()) {
         const value = values[i] as number;
         if (!Number.isFinite(value)) this.bad ??= { batch: this.batches, value };

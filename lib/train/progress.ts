@@ -100,6 +100,11 @@ export class Progress {
     }
   }
 
+  /** Whether it is yet to be said how long steps wait for data. */
+  get measuresWaiting(): boolean {
+    return this.verbose !== 0 && !this.toldWaiting;
+  }
+
   /** Says, once a run, how long steps waited for data. */
   tellWaiting(): void {
     if (this.verbose === 0 || this.toldWaiting) return;

@@ -18,13 +18,16 @@ const elsewhere: Record<string, string> = {
   'optim.Optimizer': 'abstract: SGD, Adam and AdamW stand for it',
   'optim.Schedule': 'abstract: StepLR and others stand for it',
   Tensor: 'has no public constructor',
+  EventWriter: 'writes files: test/train',
+  History: 'takes no arguments: test/train',
+  'metrics.Metric': 'abstract: Accuracy and others stand for it',
 };
 const internal = new Set([
   ...['constructor', 'persist', 'moveTo', 'detachHandle', 'hold', 'unhold', 'revive', 'retire'],
   ...['widened', 'finalize', 'stopFinalizer', 'state', 'initialSeed'],
 ]);
 
-const namespaces = new Set(['nn', 'optim', 'memory', 'models', 'datasets']);
+const namespaces = new Set(['nn', 'optim', 'memory', 'models', 'datasets', 'layers', 'metrics']);
 
 function publicNames(): string[] {
   const names: string[] = [];

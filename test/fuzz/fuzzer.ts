@@ -25,6 +25,10 @@ const speakers = new Set([
   ...catalogue.flatMap(({ name }) => [name, name.split('.').at(-1) as string]),
   ...catalogue.map(({ name }) => name.split('.').at(-2) as string),
   ...['init', 'kaiming', 'copy', 'draw', 'random', 'read', 'to', 'memory'],
+  // What trains and measures: the methods, and losses and metrics by their names.
+  ...['compile', 'fit', 'evaluate', 'predict', 'accuracy', 'binaryAccuracy', 'topKAccuracy'],
+  ...['categoricalAccuracy', 'sparseCategoricalAccuracy', 'confusionMatrix', 'precision', 'recall'],
+  ...['f1', 'auc', 'mse', 'mae', 'rmse', 'r2'],
 ]);
 
 /** Why an error is no clear sentence, or undefined where it is one. */

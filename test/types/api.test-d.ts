@@ -6,14 +6,20 @@ import {
   DataLoader,
   type Gradients,
   grad,
+  type History,
+  layers,
+  metrics,
   nn,
   noGrad,
   optim,
+  type SequentialModel,
   scope,
+  sequential,
   steps,
   Tensor,
   TensorDataset,
   tensor,
+  trainer,
   valueAndGrad,
   zeros,
 } from '../../lib/index.js';
@@ -100,5 +106,48 @@ describe('loops', () => {
     for (const i of steps(3)) expectTypeOf(i).toEqualTypeOf<number>();
     // @ts-expect-error a loader reads a dataset
     new DataLoader([x]);
+  });
+});
+
+describe('training in the manner of Keras', () => {
+  const model = sequential([layers.dense(4, { activation: 'relu' }), new nn.Linear(4, 1)]);
+
+  it('takes names, objects and functions', () => {
+    expectTypeOf(
+      model.compile({ optimizer: 'adam', loss: 'mse' }),
+    ).toEqualTypeOf<SequentialModel>();
+    model.compile({
+      optimizer: (parameters) => new optim.SGD(parameters, { lr: 0.1 }),
+      loss: (prediction, target) => prediction.sub(target).square().mean(),
+      metrics: ['mae', new metrics.R2Score()],
+    });
+    // @ts-expect-error there is no such optimizer
+    model.compile({ optimizer: 'adamant', loss: 'mse' });
+    // @ts-expect-error a confusion matrix is not a number
+    model.compile({ optimizer: 'adam', loss: 'mse', metrics: [new metrics.ConfusionMatrix()] });
+    // @ts-expect-error there is no such activation
+    layers.dense(4, { activation: 'rely' });
+  });
+
+  it('takes numbers and sources of batches', () => {
+    expectTypeOf(model.fit(x, [1, 2])).toEqualTypeOf<Promise<History>>();
+    const loader = new DataLoader(new TensorDataset(x, zeros([2])));
+    expectTypeOf(model.fit(loader, { epochs: 2 })).toEqualTypeOf<Promise<History>>();
+    model.fit(function* () {
+      yield [[[1, 2, 3]], [1]] as const;
+    });
+    expectTypeOf(model.evaluate(x, x)).toEqualTypeOf<Promise<Record<string, number>>>();
+    expectTypeOf(model.predict(x)).toEqualTypeOf<Promise<Tensor>>();
+    // @ts-expect-error numbers need targets
+    model.fit(x);
+    // @ts-expect-error epochs are counted
+    model.fit(x, x, { epochs: 'all' });
+    // @ts-expect-error an attention layer does not go from one tensor to one
+    trainer(new nn.MultiheadAttention(4, 2));
+  });
+
+  it('keeps the type of a module', () => {
+    expectTypeOf(trainer(new nn.Linear(3, 1)).model).toEqualTypeOf<nn.Linear>();
+    expectTypeOf(new metrics.ConfusionMatrix().compute()).toEqualTypeOf<number[][]>();
   });
 });

@@ -1,0 +1,114 @@
+/** Writes the numbers of a run to files: CSV, pictures of curves, TensorBoard. */
+import { appendFile, mkdir, writeFile } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import path from 'node:path';
+import { describe, expectBoolean, expectOptions } from '../../check.js';
+import type { Callback, Run } from '../callback.js';
+import { EventWriter } from '../events.js';
+import type { Logs } from '../history.js';
+import { linePlot } from '../plot.js';
+
+function expectPath(op: string, file: unknown): string {
+  if (typeof file === 'string' && file !== '') return file;
+  throw new TypeError(`${op}: the file must be a path, got ${describe(file)}`);
+}
+
+async function makeFolder(file: string): Promise<void> {
+  await mkdir(path.dirname(path.resolve(file)), { recursive: true });
+}
+
+/** A line per epoch in a file of comma-separated values, its names in the first line. */
+export class CSVLogger implements Callback {
+  private readonly file: string;
+  private readonly append: boolean;
+  private names: string[] | null = null;
+
+  /** @param options.append whether to add to what the file holds, without a first line; false */
+  constructor(file: string, options: { append?: boolean } = {}) {
+    this.file = expectPath('CSVLogger', file);
+    const { append = false } = expectOptions('CSVLogger', options);
+    this.append = expectBoolean('CSVLogger', 'append', append);
+  }
+
+  async onTrainBegin(): Promise<void> {
+    this.names = null;
+    await makeFolder(this.file);
+    if (!this.append) await writeFile(this.file, '');
+  }
+
+  async onEpochEnd(epoch: number, logs: Logs): Promise<void> {
+    if (!this.names) {
+      this.names = Object.keys(logs);
+      if (!this.append) await appendFile(this.file, `${['epoch', ...this.names].join()}\n`);
+    }
+    const values = this.names.map((name) => logs[name] ?? '');
+    await appendFile(this.file, `${[epoch, ...values].join()}\n`);
+  }
+}
+
+/** Draws the numbers of the run so far as curves over epochs, in an SVG file, after each epoch. */
+export class LossCurves implements Callback {
+  private readonly file: string;
+  private readonly names: readonly string[] | null;
+
+  /** @param options.names which numbers; losses where left out */
+  constructor(file: string, options: { names?: readonly string[] } = {}) {
+    this.file = expectPath('LossCurves', file);
+    this.names = expectOptions('LossCurves', options).names ?? null;
+  }
+
+  async onEpochEnd(_epoch: number, _logs: Logs, run: Run): Promise<void> {
+    const { epoch, history } = run.history;
+    const names = this.names ?? Object.keys(history).filter((name) => /loss/i.test(name));
+    const series = names.map((name) => ({
+      ...{ name, x: epoch.map((at) => at + 1), y: history[name] ?? [] },
+    }));
+    await makeFolder(this.file);
+    await writeFile(this.file, linePlot({ series, xLabel: 'epoch', yLabel: names.join(', ') }));
+  }
+}
+
+let writers = 0;
+
+/**
+ * Writes the numbers of each epoch, and the learning rate, where TensorBoard reads them:
+ * `folder/train` and `folder/validation`, so that both draw in one chart.
+ * @example new TensorBoard('logs/run1')
+ */
+export class TensorBoard implements Callback {
+  private readonly folder: string;
+  private readonly open = new Map<string, EventWriter>();
+
+  constructor(folder: string) {
+    this.folder = expectPath('TensorBoard', folder);
+  }
+
+  private async writer(part: string): Promise<EventWriter> {
+    const found = this.open.get(part);
+    if (found) return found;
+    const now = Math.floor(Date.now() / 1000);
+    const name = `events.out.tfevents.${now}.${hostname()}.${process.pid}.${writers++}`;
+    const made = await EventWriter.create(path.join(this.folder, part, name));
+    this.open.set(part, made);
+    return made;
+  }
+
+  async onEpochEnd(epoch: number, logs: Logs, run: Run): Promise<void> {
+    const [train, validation]: [Logs, Logs] = [{}, {}];
+    for (const [name, value] of Object.entries(logs)) {
+      const own = /^val[A-Z]/.test(name) ? `${name.charAt(3).toLowerCase()}${name.slice(4)}` : null;
+      if (own === null) train[`epoch/${name}`] = value;
+      else validation[`epoch/${own}`] = value;
+    }
+    train['epoch/learningRate'] = run.optimizer.lr;
+    await (await this.writer('train')).scalars(epoch, train);
+    if (Object.keys(validation).length > 0) {
+      await (await this.writer('validation')).scalars(epoch, validation);
+    }
+  }
+
+  async onTrainEnd(): Promise<void> {
+    for (const writer of this.open.values()) await writer.close();
+    this.open.clear();
+  }
+}

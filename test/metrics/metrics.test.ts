@@ -1,0 +1,170 @@
+/** Metrics beside scikit-learn's values, in batches, eager and captured, on every device. */
+import { describe, expect, it } from 'vitest';
+import { capture, type DType, metrics, scope, type Tensor, tensor } from '../../lib/index.js';
+import { devices } from '../support/devices.js';
+import { readVectors } from '../support/vectors.js';
+
+interface Case {
+  kind: 'binary' | 'classes' | 'regression';
+  classes?: number;
+  scores: number[];
+  labels: number[];
+  expected: Record<string, number | number[][]>;
+}
+const { cases } = readVectors<Case>('metrics');
+
+type Any = metrics.Metric<unknown>;
+
+/** Updates with batches of 17 rows, captured or not. */
+async function computed(
+  metric: Any,
+  { scores, labels, classes = 1 }: Case,
+  device: (typeof devices)[number],
+  dtype: DType,
+  captured: boolean,
+): Promise<unknown> {
+  const update = (p: Tensor, t: Tensor): void => metric.update(p, t);
+  const step = captured ? capture(update) : update;
+  const rows = labels.length;
+  for (let at = 0; at < rows; at += 17) {
+    const end = Math.min(rows, at + 17);
+    const part = scores.slice(at * classes, end * classes);
+    const p = tensor(part, classes > 1 ? [end - at, classes] : [end - at, 1], { device });
+    await step(p, tensor(labels.slice(at, end), { device, dtype }));
+  }
+  const sums = metric.stateDict();
+  expect(await metric.read()).toEqual(metric.compute());
+  const result = metric.compute();
+  metric.reset();
+  metric.loadStateDict(sums);
+  expect(metric.compute()).toEqual(result);
+  metric.dispose();
+  return result;
+}
+
+const made: Record<Case['kind'], Record<string, () => Any>> = {
+  binary: {
+    accuracy: () => new metrics.BinaryAccuracy(),
+    precision: () => new metrics.Precision(),
+    recall: () => new metrics.Recall(),
+    f1: () => new metrics.F1(),
+    confusion: () => new metrics.ConfusionMatrix(),
+  },
+  classes: {
+    accuracy: () => new metrics.SparseCategoricalAccuracy(),
+    top2: () => new metrics.TopKAccuracy({ k: 2 }),
+    confusion: () => new metrics.ConfusionMatrix(),
+    precision_macro: () => new metrics.Precision({ average: 'macro' }),
+    precision_micro: () => new metrics.Precision({ average: 'micro' }),
+    recall_macro: () => new metrics.Recall({ average: 'macro' }),
+    recall_micro: () => new metrics.Recall({ average: 'micro' }),
+    f1_macro: () => new metrics.F1({ average: 'macro' }),
+    f1_micro: () => new metrics.F1({ average: 'micro' }),
+  },
+  regression: {
+    mse: () => new metrics.MeanSquaredError(),
+    mae: () => new metrics.MeanAbsoluteError(),
+    rmse: () => new metrics.RootMeanSquaredError(),
+    r2: () => new metrics.R2Score(),
+  },
+};
+
+describe.each(devices)('metrics on $name', (device) => {
+  it.each(cases.map((vector, i) => [`${vector.kind} ${i}`, vector] as const))(
+    'are scikit-learn’s: %s',
+    async (_, vector) => {
+      const dtypes: DType[] = vector.kind === 'classes' ? ['int64'] : ['float32'];
+      if (vector.kind === 'binary') dtypes.push('int64');
+      for (const [name, make] of Object.entries(made[vector.kind])) {
+        for (const dtype of dtypes) {
+          for (const captured of [false, true]) {
+            const found = await computed(make(), vector, device, dtype, captured);
+            const wanted = vector.expected[name];
+            if (typeof wanted !== 'number') expect(found).toEqual(wanted);
+            else expect(found, name).toBeCloseTo(wanted, 10);
+          }
+        }
+      }
+    },
+  );
+
+  it('follow the curve: exactly, and by thresholds', async () => {
+    for (const vector of cases.filter(({ kind }) => kind === 'binary')) {
+      const { scores, labels } = vector;
+      const exact = vector.expected.auc as number;
+      const [p, t] = [tensor(scores, { device }), tensor(labels, { device })];
+      expect(metrics.rocAuc(p, t)).toBeCloseTo(exact, 12);
+      const fine = new metrics.AUC({ thresholds: 2001 });
+      expect(await computed(fine, vector, device, 'float32', true)).toBeCloseTo(exact, 2);
+      // Keras's formula, by definition: true and false positives above each of 200 thresholds.
+      const steps = Array.from({ length: 200 }, (_, i) => 1 - i / 199);
+      steps[0] = 1 + 1e-7;
+      steps[199] = -1e-7;
+      const share = (label: number, above: number): number => {
+        const own = scores.filter((_, i) => labels[i] === label);
+        return own.filter((score) => score > above).length / own.length;
+      };
+      const points = steps.map((above) => [share(0, above), share(1, above)] as const);
+      const area = points.slice(1).reduce((sum, [x, y], i) => {
+        const [x0, y0] = points[i] as readonly [number, number];
+        return sum + ((x - x0) * (y + y0)) / 2;
+      }, 0);
+      const rough = await computed(new metrics.AUC(), vector, device, 'float32', false);
+      expect(rough).toBeCloseTo(area, 3);
+    }
+  });
+
+  it('decide what accuracy is by shapes', () => {
+    scope(() => {
+      const accuracy = new metrics.Accuracy();
+      const of = (p: number[][], t: number[] | number[][]): number => {
+        accuracy.reset();
+        accuracy.update(tensor(p, { device }), tensor(t, { device }));
+        return accuracy.compute();
+      };
+      expect(of([[0.4], [0.6], [0.7]], [0, 1, 0])).toBeCloseTo(2 / 3, 12);
+      expect(of([[0.4], [0.6], [0.7]], [[0], [1], [0]])).toBeCloseTo(2 / 3, 12);
+      expect(
+        of(
+          [
+            [1, 2, 0],
+            [3, 1, 0],
+          ],
+          [1, 2],
+        ),
+      ).toBe(0.5);
+      expect(
+        of(
+          [
+            [1, 2, 0],
+            [3, 1, 0],
+          ],
+          [
+            [0, 1, 0],
+            [1, 0, 0],
+          ],
+        ),
+      ).toBe(1);
+      accuracy.dispose();
+    });
+  });
+});
+
+it('say what does not fit', () => {
+  const [p, t] = [tensor([[0.1, 0.9]]), tensor([0, 1])];
+  expect(() => new metrics.MeanSquaredError().update(p, tensor([1]))).toThrow(
+    'mse: shapes must be equal, got [1,2] and [1]',
+  );
+  expect(() => new metrics.SparseCategoricalAccuracy().update(p, t)).toThrow(
+    'sparseCategoricalAccuracy: needs scores [N,C] and classes [N], got [1,2] and [2]',
+  );
+  const precision = new metrics.Precision();
+  precision.update(tensor([[0.1, 0.2, 0.7]]), tensor([2], { dtype: 'int64' }));
+  expect(() => precision.compute()).toThrow(
+    'precision: average binary needs 2 classes, got 3; choose macro or micro',
+  );
+  expect(() => precision.update(p, tensor([1]))).toThrow(
+    'precision: needs scores of 3 classes, got [1,2]',
+  );
+  expect(new metrics.MeanSquaredError().compute()).toBeNaN();
+});

@@ -1,0 +1,70 @@
+/** Everything that `fit` takes batches from. */
+import { describe, expect, it } from 'vitest';
+import {
+  DataLoader,
+  type History,
+  type Tensor,
+  TensorDataset,
+  type Trainer,
+  tensor,
+  trainer,
+} from '../../lib/index.js';
+import { devices } from '../support/devices.js';
+import { bits, logits, net, points, quiet } from '../support/training.js';
+
+describe.each(devices)('sources on $name', (device) => {
+  it('are numbers, datasets, loaders, iterables and generators alike', async () => {
+    const [x, y] = points(device);
+    const rows = x.toArray() as number[][];
+    const labels = y.toArray() as number[];
+    const batch = (i: number) =>
+      [rows.slice(8 * i, 8 * i + 8), labels.slice(8 * i, 8 * i + 8)] as const;
+    const numbers = [0, 1, 2, 3, 4, 5];
+    const data = new TensorDataset(x, y);
+    const options = { ...quiet, batchSize: 8, epochs: 2, shuffle: false };
+    const sources: Record<string, (t: Trainer) => Promise<History>> = {
+      arrays: (t) => t.fit(rows, labels, options),
+      'typed arrays': (t) => t.fit(rows, Int32Array.from(labels), options),
+      dataset: (t) => t.fit(data, options),
+      loader: (t) => t.fit(new DataLoader(data, { batchSize: 8, device }), options),
+      set: (t) => t.fit(new Set(numbers.map(batch)), options),
+      generator: (t) =>
+        t.fit(function* () {
+          for (const i of numbers) yield batch(i);
+        }, options),
+      'asynchronous generator': (t) =>
+        t.fit(async function* () {
+          for (const i of numbers) {
+            await Promise.resolve();
+            const [a, b] = batch(i);
+            yield [tensor(a, { device }), tensor(b, { device })] as const;
+          }
+        }, options),
+    };
+    const found = new Map<string, string>();
+    for (const [name, train] of Object.entries(sources)) {
+      const model = net(device);
+      const t = trainer(model).compile({ optimizer: 'adam', loss: logits, metrics: ['accuracy'] });
+      const { history } = await train(t as unknown as Trainer);
+      found.set(name, `${bits(model)} ${JSON.stringify(history)}`);
+    }
+    for (const [name, result] of found) expect(result, name).toBe(found.get('arrays'));
+  });
+
+  it('that are iterators go on from epoch to epoch, and say when they end', async () => {
+    const [x, y] = points(device);
+    const made: number[] = [];
+    function* counted(count: number): Generator<[Tensor, Tensor]> {
+      for (let i = 0; i < count; ++i) {
+        made.push(i);
+        yield [x, y];
+      }
+    }
+    const t = trainer(net(device)).compile({ optimizer: 'sgd', loss: logits });
+    await t.fit(counted(100), { ...quiet, epochs: 3, steps: 2 });
+    expect(made).toEqual([0, 1, 2, 3, 4, 5]);
+    await expect(t.fit(counted(1), { ...quiet, epochs: 2 })).rejects.toThrow(
+      'fit: the source gave no batches in epoch 2; a function is asked anew for each epoch',
+    );
+  });
+});
