@@ -72,4 +72,5 @@ export {
 } from './text.js';
 export { type LabelledText, TextFolder, type TextFolderOptions } from './text-folder.js';
 export { normalize, type PerChannel } from './transform.js';
+export * as transforms from './transforms.js';
 export { loadVectors, type VectorsOptions, type WordVectors } from './vectors.js';
