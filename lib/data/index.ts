@@ -74,3 +74,4 @@ export { type LabelledText, TextFolder, type TextFolderOptions } from './text-fo
 export { normalize, type PerChannel } from './transform.js';
 export * as transforms from './transforms.js';
 export { loadVectors, type VectorsOptions, type WordVectors } from './vectors.js';
+export { serveDataset, WorkerDataset, type WorkerDatasetOptions } from './workers.js';

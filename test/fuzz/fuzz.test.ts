@@ -20,6 +20,8 @@ const elsewhere: Record<string, string> = {
   ImageFolder: 'reads files: test/data',
   TextFolder: 'reads files: test/data',
   loadVectors: 'reads files: test/data',
+  WorkerDataset: 'starts threads: test/data',
+  serveDataset: 'runs in a worker thread: test/data',
   loadSafetensors: 'reads files: test/io',
   saveSafetensors: 'writes files: test/io',
   loadCheckpoint: 'reads files: test/io',
