@@ -1,5 +1,7 @@
 /** Files inside archives: zip by yauzl, tar (plain, .gz) by tar-stream. Both are read as streams. */
 import { createReadStream } from 'node:fs';
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { pipeline, type Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import tar from 'tar-stream';
@@ -75,5 +77,34 @@ export async function* readTar(
   } finally {
     source.destroy();
     extract.destroy();
+  }
+}
+
+/**
+ * Unpacks files of a tar archive into a folder, which takes its name only when all are there.
+ * @param place where an archive's file goes in the folder, or null for files that are not wanted
+ */
+export async function unpackTar(
+  op: string,
+  file: string,
+  folder: string,
+  place: (name: string) => string | null,
+): Promise<void> {
+  const temporary = `${folder}.${process.pid}.tmp`;
+  const made = new Set<string>();
+  try {
+    for await (const { name, bytes } of readTar(op, file)) {
+      const inside = place(name);
+      if (inside === null) continue;
+      const at = path.join(temporary, inside);
+      const parent = path.dirname(at);
+      if (!made.has(parent)) await mkdir(parent, { recursive: true });
+      made.add(parent);
+      await writeFile(at, bytes);
+    }
+    if (made.size === 0) throw new Error(`${op}: ${file} has none of the files that are needed`);
+    await rename(temporary, folder);
+  } finally {
+    await rm(temporary, { recursive: true, force: true });
   }
 }

@@ -15,10 +15,7 @@ import {
   expectRange,
 } from '../check.js';
 import { cpu } from '../device.js';
-import { mul } from '../ops/binary.js';
-import { cast, contiguous } from '../ops/copy.js';
 import { tensor } from '../ops/fill.js';
-import { permute } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
 import type { BatchPlace, Dataset } from './dataset.js';
 import {
@@ -74,6 +71,21 @@ function filesOf(dir: string): string[] {
     )
     .map((entry) => path.join(entry.parentPath ?? entry.path, entry.name))
     .sort((a, b) => (a < b ? -1 : 1));
+}
+
+/** Pixels [H, W, C] as planes [C, H, W], scaled, in one pass. */
+function writePlanes(
+  pixels: Uint8Array,
+  channels: number,
+  scale: number,
+  out: Float32Array | Uint8Array,
+): void {
+  const area = out.length / channels;
+  for (let c = 0; c < channels; ++c) {
+    for (let i = 0, from = c; i < area; ++i, from += channels) {
+      out[c * area + i] = (pixels[from] as number) * scale;
+    }
+  }
 }
 
 /** Runs at most so many tasks at once, in their order. */
@@ -184,19 +196,18 @@ export class ImageFolder implements Dataset<[images: Tensor, labels: Tensor]> {
     );
     const kept = Array.from(indices).filter((_, i) => all[i] !== null);
     const { height, width, channels } = this.form;
-    const bytes = height * width * channels;
-    const pixels = new Uint8Array(kept.length * bytes);
+    const sizes = [kept.length, channels, height, width];
+    const count = channels * height * width;
+    const [pixels, scale] =
+      this.scale === null
+        ? [new Uint8Array(kept.length * count), 1]
+        : [new Float32Array(kept.length * count), this.scale];
     all
       .filter((found) => found !== null)
       .forEach((found, row) => {
-        pixels.set(found, row * bytes);
+        writePlanes(found, channels, scale, pixels.subarray(row * count, (row + 1) * count));
       });
-    const rows = tensor(pixels, [kept.length, height, width, channels], { device: cpu });
-    const planes = permute(rows, [0, 3, 1, 2]);
-    const images =
-      this.scale === null
-        ? contiguous(planes)
-        : mul(cast(contiguous(planes), 'float32'), this.scale);
+    const images = tensor(pixels, sizes, { device: cpu });
     const labels = BigInt64Array.from(kept, (index) => BigInt(this.labels[index] as number));
     return [images, tensor(labels, { device: cpu })];
   }

@@ -68,7 +68,7 @@ export async function decode(file: string, form: Form): Promise<Uint8Array> {
   const sharp = await loadSharp('ImageFolder');
   const { height, width, channels, interpolation, fit } = form;
   const nearest = interpolation === 'nearest';
-  const image = sharp(file, { failOn: 'error' })
+  const image = sharp(file, { failOn: 'error', sequentialRead: true })
     .removeAlpha()
     .toColourspace(channels === 1 ? 'b-w' : 'srgb')
     .resize(width, height, {

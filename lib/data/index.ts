@@ -11,8 +11,9 @@ export {
   readCsv,
 } from './csv.js';
 export { type BatchPlace, type Dataset, TensorDataset } from './dataset.js';
-export type { LabelledImages, TrainAndTest } from './datasets.js';
+export type { DatasetOptions, GloveOptions, LabelledImages, TrainAndTest } from './datasets.js';
 export * as datasets from './datasets.js';
+export type { DownloadOptions, DownloadProgress } from './download.js';
 export {
   type Category,
   type EncoderState,
@@ -69,5 +70,8 @@ export {
   Vocabulary,
   type VocabularyOptions,
 } from './text.js';
+export { type LabelledText, TextFolder, type TextFolderOptions } from './text-folder.js';
 export { normalize, type PerChannel } from './transform.js';
+export * as transforms from './transforms.js';
 export { loadVectors, type VectorsOptions, type WordVectors } from './vectors.js';
+export { serveDataset, WorkerDataset, type WorkerDatasetOptions } from './workers.js';

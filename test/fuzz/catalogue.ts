@@ -6,6 +6,7 @@ import './catalogue/foundation.js';
 import './catalogue/attention.js';
 import './catalogue/convolution.js';
 import './catalogue/keras.js';
+import './catalogue/data.js';
 import './catalogue/layers.js';
 import './catalogue/movement.js';
 import './catalogue/norm.js';

@@ -11,6 +11,17 @@ const seed = 20240131;
 const elsewhere: Record<string, string> = {
   readIdx: 'reads files: test/data',
   'datasets.mnist': 'reads files: test/data',
+  'datasets.fashionMnist': 'reads files: test/data',
+  'datasets.imdb': 'reads files: test/data',
+  'datasets.glove': 'reads files: test/data',
+  readCsv: 'reads files: test/data',
+  CsvDataset: 'reads files: test/data',
+  CsvTable: 'made by readCsv: test/data',
+  ImageFolder: 'reads files: test/data',
+  TextFolder: 'reads files: test/data',
+  loadVectors: 'reads files: test/data',
+  WorkerDataset: 'starts threads: test/data',
+  serveDataset: 'runs in a worker thread: test/data',
   loadSafetensors: 'reads files: test/io',
   saveSafetensors: 'writes files: test/io',
   loadCheckpoint: 'reads files: test/io',
@@ -27,7 +38,9 @@ const internal = new Set([
   ...['widened', 'finalize', 'stopFinalizer', 'state', 'initialSeed'],
 ]);
 
-const namespaces = new Set(['nn', 'optim', 'memory', 'models', 'datasets', 'layers', 'metrics']);
+const namespaces = new Set([
+  ...['nn', 'optim', 'memory', 'models', 'datasets', 'layers', 'metrics', 'transforms'],
+]);
 
 function publicNames(): string[] {
   const names: string[] = [];

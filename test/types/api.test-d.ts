@@ -2,17 +2,22 @@
 import { describe, expectTypeOf, it } from 'vitest';
 import {
   type CapturedStep,
+  CsvDataset,
   capture,
   DataLoader,
   type Gradients,
   grad,
   type History,
+  IterableDataset,
+  ListDataset,
   layers,
   metrics,
   nn,
   noGrad,
   optim,
+  randomSplit,
   type SequentialModel,
+  type Subset,
   scope,
   sequential,
   steps,
@@ -149,5 +154,31 @@ describe('training in the manner of Keras', () => {
   it('keeps the type of a module', () => {
     expectTypeOf(trainer(new nn.Linear(3, 1)).model).toEqualTypeOf<nn.Linear>();
     expectTypeOf(new metrics.ConfusionMatrix().compute()).toEqualTypeOf<number[][]>();
+  });
+});
+
+describe('data', () => {
+  it('has the types of its samples', () => {
+    const list = new ListDataset([{ x: [1, 2], y: 0, name: 'a' }]);
+    const loader = new DataLoader(list, { batchSize: 2 });
+    expectTypeOf(loader).toEqualTypeOf<
+      DataLoader<{ x: Tensor; y: Tensor; name: string[] }, { x: Tensor; y: Tensor; name: string[] }>
+    >();
+    const pairs = new DataLoader(list, { transform: ({ x, name }) => [x, name] });
+    expectTypeOf(pairs).toExtend<AsyncIterable<[Tensor, string[]]>>();
+    const three = new TensorDataset(x, x, x);
+    const two = new DataLoader(three, { transform: (a, b) => [a.mul(2), b] });
+    expectTypeOf(two).toExtend<AsyncIterable<[Tensor, Tensor]>>();
+    const [train, test] = randomSplit(three, [0.8, 0.2]);
+    expectTypeOf(train).toEqualTypeOf<Subset<[Tensor, Tensor, Tensor]>>();
+    expectTypeOf(test).toEqualTypeOf<Subset<[Tensor, Tensor, Tensor]>>();
+    const stream = new IterableDataset(() => [1, 2]).map((i) => ({ i, text: String(i) }));
+    expectTypeOf(new DataLoader(stream)).toExtend<AsyncIterable<{ i: Tensor; text: string[] }>>();
+    // @ts-expect-error samples have no part z
+    new ListDataset([{ x: 1 }], { dtypes: { z: 'int64' } });
+    const rows = new CsvDataset('f', { columns: { n: 'number', s: 'string' } });
+    expectTypeOf(rows.map(({ n, s }) => [n, s] as [number, string])).toExtend<object>();
+    // @ts-expect-error the file is read for the columns n and s
+    rows.map(({ m }) => m);
   });
 });
