@@ -18,11 +18,15 @@ const { values: options } = parseArgs({
   },
 });
 
-/** What CMakeLists.txt compiles: contraction is on for products alone. */
+/** The families that CMakeLists.txt compiles with contraction. */
+const products = /set\(PRODUCT_FAMILIES ([a-z ]+)\)/
+  .exec(readFileSync(path.join(root, 'CMakeLists.txt'), 'utf8'))?.[1]
+  ?.split(' ');
+if (!products) throw new Error('kernels:report: CMakeLists.txt sets no PRODUCT_FAMILIES any more');
+
+/** A file is named after its family, or <family>_<part>. */
 function flagsOf(file) {
-  const fused = /fmad=false/.test(readFileSync(path.join(root, 'CMakeLists.txt'), 'utf8'));
-  if (!fused) throw new Error('kernels:report: CMakeLists.txt sets no -fmad=false any more');
-  return /^(gemm|conv|attention|rnn)/.test(file) ? [] : ['-fmad=false'];
+  return products.includes(file.split('_')[0]) ? [] : ['-fmad=false'];
 }
 
 function compile(file, arch, folder) {

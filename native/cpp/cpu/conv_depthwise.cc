@@ -43,7 +43,7 @@ bool plan_bands(const Patches& p, int64_t channels, int64_t positions, Gathered&
   g = {};
   g.patches = p;
   g.channels = channels;
-  if (p.taps_h * p.taps_w == 0 || positions == 0) return false;
+  if (channels * p.taps_h * p.taps_w * positions == 0) return false;
   const int64_t reach_h = (p.taps_h - 1) * p.step_h, reach_w = (p.taps_w - 1) * p.step_w;
   const int64_t span_h = reach_h < 0 ? -reach_h : reach_h,
                 span_w = reach_w < 0 ? -reach_w : reach_w;

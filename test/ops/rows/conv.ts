@@ -200,6 +200,11 @@ export const convRows: OpRow[] = [
   rowOf('of no images', {}, {}, [() => [0, 2, 4, 4], () => [3, 2, 3, 3], () => [3]], {
     sizes: [1],
   }),
+  rowOf('of no channels in groups', { groups: 2 }, { groups: 2 }, [
+    (n) => [2, 0, n, n],
+    () => [4, 0, 1, 1],
+    () => [4],
+  ]),
   rowOf('of no channels', {}, {}, [(n) => [2, 0, n, n], () => [3, 0, 1, 1], () => [3]]),
 ];
 
