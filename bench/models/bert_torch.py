@@ -1,4 +1,4 @@
-"""The step of BERT base by PyTorch: `bert_torch.py THREADS`; sizes as in bert.ts."""
+"""The step of BERT base by PyTorch: `bert_torch.py BATCH THREADS`; sizes as in bert.ts."""
 
 import sys
 
@@ -6,7 +6,7 @@ import rival
 import torch
 
 LAYERS, HEADS, WIDTH, BETWEEN, VOCABULARY, LENGTHS = 12, 12, 768, 3072, 30522, 512
-BATCH, LENGTH, DROPOUT = 8, 128, 0.1
+BATCH, LENGTH, DROPOUT = int(sys.argv[1]), 128, 0.1
 
 
 class Embeddings(torch.nn.Module):
@@ -48,7 +48,7 @@ class Classifier(torch.nn.Module):
         return self.classifier(self.dropout(self.bert(tokens)))
 
 
-torch.set_num_threads(int(sys.argv[1]))
+torch.set_num_threads(int(sys.argv[2]))
 model = Classifier()
 rival.fill_named(model, 0.035)
 optimizer = torch.optim.Adam(model.parameters(), lr=2e-5)

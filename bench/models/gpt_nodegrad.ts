@@ -1,18 +1,11 @@
-/** The step of the small transformer by nodegrad: `gpt_nodegrad.ts eager|captured THREADS`. */
+/** The transformer's step by nodegrad: `gpt_nodegrad.ts SIZES… eager|captured THREADS`; gpt.ts. */
 import { crossEntropy, nn, optim, type Tensor, tensor } from 'nodegrad';
-import {
-  batch,
-  characters,
-  heads,
-  layers,
-  learningRate,
-  length,
-  vocabulary,
-  weightDecay,
-  width,
-} from './gpt.js';
+import { characters, learningRate, sizesOf, weightDecay } from './gpt.js';
 import { serveSteps, stepOf } from './nodegrad.js';
 import { namedWeights } from './values.js';
+
+const sizes = sizesOf(process.argv.slice(2));
+const { batch, heads, layers, length, vocabulary, width } = sizes;
 
 class Gpt extends nn.Module {
   characters = new nn.Embedding(vocabulary, width);
@@ -48,7 +41,7 @@ const optimizer = new optim.AdamW(model.parameters(), { lr: learningRate, weight
 const step = stepOf(optimizer, (x, y) =>
   crossEntropy(model.forward(x).reshape(batch * length, vocabulary), y),
 );
-const { inputs, targets } = characters();
+const { inputs, targets } = characters(sizes);
 const x = tensor(inputs, [batch, length], { dtype: 'int64' });
 const y = tensor(targets, { dtype: 'int64' });
 await serveSteps(model, step, [x, y]);

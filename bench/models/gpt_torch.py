@@ -1,11 +1,13 @@
-"""The step of the small transformer by PyTorch: `gpt_torch.py THREADS`; sizes as in gpt.ts."""
+"""The transformer's step by PyTorch: `gpt_torch.py SIZES... THREADS`; sizes as in gpt.ts."""
 
 import sys
 
 import rival
 import torch
 
-LAYERS, HEADS, WIDTH, LENGTH, BATCH, VOCABULARY = 4, 4, 128, 64, 12, 65
+LAYERS, HEADS, WIDTH, LENGTH, BATCH, VOCABULARY = map(int, sys.argv[1:7])
+# PyTorch 2 takes a fused kernel where it is told that the mask is causal.
+CAUSAL = {"is_causal": True} if int(torch.__version__.split(".")[0]) >= 2 else {}
 
 
 class Gpt(torch.nn.Module):
@@ -26,11 +28,11 @@ class Gpt(torch.nn.Module):
     def forward(self, tokens):
         x = self.characters(tokens) + self.positions.weight
         for layer in self.layers:
-            x = layer(x, self.mask)
+            x = layer(x, self.mask, **CAUSAL)
         return self.head(self.norm(x))
 
 
-torch.set_num_threads(int(sys.argv[1]))
+torch.set_num_threads(int(sys.argv[7]))
 model = Gpt()
 rival.fill_named(model, 0.05)
 optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=0.1)
