@@ -31,7 +31,6 @@ struct WgmmaProblem {
   GemmOutput out;
   int64_t m, n;
   int32_t k_blocks;          // stages of K of the whole product
-  int32_t slice_blocks;      // and of one slice
   int32_t units;             // tiles, or pairs of them that a cluster makes together
   int32_t units_m, tiles_n;  // of one batch
   uint8_t cluster;           // blocks
@@ -100,10 +99,14 @@ struct Range {
   int32_t begin, end;
 };
 
-__device__ __forceinline__ Range range_of(const WgmmaProblem& p, uint32_t rank) {
-  if (p.multicast || p.cluster == 1) return {0, p.k_blocks};
-  const int32_t begin = static_cast<int32_t>(rank) * p.slice_blocks;
-  return {begin, min(begin + p.slice_blocks, p.k_blocks)};
+[[maybe_unused]] __device__ __forceinline__ Range range_of(const WgmmaProblem& p, uint32_t rank) {
+  if (p.multicast) return {0, p.k_blocks};
+  // Slices differ by one block at most, and none is empty.
+  const uint32_t blocks = static_cast<uint32_t>(p.k_blocks), slices = p.cluster;
+  const uint32_t whole = blocks / slices, longer = blocks % slices;
+  const uint32_t begin = rank * whole + min(rank, longer);
+  return {static_cast<int32_t>(begin),
+          static_cast<int32_t>(begin + whole + (rank < longer ? 1 : 0))};
 }
 
 template <class C>
@@ -224,10 +227,14 @@ __device__ __forceinline__ void sum_slices(typename C::Shared& shared, const Wgm
 }
 
 // The reads of a stage by this warp are over: every block that fills it learns so.
-__device__ __forceinline__ void release_stage(Mbarrier* empty, const WgmmaProblem& p,
-                                              uint32_t rank) {
+[[maybe_unused]] __device__ __forceinline__ void release_stage(Mbarrier* empty,
+                                                               const WgmmaProblem& p) {
   const uint32_t lane = threadIdx.x % 32;
-  if (p.multicast ? lane < p.cluster : lane == 0) mbarrier_arrive(empty, p.multicast ? lane : rank);
+  if (p.multicast) {
+    if (lane < p.cluster) mbarrier_arrive_at(empty, lane);
+  } else if (lane == 0) {
+    mbarrier_arrive(empty);
+  }
 }
 
 template <class C>
@@ -260,14 +267,14 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const WgmmaP
       wgmma_touch(d);
       if (block > range.begin) {
         wgmma_wait<1>();
-        release_stage(&shared.empty[previous], p, rank);
+        release_stage(&shared.empty[previous], p);
       }
       previous = ring.stage;
       ring.advance();
     }
     wgmma_wait<0>();
     wgmma_touch(d);
-    release_stage(&shared.empty[previous], p, rank);
+    release_stage(&shared.empty[previous], p);
 
     const Place place = unit_place<C>(p, unit, rank);
     if constexpr (C::kSlices) {
@@ -324,6 +331,25 @@ __global__ void __launch_bounds__(C::kThreads, 1)
       }
     }
   }
+#else
+  __trap();  // has_wgmma keeps launches away
+#endif
+}
+
+// Whether this build's kernels have wgmma on a chip of capability 9.0: older PTX may run there,
+// too.
+bool has_wgmma() {
+#ifdef NODEGRAD_EMULATED
+  return true;
+#else
+  static const bool has = [] {
+    cudaFuncAttributes attributes{};
+    const auto kernel = gemm_wgmma_kernel<Config<WgmmaType::bfloat16, 128, 128, true, true>>;
+    const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
+    if (status != cudaSuccess) cudaGetLastError();
+    return status == cudaSuccess && attributes.ptxVersion >= 90;
+  }();
+  return has;
 #endif
 }
 
@@ -386,9 +412,8 @@ bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, 
   p.m = args.m;
   p.n = args.n;
   p.k_blocks = static_cast<int32_t>(ceil_div(args.k, C::kTileK));
-  p.slice_blocks = static_cast<int32_t>(ceil_div(p.k_blocks, plan.slices));
   p.multicast = multicast;
-  p.cluster = static_cast<uint8_t>(multicast ? plan.cluster : ceil_div(p.k_blocks, p.slice_blocks));
+  p.cluster = static_cast<uint8_t>(multicast ? plan.cluster : std::min(plan.slices, p.k_blocks));
   p.units_m = static_cast<int32_t>(ceil_div(args.m, int64_t{C::kBM} * plan.cluster));
   p.tiles_n = static_cast<int32_t>(ceil_div(args.n, C::kBN));
   const int64_t units = int64_t{p.units_m} * p.tiles_n * args.batch;
@@ -481,7 +506,7 @@ WgmmaPlan choose_wgmma_plan(const GemmArgs& args, int processors) {
       if (tiles > processors && args.m > shape.bm) consider({shape.bm, shape.bn, 2, 1});
       continue;
     }
-    for (int slices = 2; slices <= kLargestCluster; ++slices) {
+    for (int slices = 2; slices <= kLargestCluster; slices *= 2) {
       if (tiles * slices > processors || blocks < slices * kLeastSliceBlocks) break;
       consider({shape.bm, shape.bn, 1, slices});
     }
@@ -492,7 +517,9 @@ WgmmaPlan choose_wgmma_plan(const GemmArgs& args, int processors) {
 bool launch_gemm_wgmma(Stream& stream, const GemmArgs& args, const WgmmaPlan* plan) {
   const bool tf32 = args.dtype == DType::float32 && args.precision == Precision::high;
   const bool half = args.dtype == DType::bfloat16 || args.dtype == DType::float16;
-  if ((!tf32 && !half) || args.k == 0 || compute_capability(stream) != 90) return false;
+  if ((!tf32 && !half) || args.k == 0 || compute_capability(stream) != 90 || !has_wgmma()) {
+    return false;
+  }
   const int processors = multiprocessors(stream);
   const WgmmaPlan chosen = plan ? *plan : choose_wgmma_plan(args, processors);
   if (tf32) return launch_type<WgmmaType::tf32>(stream, args, chosen, processors);

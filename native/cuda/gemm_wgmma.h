@@ -9,7 +9,7 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 struct WgmmaPlan {
   int bm, bn;   // rows and columns of a tile: one of the shapes of gemm_wgmma.cu
   int cluster;  // blocks that share a tile of B by multicast: 1 or 2
-  int slices;   // of K, summed within a cluster; 1, or up to 8 with bm = 64 and cluster = 1
+  int slices;   // of K, summed within a cluster: 1, or 2, 4, 8 with bm = 64 and cluster = 1
 };
 
 WgmmaPlan choose_wgmma_plan(const GemmArgs& args, int processors);

@@ -18,7 +18,8 @@ inline void fence_proxy_async() { emulation::fence_proxy_async(); }
 inline void mbarrier_expect_and_arrive(Mbarrier* b, unsigned bytes) {
   emulation::mbarrier_arrive(b, 1, bytes);
 }
-inline void mbarrier_arrive(Mbarrier* b, uint32_t rank) {
+inline void mbarrier_arrive(Mbarrier* b) { emulation::mbarrier_arrive(b, 1, 0); }
+inline void mbarrier_arrive_at(Mbarrier* b, uint32_t rank) {
   emulation::mbarrier_arrive(emulation::map_shared(b, rank), 1, 0);
 }
 inline void mbarrier_wait(Mbarrier* b, unsigned parity, NODEGRAD_SITE) {
@@ -52,8 +53,12 @@ __device__ __forceinline__ void mbarrier_expect_and_arrive(Mbarrier* b, unsigned
                : "memory");
 }
 
+__device__ __forceinline__ void mbarrier_arrive(Mbarrier* b) {
+  asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
+}
+
 // Arrives once at the same barrier of block `rank` of the cluster.
-__device__ __forceinline__ void mbarrier_arrive(Mbarrier* b, uint32_t rank) {
+__device__ __forceinline__ void mbarrier_arrive_at(Mbarrier* b, uint32_t rank) {
   asm volatile(
       "{\n.reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"

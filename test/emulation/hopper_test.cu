@@ -102,12 +102,12 @@ __global__ void hand_kernel(const float* x, float* y) {
     if (warp == 0) {
       if (kFault != HandFault::no_empty_wait) mbarrier_wait(&s.empty, i % 2 ^ 1);
       s.v[lane] = x[i * 32 + static_cast<unsigned>(lane)];
-      mbarrier_arrive(&s.full, 0);
-      if (kFault == HandFault::too_many && lane == 0) mbarrier_arrive(&s.full, 0);
+      mbarrier_arrive(&s.full);
+      if (kFault == HandFault::too_many && lane == 0) mbarrier_arrive(&s.full);
     } else {
       if (kFault != HandFault::no_wait) mbarrier_wait(&s.full, i % 2);
       y[i * 32 + static_cast<unsigned>(lane)] = s.v[lane ^ 1];
-      mbarrier_arrive(&s.empty, 0);
+      mbarrier_arrive(&s.empty);
     }
   }
 }
