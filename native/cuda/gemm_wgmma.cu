@@ -4,12 +4,15 @@
 // warps. Blocks are persistent and walk over tiles in bands. Two blocks of a cluster, one tile of
 // rows apart, fetch half of their common tile of B each, for both. Small products slice K over a
 // cluster, whose blocks add the partial sums in the order of the slices through distributed shared
-// memory. Tails are zeros that the copies fill in, and are not stored.
+// memory. Tails are zeros that the copies fill in, and are not stored. TF32 needs operands that are
+// contiguous along K: large products transpose others first (gemm_transpose.cu), small ones are not
+// for this kernel.
 //
 // A stage holds 128-byte lines under the 128-byte swizzle (wgmma.h): rows of M or N where K is
 // contiguous, else for each 64 of M or N 64 lines of K. Cost: 2·M·N·K operations, floor
 // 2MNK / 989e12 s on H100 (TF32: 495e12); a tile of 128x256 moves 1 byte per 171 operations.
 #include "gemm_tile.h"
+#include "gemm_transpose.h"
 #include "gemm_wgmma.h"
 #include "tensor_copy.h"
 #include "wgmma.h"
@@ -449,16 +452,14 @@ bool launch_layout(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, 
 }
 
 template <WgmmaType kType>
-bool launch_type(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, int processors) {
+bool launch_half(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, int processors) {
   const bool a_k = args.a_col == 1, b_k = args.b_row == 1;
-  if (a_k && b_k) return launch_layout<kType, true, true>(stream, args, plan, processors);
-  if constexpr (kType == WgmmaType::tf32) {
-    return false;
-  } else {
-    if (a_k) return launch_layout<kType, true, false>(stream, args, plan, processors);
-    return b_k ? launch_layout<kType, false, true>(stream, args, plan, processors)
-               : launch_layout<kType, false, false>(stream, args, plan, processors);
+  if (a_k) {
+    return b_k ? launch_layout<kType, true, true>(stream, args, plan, processors)
+               : launch_layout<kType, true, false>(stream, args, plan, processors);
   }
+  return b_k ? launch_layout<kType, false, true>(stream, args, plan, processors)
+             : launch_layout<kType, false, false>(stream, args, plan, processors);
 }
 
 // Rough figures of an H100, per multiprocessor and cycle, of which only the ratios matter.
@@ -514,6 +515,44 @@ WgmmaPlan choose_wgmma_plan(const GemmArgs& args, int processors) {
   return best;
 }
 
+static bool launch_float32(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
+                           int processors) {
+  // Each element of a transposed operand must be used this often to be worth its copy: 8 bytes of
+  // memory traffic against the gain of wgmma over mma.sync.
+  constexpr int64_t kLeastUses = 1536;
+  const bool a_turns = args.a_col != 1, b_turns = args.b_row != 1;
+  if ((a_turns && args.n < kLeastUses) || (b_turns && args.m < kLeastUses)) return false;
+  const int64_t ld = ceil_div(args.k, 4) * 4;
+  GemmArgs turned = args;
+  bool possible = true;
+  const auto turn = [&](int64_t rows, const void*& data, int64_t from_ld, int64_t& batch_stride) {
+    const int64_t copies = batch_stride == 0 ? 1 : args.batch;
+    void* to = acquire_scratch(stream, sizeof(float) * static_cast<size_t>(copies * rows * ld));
+    possible =
+        launch_gemm_transpose(stream, {static_cast<const float*>(data), static_cast<float*>(to),
+                                       rows, args.k, copies, from_ld, batch_stride, ld, rows * ld});
+    data = to;
+    batch_stride = batch_stride == 0 ? 0 : rows * ld;
+    return to;
+  };
+  void *a = nullptr, *b = nullptr;
+  if (a_turns) {
+    a = turn(args.m, turned.a, args.a_col, turned.a_batch);
+    turned.a_row = ld;
+    turned.a_col = 1;
+  }
+  if (b_turns && possible) {
+    b = turn(args.n, turned.b, args.b_row, turned.b_batch);
+    turned.b_row = 1;
+    turned.b_col = ld;
+  }
+  possible =
+      possible && launch_layout<WgmmaType::tf32, true, true>(stream, turned, plan, processors);
+  if (a) release_scratch(stream, a);
+  if (b) release_scratch(stream, b);
+  return possible;
+}
+
 bool launch_gemm_wgmma(Stream& stream, const GemmArgs& args, const WgmmaPlan* plan) {
   const bool tf32 = args.dtype == DType::float32 && args.precision == Precision::high;
   const bool half = args.dtype == DType::bfloat16 || args.dtype == DType::float16;
@@ -522,10 +561,10 @@ bool launch_gemm_wgmma(Stream& stream, const GemmArgs& args, const WgmmaPlan* pl
   }
   const int processors = multiprocessors(stream);
   const WgmmaPlan chosen = plan ? *plan : choose_wgmma_plan(args, processors);
-  if (tf32) return launch_type<WgmmaType::tf32>(stream, args, chosen, processors);
+  if (tf32) return launch_float32(stream, args, chosen, processors);
   return args.dtype == DType::bfloat16
-             ? launch_type<WgmmaType::bfloat16>(stream, args, chosen, processors)
-             : launch_type<WgmmaType::float16>(stream, args, chosen, processors);
+             ? launch_half<WgmmaType::bfloat16>(stream, args, chosen, processors)
+             : launch_half<WgmmaType::float16>(stream, args, chosen, processors);
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

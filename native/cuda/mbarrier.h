@@ -25,6 +25,9 @@ inline void mbarrier_arrive_at(Mbarrier* b, uint32_t rank) {
 inline void mbarrier_wait(Mbarrier* b, unsigned parity, NODEGRAD_SITE) {
   emulation::mbarrier_wait(b, parity, file, line);
 }
+inline bool mbarrier_done(Mbarrier* b, unsigned parity) {
+  return emulation::mbarrier_test(b, parity);
+}
 inline void store_async(uint32_t* peer, uint32_t value, Mbarrier* peer_barrier) {
   emulation::store_async(peer, &value, sizeof(value), peer_barrier);
 }
@@ -76,6 +79,19 @@ __device__ __forceinline__ void mbarrier_wait(Mbarrier* b, unsigned parity) {
       "@!done bra again;\n}" ::"r"(shared_address(b)),
       "r"(parity)
       : "memory");
+}
+
+// Whether a phase has ended, without waiting.
+__device__ __forceinline__ bool mbarrier_done(Mbarrier* b, unsigned parity) {
+  uint32_t done;
+  asm volatile(
+      "{\n.reg .pred done;\n"
+      "mbarrier.test_wait.parity.shared::cta.b64 done, [%1], %2;\n"
+      "selp.b32 %0, 1, 0, done;\n}"
+      : "=r"(done)
+      : "r"(shared_address(b)), "r"(parity)
+      : "memory");
+  return done != 0;
 }
 
 // Stores into a block of the cluster without waiting; counts 4 bytes at that block's barrier. Both

@@ -25,7 +25,7 @@ __device__ __forceinline__ uint64_t wgmma_descriptor(const void* shared, uint32_
 #ifdef NODEGRAD_EMULATED
 
 inline void wgmma_fence() { emulation::product_fence(); }
-inline void wgmma_commit() { emulation::product_commit(); }
+inline void wgmma_commit(NODEGRAD_SITE) { emulation::product_commit(file, line); }
 template <int kInFlight>
 void wgmma_wait(NODEGRAD_SITE) {
   emulation::product_wait(kInFlight, file, line);

@@ -179,8 +179,8 @@ CASE(gemm_wgmma_pairs) {
 
 // More tiles than blocks, and more stages than the ring has: blocks walk on.
 CASE(gemm_wgmma_persistent) {
-  run({DType::bfloat16, 520, 260, 600, false, true}, WgmmaPlan{128, 64, 2, 1});
-  run({DType::bfloat16, 260, 520, 200, false, false}, WgmmaPlan{128, 64, 1, 1});
+  run({DType::bfloat16, 270, 130, 600, false, true}, WgmmaPlan{128, 64, 2, 1});
+  run({DType::bfloat16, 260, 330, 200, false, false}, WgmmaPlan{128, 64, 1, 1});
 }
 
 CASE(gemm_wgmma_slices) {
@@ -193,6 +193,15 @@ CASE(gemm_wgmma_slices) {
 CASE(gemm_wgmma_tf32) {
   run({DType::float32, 130, 258, 100, false, true}, kWide);
   run({DType::float32, 130, 100, 100, false, true}, kSquare);
+}
+
+CASE(gemm_wgmma_tf32_turns) {
+  run({DType::float32, 9, 1540, 12, true, true}, kSquare);
+  run({DType::float32, 1540, 12, 39, false, false}, kSmall);
+  Problem q{DType::float32, 1536, 9, 20, false, false, 2};
+  run(q, kWide);
+  q.repeat_b = true;
+  run(q, kSquare);
 }
 
 CASE(gemm_wgmma_ends) {

@@ -152,7 +152,8 @@ __global__ void send_kernel(uint32_t* y) {
     const uint32_t value = 10 * cluster_rank() + threadIdx.x;
     store_async(cluster_peer(&s.v[threadIdx.x], next), value, cluster_peer(&s.full, next));
   }
-  mbarrier_wait(&s.full, 0);
+  while (!mbarrier_done(&s.full, 0)) {
+  }
   if (threadIdx.x < 2) y[blockIdx.x * 2 + threadIdx.x] = s.v[threadIdx.x];
   cluster_sync();
 }

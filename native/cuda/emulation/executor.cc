@@ -225,7 +225,9 @@ void yield() {
   if (++e.yields > kYieldRounds * e.side_by_side) {
     fail_thread("the launch waits without end: no thread makes progress");
   }
+  // Anywhere in the list: a few threads that only look again must not be the next ones for ever.
   e.ready.push_back(thread);
+  std::swap(e.ready.back(), e.ready[e.random.below(static_cast<uint32_t>(e.ready.size()))]);
   suspend(*thread, Wait::none, {});
 }
 

@@ -21,7 +21,6 @@ void* map_shared(const void* own, unsigned rank);  // the same place in another 
 
 // mbarrier objects; `barrier` of arrivals and stores may lie in another block of the cluster.
 void mbarrier_init(void* barrier, unsigned count);
-void mbarrier_invalidate(void* barrier);
 void mbarrier_arrive(void* barrier, unsigned count, unsigned expected_bytes);
 void mbarrier_expect(void* barrier, unsigned bytes);
 bool mbarrier_test(void* barrier, unsigned parity);
@@ -30,8 +29,7 @@ void fence_mbarrier_init();
 void fence_proxy_async();
 void store_async(void* remote, const void* value, unsigned bytes, void* remote_barrier);
 
-// cp.async.bulk and its tensor form. `blocks` is the multicast mask, 0 without multicast.
-void bulk_load(void* dst, const void* src, unsigned bytes, void* barrier);
+// cp.async.bulk.tensor. `blocks` is the multicast mask, 0 without multicast.
 void tensor_load(void* dst, const void* map, int rank, const int* coordinates, void* barrier,
                  uint16_t blocks);
 void tensor_store(const void* map, int rank, const int* coordinates, const void* src);
@@ -49,7 +47,7 @@ struct Product {
 };
 void product_fence();
 void product_issue(const Product& product, float* d);
-void product_commit();
+void product_commit(NODEGRAD_SITE);
 void product_wait(int groups_in_flight, NODEGRAD_SITE);
 
 // One lane of the warp, any.

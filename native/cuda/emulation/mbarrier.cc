@@ -85,14 +85,6 @@ void mbarrier_init(void* p, unsigned count) {
   b.init_time = shadow_tick();
 }
 
-void mbarrier_invalidate(void* p) {
-  const Found found = find(p, false);
-  if (!found.barrier->waiters.empty()) {
-    fail_thread("mbarrier at offset %u is invalidated while threads wait", found.offset);
-  }
-  found.block->mbarriers.erase(found.offset);
-}
-
 void mbarrier_expect(void* p, unsigned bytes) {
   const Found found = find(p, true);
   found.barrier->bytes += bytes;

@@ -166,7 +166,10 @@ void product_issue(const Product& product, float* d) {
   if (launch_random().below(4) == 0) run_until(block, group, number + 1);
 }
 
-void product_commit() { current_thread->product_groups.push_back(current_thread->products); }
+void product_commit(const char* file, int line) {
+  warp_vote(0xffffffffu, true, file, line);  // .sync: lanes do not drift apart
+  current_thread->product_groups.push_back(current_thread->products);
+}
 
 void product_wait(int groups_in_flight, const char* file, int line) {
   Thread& thread = *current_thread;

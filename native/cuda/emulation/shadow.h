@@ -51,6 +51,9 @@ struct SharedShadow {
   bool acquired = false;              // has used a global atomic, so may know other blocks' work
 };
 
+// Whether kernels tell of their accesses: not in builds where another sanitizer checks them.
+extern bool kernels_report;
+
 enum class Access { read, write, atomic };
 // Checks and records an access of the running thread; `pc` is the code that does it.
 void check_access(const void* p, size_t bytes, Access access, const void* pc);

@@ -1,4 +1,4 @@
-// Tensor maps of the emulated device, cp.async.bulk and its tensor form (PTX ISA, "Data Movement
+// Tensor maps of the emulated device, cp.async.bulk.tensor and st.async (PTX ISA, "Data Movement
 // and Conversion Instructions: Asynchronous copy", "Tensors"; cuda.h, cuTensorMapEncodeTiled).
 // A copy is checked where it is issued, and carried out by the asynchronous engine later.
 #include <algorithm>
@@ -218,22 +218,6 @@ void tensor_load(void* dst, const void* map_pointer, int rank, const int* coordi
     }
     shadow_bulk_begin(*block, copy.offset, copy.size);
   }
-  bulk_copies().push_back(std::move(copy));
-}
-
-void bulk_load(void* dst, const void* src, unsigned bytes, void* barrier) {
-  Thread& thread = *current_thread;
-  check_aligned(src, 16);
-  if (bytes % 16 != 0) fail_thread("bulk copy: a multiple of 16 bytes, got %u", bytes);
-  BulkCopy copy = make_copy(BulkCopy::Kind::bytes, nullptr, 0, nullptr);
-  copy.size = bytes;
-  copy.offset = offset_of(*thread.block, dst, bytes, 16);
-  copy.barrier = barrier_of(*thread.block, barrier);
-  copy.blocks.push_back(thread.block);
-  shadow_read(src, bytes);
-  shadow_bulk_begin(*thread.block, copy.offset, bytes);
-  const char* from = static_cast<const char*>(src);
-  copy.value.assign(from, from + bytes);
   bulk_copies().push_back(std::move(copy));
 }
 
