@@ -1,16 +1,14 @@
 // C = A·B on sm_90a, bfloat16, float16 and TF32. One producer thread brings tiles by tensor copies
 // into a ring of stages of 128 bytes of K; one or two consumer warpgroups of 64 rows each multiply
-// them by wgmma. Stages are handed over by mbarriers: `full` counts bytes, `empty` the consumers'
-// warps. Blocks are persistent and walk over tiles in bands. Two blocks of a cluster, one tile of
-// rows apart, fetch half of their common tile of B each, for both. Small products slice K over a
-// cluster, whose blocks add the partial sums in the order of the slices through distributed shared
+// them by wgmma. Blocks are persistent and walk over tiles in bands. Two blocks of a cluster, one
+// tile of rows apart, fetch half of their common tile of B each, for both. Small products slice K
+// over a cluster, whose blocks add the partial sums in their order through distributed shared
 // memory. Tails are zeros that the copies fill in, and are not stored. TF32 needs operands that are
-// contiguous along K: large products transpose others first (gemm_transpose.cu), small ones are not
-// for this kernel.
+// contiguous along K: large products transpose others first, small ones are not for this kernel.
 //
 // A stage holds 128-byte lines under the 128-byte swizzle (wgmma.h): rows of M or N where K is
 // contiguous, else for each 64 of M or N 64 lines of K. Cost: 2·M·N·K operations, floor
-// 2MNK / 989e12 s on H100 (TF32: 495e12); a tile of 128x256 moves 1 byte per 171 operations.
+// 2MNK / 989e12 s on H100 (TF32: 495e12); a tile of 128x256 moves 1 byte per 85 operations.
 #include "gemm_tile.h"
 #include "gemm_transpose.h"
 #include "gemm_wgmma.h"

@@ -6,9 +6,6 @@
 
 namespace nodegrad::emulation {
 
-// Shared windows do not start at 0 on a device either: the system keeps the first kilobyte.
-constexpr uint32_t kWindowStart = 1024;
-
 uint32_t shared_address(const void* p) {
   const Block& block = *current_thread->block;
   const ptrdiff_t offset = static_cast<const char*>(p) - block.shared;

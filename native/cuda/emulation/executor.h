@@ -20,6 +20,8 @@ namespace nodegrad::emulation {
 struct Block;
 
 constexpr size_t kRedZone = 1024;  // on either side of a block's shared memory
+// Shared windows do not start at 0 on a device either: the system keeps the first kilobyte.
+constexpr uint32_t kWindowStart = 1024;
 
 // A piece of a message. No std::string: a failing thread's stack is never unwound.
 struct Text {

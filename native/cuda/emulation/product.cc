@@ -10,7 +10,6 @@ namespace nodegrad::emulation {
 namespace {
 
 constexpr int kRows = 64, kKBytes = 32;
-constexpr uint32_t kWindowStart = 1024;  // as shared_address has it
 
 // One operand as its descriptor says ("Matrix Descriptor Format", "Canonical Layouts").
 struct Operand {
