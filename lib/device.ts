@@ -21,7 +21,7 @@ export class Device {
 
   /** `cpu`, `emulated`, `cuda:0` … */
   get name(): string {
-    return this.type === 'cuda' ? `cuda:${this.index}` : this.type;
+    return this.type === 'cuda' || this.index > 0 ? `${this.type}:${this.index}` : this.type;
   }
 
   /** What the device is, for people: the processor, and what is used of it. */

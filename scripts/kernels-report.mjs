@@ -1,6 +1,8 @@
 // Compiles every CUDA kernel for every architecture that ships and prints registers, shared memory
 // and spills of each: `npm run kernels:report -- [--archs 80,90a] [--files softmax,gemm] [--all]`.
-// Without --all only the kernels of most registers per file are listed. Fails where a kernel spills.
+// Without --all only the kernels of most registers per file are listed. Fails where a kernel spills,
+// where warpgroup products are serialised, and, with a disassembler (cuobjdump) on the path, where
+// code for sm_90a that asks for them has none.
 import { spawn, spawnSync } from 'node:child_process';
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
@@ -62,6 +64,22 @@ function kernelsOf(text) {
   return kernels;
 }
 
+const disassembler = spawnSync('cuobjdump', ['--version'], { stdio: 'ignore' }).status === 0;
+
+/** What is wrong with the warpgroup products of a compiled file, or nothing. */
+function productsFault(file, arch, folder, text) {
+  if (/C7510|wgmma\.mma_async instructions are serialized/.test(text)) {
+    return 'warpgroup products are serialised';
+  }
+  if (arch !== '90a' || !disassembler) return '';
+  if (!/#include "wgmma\.h"/.test(readFileSync(path.join(cuda, `${file}.cu`), 'utf8'))) return '';
+  const args = ['-sass', path.join(folder, `${file}.${arch}.cubin`)];
+  const { stdout } = spawnSync('cuobjdump', args, { encoding: 'utf8', maxBuffer: 2 ** 30 });
+  const products = stdout.match(/\bHGMMA\b/g)?.length ?? 0;
+  console.log(`${file} sm_${arch}: ${products} HGMMA instructions`);
+  return products === 0 ? 'no HGMMA instruction' : '';
+}
+
 function readable(names) {
   const { stdout, status } = spawnSync('c++filt', { input: names.join('\n'), encoding: 'utf8' });
   const plain = status === 0 ? stdout.split('\n') : names;
@@ -83,6 +101,7 @@ const folder = mkdtempSync(path.join(os.tmpdir(), 'nodegrad-kernels-'));
 const jobs = files.flatMap((file) => options.archs.split(',').map((arch) => ({ file, arch })));
 let failed = 0;
 let spilled = 0;
+let serialised = 0;
 
 async function worker() {
   for (let job = jobs.shift(); job; job = jobs.shift()) {
@@ -92,6 +111,11 @@ async function worker() {
       ++failed;
       console.error(`${file} sm_${arch}: nvcc failed\n${text}`);
       continue;
+    }
+    const fault = productsFault(file, arch, folder, text);
+    if (fault) {
+      ++serialised;
+      console.error(`${file} sm_${arch}: ${fault}`);
     }
     const kernels = kernelsOf(text).sort((a, b) => b.registers - a.registers);
     const names = readable(kernels.map(({ name }) => name));
@@ -112,6 +136,7 @@ if (spawnSync('nvcc', ['--version'], { stdio: 'ignore' }).status !== 0) {
 } else {
   await Promise.all(Array.from({ length: os.availableParallelism() }, worker));
   rmSync(folder, { recursive: true, force: true });
+  if (!disassembler) console.log('no cuobjdump on the path: HGMMA was not looked for');
   console.log(`${spilled} kernels spill, ${failed} files failed to compile`);
-  if (spilled + failed > 0) process.exitCode = 1;
+  if (spilled + failed + serialised > 0) process.exitCode = 1;
 }

@@ -2,6 +2,7 @@
 // dtype and precision, the tile and the slices of K, and adds the slices up.
 //   float32   highest: gemm_simt.cu; high: TF32, medium: bfloat16, gemm_mma.cu
 //   bfloat16, float16: gemm_mma.cu; float64: a plain kernel
+//   16 bits and TF32 on sm_90, where strides allow: gemm_wgmma.cu
 // Every choice follows from sizes and the chip alone, and slices are added in their order, so the
 // same product gives the same bits each time.
 #include "core/error.h"
@@ -9,6 +10,7 @@
 #include "families.h"
 #include "gemm_mma.h"
 #include "gemm_simt.h"
+#include "gemm_wgmma.h"
 #include "launch.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
@@ -122,14 +124,7 @@ GemmProblem make_problem(const GemmArgs& args, const Plan& plan) {
   p.tiles_n = static_cast<int32_t>(ceil_div(args.n, plan.tile));
   p.a_access = access_of(args.a, p.a_ld, p.a_batch, bytes);
   p.b_access = access_of(args.b, p.b_ld, p.b_batch, bytes);
-  p.out.c = args.c;
-  p.out.bias = args.accumulate ? nullptr : args.bias;
-  p.out.ld = args.c_row;
-  p.out.batch_stride = one_batch ? 0 : args.c_batch;
-  p.out.vector = access_of(args.c, args.c_row, p.out.batch_stride, bytes) == 16 &&
-                 access_of(p.out.bias, 0, 0, bytes) == 16;
-  p.out.relu = !args.accumulate && args.activation == Activation::relu;
-  p.out.accumulate = args.accumulate;
+  p.out = make_output(args);
   return p;
 }
 
@@ -145,6 +140,7 @@ void launch_sum(Stream& stream, const GemmArgs& args, const GemmProblem& p) {
 // One launch's worth of a product by our own kernels.
 void gemm_own(Stream& stream, const GemmArgs& args) {
   if (args.dtype == DType::float64) return launch_gemm_float64(stream, args);
+  if (launch_gemm_wgmma(stream, args)) return;
   const bool simt = args.dtype == DType::float32 && args.precision == Precision::highest;
   const int processors = multiprocessors(stream);
   const Plan plan =
@@ -224,6 +220,20 @@ void gemm(Stream& stream, const GemmArgs& args) {
 }
 
 }  // namespace
+
+GemmOutput make_output(const GemmArgs& args) {
+  const size_t bytes = item_size(args.dtype);
+  GemmOutput out{};
+  out.c = args.c;
+  out.bias = args.accumulate ? nullptr : args.bias;
+  out.ld = args.c_row;
+  out.batch_stride = args.batch == 1 ? 0 : args.c_batch;
+  out.vector = access_of(args.c, args.c_row, out.batch_stride, bytes) == 16 &&
+               access_of(out.bias, 0, 0, bytes) == 16;
+  out.relu = !args.accumulate && args.activation == Activation::relu;
+  out.accumulate = args.accumulate;
+  return out;
+}
 
 extern const GemmFamily gemm_family = {.gemm = gemm};
 

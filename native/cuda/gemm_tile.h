@@ -21,6 +21,9 @@ struct GemmOutput {
   bool relu, accumulate;
 };
 
+// What the kernels write, without partial sums.
+GemmOutput make_output(const GemmArgs& args);
+
 struct GemmProblem {
   const void* a;
   const void* b;

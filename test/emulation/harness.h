@@ -48,6 +48,10 @@ struct Register {
 nodegrad::DeviceDriver& driver();
 std::unique_ptr<nodegrad::Stream> make_stream();
 
+// The second device, of compute capability 9.0; `hopper_current` makes it the thread's own.
+nodegrad::DeviceDriver& hopper();
+void hopper_current();
+
 // Runs `action`, which must throw nodegrad::Error with `text` in its message.
 template <class F>
 void expect_error(F&& action, const std::string& text);

@@ -30,6 +30,13 @@ nodegrad::DeviceDriver& driver() {
   return instance;
 }
 
+nodegrad::DeviceDriver& hopper() {
+  static nodegrad::DeviceDriver& instance = *nodegrad::emulated::make_driver(1).release();
+  return instance;
+}
+
+void hopper_current() { hopper().make_stream(); }
+
 std::unique_ptr<nodegrad::Stream> make_stream() { return driver().make_stream(); }
 
 }  // namespace harness

@@ -247,7 +247,7 @@ function checkGradient(row: OpRow, n: number): void {
 }
 
 /** Defines the tests of one row. */
-export function testOp(row: OpRow): void {
+export function testOp(row: OpRow, on: readonly Device[] = devices): void {
   const name = row.variant ? `${row.op} ${row.variant}` : row.op;
   const sizes = row.sizes ?? defaultSizes;
   const layoutAt = sizes.includes(layoutSize) ? layoutSize : (sizes.at(-1) as number);
@@ -288,7 +288,7 @@ export function testOp(row: OpRow): void {
       });
     }
 
-    for (const device of devices) {
+    for (const device of on) {
       for (const dtype of dtypes) {
         if (skipReason(`${name} ${dtype}`, device.name)) continue;
         it(`agrees on ${device.name} in ${dtype}`, () => {
@@ -355,7 +355,7 @@ export function testOp(row: OpRow): void {
 
     if (usableTwice(row)) {
       it('takes one tensor as several operands', () => {
-        for (const device of devices) scope(() => checkTwice(row, device));
+        for (const device of on) scope(() => checkTwice(row, device));
       });
     }
   });
@@ -398,8 +398,8 @@ function checkTwice(row: OpRow, device: Device): void {
 }
 
 /** Defines the tests of several rows. */
-export function testOps(rows: readonly OpRow[]): void {
-  for (const row of rows) testOp(row);
+export function testOps(rows: readonly OpRow[], on: readonly Device[] = devices): void {
+  for (const row of rows) testOp(row, on);
 }
 
 /** The shape [n] of most elementwise rows. */

@@ -20,11 +20,16 @@ void set_total_memory(size_t bytes);
 size_t total_memory();
 size_t used_memory();
 
-// Compute capability, major·10 + minor: NODEGRAD_EMULATION_CAPABILITY, 80 unless set.
-int capability();
+// Two devices, which share their memory, so that kernels for older and newer chips are both tested:
+// the first has the compute capability (major·10 + minor) of NODEGRAD_EMULATION_CAPABILITY, 80
+// unless set, the second 90.
+constexpr int kDevices = 2;
+int capability_of(int device);
+int capability();  // of the calling thread's current device
 
 constexpr int kMultiprocessors = 4;
 constexpr unsigned kLargestCooperativeGrid = 2 * kMultiprocessors;
+constexpr unsigned kLargestCluster = 8;  // that every device of capability 9.0 takes
 constexpr size_t kSharedOptin = 227 * 1024;
 constexpr size_t kSharedDefault = 48 * 1024;
 

@@ -34,6 +34,8 @@ struct Executor {
   const Launch* launch = nullptr;
   Random random{0};
   size_t window = 1;  // how many of the threads made ready last the choice is among
+  std::vector<BulkCopy> bulk;
+  std::vector<Cluster> clusters;
   uint64_t yields = 0;
   uint64_t side_by_side = 0;  // threads of the blocks that run together
   bool failed = false;
@@ -46,7 +48,11 @@ Executor& executor() {
 }
 
 Thread* take_ready(Executor& e) {
-  if (e.ready.empty()) return nullptr;
+  // The asynchronous engine works at seeded moments, and where nothing else can go on.
+  while (!e.failed && !e.bulk.empty() && (e.ready.empty() || e.random.below(4) == 0)) {
+    land_bulk_copy(e.random.below(static_cast<uint32_t>(e.bulk.size())));
+  }
+  if (e.ready.empty() || e.failed) return nullptr;
   const size_t window = std::min(e.window, e.ready.size());
   const size_t at = e.ready.size() - 1 - e.random.below(static_cast<uint32_t>(window));
   Thread* next = e.ready[at];
@@ -63,6 +69,7 @@ void run_thread(void* argument) {
   land_all_copies(thread);
   thread.wait = Wait::exited;
   --thread.block->live;
+  leave_cluster(thread);
   e.yields = 0;
   Thread* next = take_ready(e);
   switch_fiber(*thread.fiber, next ? *next->fiber : e.scheduler, true);
@@ -82,7 +89,7 @@ Block& block_at(Executor& e, size_t slot) {
   return *e.blocks[slot];
 }
 
-void begin_block(Executor& e, size_t slot, uint64_t number) {
+void begin_block(Executor& e, size_t slot, uint64_t number, Cluster& cluster) {
   const Launch& launch = *e.launch;
   Block& block = block_at(e, slot);
   const unsigned count = launch.block.x * launch.block.y * launch.block.z;
@@ -103,6 +110,12 @@ void begin_block(Executor& e, size_t slot, uint64_t number) {
 #endif
   block.live = count;
   block.arrived = 0;
+  block.cluster = &cluster;
+  block.rank = static_cast<unsigned>(cluster.blocks.size());
+  cluster.blocks.push_back(&block);
+  cluster.live += count;
+  block.mbarriers.clear();
+  block.warpgroups.assign((count + 127) / 128, Warpgroup{});
   block.warps.assign((count + 31) / 32, Warp{});
   for (NamedBarrier& barrier : block.named) {
     barrier.expected = barrier.arrived = 0;
@@ -122,10 +135,15 @@ void begin_block(Executor& e, size_t slot, uint64_t number) {
     thread.copies.clear();
     thread.copy_group = 0;
     thread.polls = 0;
+    thread.at_cluster = false;
+    thread.bulk_group = 0;
+    thread.proxy_fence = thread.mbarrier_fence = 0;
+    thread.product_fence = false;
+    thread.products = 0;
+    thread.product_groups.clear();
     start_fiber(*thread.fiber, run_thread, &thread);
     e.ready.push_back(&thread);
   }
-  shadow_block_begin(block);
 }
 
 bool red_zones_intact([[maybe_unused]] const Block& block) {
@@ -143,12 +161,18 @@ void fail_launch(Executor& e, const std::string& text) {
   e.failed = true;
 }
 
-// Runs `count` blocks, numbered by `number_of`, side by side.
+// Runs `count` blocks, numbered by `number_of`, side by side; they are one cluster, or each alone.
 template <class NumberOf>
 void run_blocks(Executor& e, size_t count, NumberOf number_of) {
   e.ready.clear();
+  e.bulk.clear();
   e.yields = 0;
-  for (size_t slot = 0; slot < count; ++slot) begin_block(e, slot, number_of(slot));
+  const size_t per_cluster = e.launch->cluster;
+  e.clusters.assign(count / per_cluster, Cluster{});
+  for (size_t slot = 0; slot < count; ++slot) {
+    begin_block(e, slot, number_of(slot), e.clusters[slot / per_cluster]);
+  }
+  for (size_t slot = 0; slot < count; ++slot) shadow_block_begin(*e.blocks[slot]);
   e.side_by_side = e.ready.size();
   while (!e.failed) {
     Thread* next = take_ready(e);
@@ -170,6 +194,9 @@ void run_blocks(Executor& e, size_t count, NumberOf number_of) {
 }
 
 }  // namespace
+
+void fail_engine(const std::string& text) { fail_launch(executor(), text); }
+std::vector<BulkCopy>& bulk_copies() { return executor().bulk; }
 
 const Launch& current_launch() { return *executor().launch; }
 Random& launch_random() { return executor().random; }
@@ -198,7 +225,9 @@ void yield() {
   if (++e.yields > kYieldRounds * e.side_by_side) {
     fail_thread("the launch waits without end: no thread makes progress");
   }
+  // Anywhere in the list: a few threads that only look again must not be the next ones for ever.
   e.ready.push_back(thread);
+  std::swap(e.ready.back(), e.ready[e.random.below(static_cast<uint32_t>(e.ready.size()))]);
   suspend(*thread, Wait::none, {});
 }
 
@@ -236,16 +265,17 @@ std::string run_launch(const Launch& launch, Random random) {
   constexpr size_t kWindows[] = {4, 32, 100'000};
   e.window = kWindows[e.random.below(3)];
   shadow_launch_begin();
-  const uint64_t count = uint64_t(launch.grid.x) * launch.grid.y * launch.grid.z;
-  // Block i is number (first + i·stride) mod count: a seeded order that needs no table.
+  const uint64_t blocks = uint64_t(launch.grid.x) * launch.grid.y * launch.grid.z;
+  const uint64_t count = blocks / launch.cluster;
+  // Cluster i is number (first + i·stride) mod count: a seeded order that needs no table.
   const uint64_t first = e.random.next() % count;
   uint64_t stride = e.random.next() % count;
   while (std::gcd(stride, count) != 1) stride = (stride + 1) % count;
   if (launch.cooperative) {
-    run_blocks(e, count, [](size_t slot) { return slot; });
+    run_blocks(e, blocks, [](size_t slot) { return slot; });
   } else {
     for (uint64_t i = 0, number = first; i < count && !e.failed; ++i) {
-      run_blocks(e, 1, [number](size_t) { return number; });
+      run_blocks(e, launch.cluster, [&](size_t slot) { return number * launch.cluster + slot; });
       number = (number + stride) % count;
     }
   }

@@ -1,14 +1,16 @@
 // Runs one kernel launch: blocks in a seeded order, the threads of a block as fibers, one of the
 // ready ones chosen at random at every rendezvous. A cooperative launch has all its blocks side by
-// side. The first misuse ends the launch: its fibers are left where they stand, which is sound
-// because device code owns nothing that needs a destructor.
+// side, any other those of one cluster. The first misuse ends the launch: its fibers are left where
+// they stand, which is sound because device code owns nothing that needs a destructor.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "emulation/fiber.h"
+#include "emulation/hopper.h"
 #include "emulation/random.h"
 #include "emulation/runtime_api.h"
 #include "emulation/shadow.h"
@@ -18,6 +20,8 @@ namespace nodegrad::emulation {
 struct Block;
 
 constexpr size_t kRedZone = 1024;  // on either side of a block's shared memory
+// Shared windows do not start at 0 on a device either: the system keeps the first kilobyte.
+constexpr uint32_t kWindowStart = 1024;
 
 // A piece of a message. No std::string: a failing thread's stack is never unwound.
 struct Text {
@@ -49,7 +53,7 @@ struct AsyncCopy {
   bool landed;
 };
 
-enum class Wait : uint8_t { none, block, warp, named, exited };
+enum class Wait : uint8_t { none, block, warp, named, cluster, mbarrier, product, exited };
 
 struct Thread {
   Fiber* fiber;
@@ -63,6 +67,13 @@ struct Thread {
   std::vector<AsyncCopy> copies;
   int copy_group;
   unsigned polls;
+  bool at_cluster;          // has arrived at the cluster's barrier, which is not complete
+  int bulk_group;           // of its cp.async.bulk stores
+  uint32_t proxy_fence;     // time of its last fence.proxy.async
+  uint32_t mbarrier_fence;  // of its last fence.mbarrier_init
+  bool product_fence;       // since its last wait for products
+  uint64_t products;        // issued
+  std::vector<uint64_t> product_groups;  // products issued at each commit
 };
 
 struct Warp {
@@ -74,6 +85,48 @@ struct Warp {
 struct NamedBarrier {
   int expected, arrived;
   std::vector<BarrierMember> members;
+};
+
+// An mbarrier's state, kept beside the 8 bytes that stand for it.
+struct Mbarrier {
+  unsigned count, pending;
+  int64_t bytes;  // expected less arrived
+  uint64_t phase;
+  Thread* initializer;
+  uint32_t init_time;
+  std::vector<Thread*> waiters;
+  ActorClock arriving, completed;  // what arrivals of this and the last phase knew
+  std::vector<std::pair<uint32_t, uint32_t>> landed;  // offset and bytes, not yet waited for
+};
+
+// A product of a warpgroup: runs once all its threads have issued it.
+struct IssuedProduct {
+  Product product;
+  unsigned issued;
+  float* d[128];
+};
+
+struct Warpgroup {
+  std::vector<IssuedProduct> pending;
+  uint64_t done;  // products before the first of `pending`
+  std::vector<Thread*> waiters;
+};
+
+// A copy of the asynchronous engine on its way: to shared memory of the blocks named, or from it.
+struct BulkCopy {
+  enum class Kind : uint8_t { tensor_load, tensor_store, bytes } kind;
+  char map[128];
+  int coordinates[5];
+  std::vector<char> value;     // bytes
+  std::vector<Block*> blocks;  // destinations, or the source
+  uint32_t offset, barrier, size;
+  Thread* thread;
+  int group;
+};
+
+struct Cluster {
+  std::vector<Block*> blocks;
+  unsigned live, arrived;  // threads
 };
 
 struct Block {
@@ -88,6 +141,10 @@ struct Block {
   Site site;
   Votes votes, result;
   SharedShadow shadow;
+  Cluster* cluster;
+  unsigned rank;
+  std::map<uint32_t, Mbarrier> mbarriers;  // by offset
+  std::vector<Warpgroup> warpgroups;
 };
 
 struct Launch {
@@ -96,6 +153,7 @@ struct Launch {
   api::dim3 grid, block;
   size_t shared_bytes;
   bool cooperative;
+  unsigned cluster;  // blocks, along x
 };
 
 // Runs the launch on the calling thread; one at a time in the process. Returns what went wrong,
@@ -110,11 +168,21 @@ Random& launch_random();
 // Waits as `wait` says: returns once another thread has released this one.
 void suspend(Thread& thread, Wait wait, Site site);
 void release(Thread& thread);
+// Ends the launch from outside its threads.
+void fail_engine(const std::string& text);
+std::vector<BulkCopy>& bulk_copies();
 
 // rendezvous.cc: describes who waits for what in a block that cannot go on.
 std::string describe_deadlock(const Block& block);
 // async.cc
 void land_some_copies(Thread& thread);
 void land_all_copies(Thread& thread);
+// tensor.cc: carries out the copy at this place of the list, and drops it.
+void land_bulk_copy(size_t at);
+// cluster.cc
+void leave_cluster(Thread& thread);
+Block* block_of(const Thread& thread, const void* p);  // whose shared memory holds p, or null
+// mbarrier.cc: bytes of the asynchronous engine have landed at `offset`.
+void mbarrier_complete_bytes(Block&, uint32_t barrier, uint32_t offset, uint32_t bytes);
 
 }  // namespace nodegrad::emulation

@@ -10,6 +10,8 @@
 
 using nodegrad::emulation::Access;
 
+[[maybe_unused]] static const bool reporting = nodegrad::emulation::kernels_report = true;
+
 #define NODEGRAD_HOOK extern "C" __attribute__((visibility("hidden")))
 #define NODEGRAD_CHECK(p, bytes, access) \
   nodegrad::emulation::check_access(p, bytes, Access::access, __builtin_return_address(0))

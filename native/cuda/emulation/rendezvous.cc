@@ -251,9 +251,12 @@ std::string describe_deadlock(const Block& block) {
       ++elsewhere;
     }
   }
-  const char* what = first->wait == Wait::block   ? "__syncthreads"
-                     : first->wait == Wait::named ? "a named barrier"
-                                                  : "an exchange of their warp";
+  const char* what = first->wait == Wait::block      ? "__syncthreads"
+                     : first->wait == Wait::named    ? "a named barrier"
+                     : first->wait == Wait::cluster  ? "the cluster's barrier"
+                     : first->wait == Wait::mbarrier ? "an mbarrier"
+                     : first->wait == Wait::product  ? "products of their warpgroup"
+                                                     : "an exchange of their warp";
   return std::to_string(waiting) + " threads wait at " + what + " (" + text(first->site).chars +
          ") for threads that never come: " + std::to_string(exited) + " have exited, " +
          std::to_string(elsewhere) + " wait elsewhere";

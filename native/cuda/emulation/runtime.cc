@@ -91,13 +91,19 @@ api::cudaError_t result(api::cudaError_t status, std::string text) {
 
 void name_next_launch(const char* name) { next_name = name; }
 
-int capability() {
-  static const int value = [] {
+static thread_local int current_device = 0;
+
+int capability() { return capability_of(current_device); }
+
+int capability_of(int device) {
+  static const int first = [] {
     const char* text = std::getenv("NODEGRAD_EMULATION_CAPABILITY");
     return text ? std::atoi(text) : 80;
   }();
-  return value;
+  return device == 0 ? first : 90;
 }
+
+static bool is_device(int device) { return device >= 0 && device < kDevices; }
 
 namespace api {
 
@@ -115,12 +121,14 @@ cudaError_t cudaGetLastError() {
 }
 
 cudaError_t cudaGetDeviceCount(int* count) {
-  *count = 1;
+  *count = kDevices;
   return cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device) {
-  return result(device == 0 ? cudaSuccess : cudaErrorInvalidDevice);
+  if (!is_device(device)) return result(cudaErrorInvalidDevice);
+  current_device = device;
+  return cudaSuccess;
 }
 
 cudaError_t cudaDriverGetVersion(int* version) {
@@ -129,16 +137,16 @@ cudaError_t cudaDriverGetVersion(int* version) {
 }
 
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int device) {
-  if (device != 0) return result(cudaErrorInvalidDevice);
+  if (!is_device(device)) return result(cudaErrorInvalidDevice);
   switch (attribute) {
     case cudaDevAttrMultiProcessorCount:
       *value = kMultiprocessors;
       break;
     case cudaDevAttrComputeCapabilityMajor:
-      *value = capability() / 10;
+      *value = capability_of(device) / 10;
       break;
     case cudaDevAttrComputeCapabilityMinor:
-      *value = capability() % 10;
+      *value = capability_of(device) % 10;
       break;
     case cudaDevAttrMaxSharedMemoryPerBlockOptin:
       *value = static_cast<int>(kSharedOptin);
@@ -150,13 +158,13 @@ cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int dev
 }
 
 cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
-  if (device != 0) return result(cudaErrorInvalidDevice);
+  if (!is_device(device)) return result(cudaErrorInvalidDevice);
   *p = {};
   std::snprintf(p->name, sizeof p->name, "emulated device");
   p->totalGlobalMem = total_memory();
   p->sharedMemPerBlockOptin = kSharedOptin;
-  p->major = capability() / 10;
-  p->minor = capability() % 10;
+  p->major = capability_of(device) / 10;
+  p->minor = capability_of(device) % 10;
   p->multiProcessorCount = kMultiprocessors;
   return cudaSuccess;
 }
@@ -275,9 +283,20 @@ cudaError_t enqueue_kernel(const cudaLaunchConfig_t& config, const void* kernel,
   }
   if (config.dynamicSmemBytes > limit) return result(cudaErrorInvalidValue);
   bool cooperative = false;
+  unsigned cluster = 1;
   for (unsigned i = 0; i < config.numAttrs; ++i) {
     if (config.attrs[i].id == cudaLaunchAttributeCooperative) {
       cooperative = config.attrs[i].val.cooperative != 0;
+    } else {
+      const auto& size = config.attrs[i].val.clusterDim;
+      cluster = size.x;
+      if (capability() < 90) {
+        return result(cudaErrorInvalidConfiguration, "clusters need compute capability 9.0");
+      }
+      if (size.y != 1 || size.z != 1 || cluster < 1 || cluster > kLargestCluster ||
+          g.x % cluster != 0) {
+        return result(cudaErrorInvalidConfiguration, "clusters: 1 to 8 along x, dividing the grid");
+      }
     }
   }
   if (cooperative && uint64_t(g.x) * g.y * g.z > kLargestCooperativeGrid) {
@@ -291,16 +310,16 @@ cudaError_t enqueue_kernel(const cudaLaunchConfig_t& config, const void* kernel,
     wait_until(q, lock, config.stream, has_room);
   }
   std::shared_ptr<const KernelCall> shared_call = std::move(call);
-  return submit(
-      q, *config.stream, Task::Kind::work,
-      [call = std::move(shared_call), name = next_name, g, b, cooperative,
-       shared_bytes = config.dynamicSmemBytes] {
-        Queues& q = queues();
-        std::unique_lock lock(q.mutex);
-        const Random random{Random{seed() ^ ++q.launches << 32}.next()};
-        lock.unlock();
-        return run_launch({call.get(), name.c_str(), g, b, shared_bytes, cooperative}, random);
-      });
+  return submit(q, *config.stream, Task::Kind::work,
+                [call = std::move(shared_call), name = next_name, g, b, cooperative, cluster,
+                 shared_bytes = config.dynamicSmemBytes] {
+                  Queues& q = queues();
+                  std::unique_lock lock(q.mutex);
+                  const Random random{Random{seed() ^ ++q.launches << 32}.next()};
+                  lock.unlock();
+                  return run_launch(
+                      {call.get(), name.c_str(), g, b, shared_bytes, cooperative, cluster}, random);
+                });
 }
 
 }  // namespace api

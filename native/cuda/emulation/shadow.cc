@@ -16,6 +16,8 @@
 
 namespace nodegrad::emulation {
 
+bool kernels_report = false;
+
 namespace {
 
 constexpr uint32_t kSeveral = 0x80000000u;  // flag of GlobalCell::reader
@@ -38,10 +40,20 @@ std::atomic<bool> host_access{false};
 
 const char* verb(Access access) { return access == Access::read ? "reads" : "writes"; }
 
-Text thread_name(const Block& block, unsigned linear) {
-  const api::uint3 t = block.threads[linear].index;
+Text actor_name(const Block& block, unsigned actor) {
+  const unsigned per_block = static_cast<unsigned>(block.threads.size()) + 1;
   Text name;
-  std::snprintf(name.chars, sizeof name.chars, "thread (%u,%u,%u)", t.x, t.y, t.z);
+  if (actor % per_block == per_block - 1) {
+    std::snprintf(name.chars, sizeof name.chars, "the asynchronous engine");
+    return name;
+  }
+  const Block& home = *block.cluster->blocks[actor / per_block];
+  const api::uint3 t = home.threads[actor % per_block].index;
+  int length = std::snprintf(name.chars, sizeof name.chars, "thread (%u,%u,%u)", t.x, t.y, t.z);
+  if (&home != &block) {
+    std::snprintf(name.chars + length, sizeof name.chars - static_cast<size_t>(length),
+                  " of the cluster's block %u", home.rank);
+  }
   return name;
 }
 
@@ -57,11 +69,21 @@ Text code_at(const void* pc) {
   return code;
 }
 
-bool happened_before(const Block& block, unsigned thread, unsigned other, uint32_t time) {
+bool happened_before(const Thread& thread, unsigned other, uint32_t time) {
+  const Block& block = *thread.block;
   const SharedShadow& s = block.shadow;
-  if (time < s.floor || thread == other) return true;
-  if (thread / 32 == other / 32 && time < s.warp_floors[thread / 32]) return true;
-  return s.partial && time < s.known[thread * block.threads.size() + other];
+  if (time < s.cluster_floor) return true;
+  const unsigned me = thread.linear, local = other - s.first_actor;
+  if (local <= block.threads.size()) {
+    if (time < s.floor || me == local) return true;
+    if (me / 32 == local / 32 && time < s.warp_floors[me / 32]) return true;
+  }
+  return s.partial && time < s.known[me * s.actors + other];
+}
+
+unsigned actor_of(const Thread& thread) { return thread.block->shadow.first_actor + thread.linear; }
+unsigned engine_of(const Block& block) {
+  return block.shadow.first_actor + static_cast<unsigned>(block.threads.size());
 }
 
 // Two readers are kept: the first since the block last met, and the last one.
@@ -72,35 +94,36 @@ void note_reader(SharedCell& cell, unsigned me, uint32_t floor) {
 }
 
 // One byte, every case; the loops below have already let the usual ones pass.
-__attribute__((noinline)) void check_shared_byte(Block& block, unsigned me, size_t i, Access access,
-                                                 const void* pc) {
+__attribute__((noinline)) void check_shared_byte(Block& block, const Thread& thread, size_t i,
+                                                 Access access, const void* pc) {
   SharedShadow& shadow = block.shadow;
+  const unsigned me = actor_of(thread);
   SharedCell& cell = shadow.cells[i];
   const bool written = cell.write_time >= shadow.start;
   if (written && cell.in_flight) {
     fail_thread(
         "%s shared memory at offset %zu, which an asynchronous copy of %s is still to fill [%s]",
-        verb(access), i, thread_name(block, cell.writer).chars, code_at(pc).chars);
+        verb(access), i, actor_name(block, cell.writer).chars, code_at(pc).chars);
   }
   if (!written && access != Access::write) {
     fail_thread("reads shared memory at offset %zu, which no thread has written [%s]", i,
                 code_at(pc).chars);
   }
   const bool both_atomic = access == Access::atomic && cell.atomic;
-  if (written && !both_atomic && !happened_before(block, me, cell.writer, cell.write_time)) {
+  if (written && !both_atomic && !happened_before(thread, cell.writer, cell.write_time)) {
     fail_thread("%s shared memory at offset %zu, which %s wrote with no barrier in between [%s]",
-                verb(access), i, thread_name(block, cell.writer).chars, code_at(pc).chars);
+                verb(access), i, actor_name(block, cell.writer).chars, code_at(pc).chars);
   }
   if (access == Access::read) {
-    note_reader(cell, me, shadow.floor);
+    note_reader(cell, me, block.cluster->blocks.size() > 1 ? shadow.cluster_floor : shadow.floor);
     return;
   }
   for (int r = 0; r < 2; ++r) {
     if (cell.read_times[r] >= shadow.start &&
-        !happened_before(block, me, cell.readers[r], cell.read_times[r])) {
+        !happened_before(thread, cell.readers[r], cell.read_times[r])) {
       fail_thread(
           "writes shared memory at offset %zu, which %s read with no barrier in between [%s]", i,
-          thread_name(block, cell.readers[r]).chars, code_at(pc).chars);
+          actor_name(block, cell.readers[r]).chars, code_at(pc).chars);
     }
   }
   cell.writer = static_cast<uint16_t>(me);
@@ -117,12 +140,15 @@ __attribute__((noinline)) void check_shared_byte(Block& block, unsigned me, size
 }
 
 // Apart from check_access, which must stay small: most accesses are to the thread's own stack.
-__attribute__((noinline)) void check_shared(Block& block, unsigned me, size_t offset, size_t bytes,
-                                            Access access, const void* pc) {
+__attribute__((noinline)) void check_shared(Block& block, const Thread& thread, size_t offset,
+                                            size_t bytes, Access access, const void* pc) {
   if (offset > block.shared_bytes || block.shared_bytes - offset < bytes) {
     fail_outside_shared(block, offset, bytes, access, pc);
   }
-  const uint32_t start = block.shadow.start, floor = block.shadow.floor, time = now;
+  const unsigned me = actor_of(thread);
+  // Of a cluster's blocks each byte is looked at closely: others' threads may have touched it.
+  const bool alone = block.cluster->blocks.size() == 1;
+  const uint32_t start = block.shadow.start, floor = alone ? block.shadow.floor : 0, time = now;
   SharedCell* cells = block.shadow.cells.data();
   for (size_t i = offset; i < offset + bytes; ++i) {
     SharedCell& cell = cells[i];
@@ -135,7 +161,7 @@ __attribute__((noinline)) void check_shared(Block& block, unsigned me, size_t of
       cell.write_time = time;
       cell.atomic = false;
     } else {
-      check_shared_byte(block, me, i, access, pc);
+      check_shared_byte(block, thread, i, access, pc);
     }
   }
 }
@@ -207,6 +233,16 @@ bool in_loaded_object(uintptr_t at) {
 __attribute__((noinline)) void check_other(const void* p, size_t bytes, Access access,
                                            const void* pc) {
   const uintptr_t at = reinterpret_cast<uintptr_t>(p);
+  const Thread& thread = *current_thread;
+  if (Block* peer = thread.block->cluster->blocks.size() > 1 ? block_of(thread, p) : nullptr) {
+    if (peer->live == 0) {
+      fail_thread("%s shared memory of the cluster's block %u, which has exited [%s]", verb(access),
+                  peer->rank, code_at(pc).chars);
+    }
+    check_shared(*peer, thread, static_cast<size_t>(static_cast<const char*>(p) - peer->shared),
+                 bytes, access, pc);
+    return;
+  }
   const KernelCall& call = *current_launch().call;
   const bool parameter = at - reinterpret_cast<uintptr_t>(&call) < call.bytes;
   if (access == Access::read && (parameter || in_loaded_object(at))) return;
@@ -229,7 +265,7 @@ void check_access(const void* p, size_t bytes, Access access, const void* pc) {
   Block& block = *thread->block;
   const size_t offset = at - reinterpret_cast<uintptr_t>(block.shared);
   if (offset + kRedZone < kSharedOptin + 2 * kRedZone) {
-    check_shared(block, thread->linear, offset, bytes, access, pc);
+    check_shared(block, *thread, offset, bytes, access, pc);
   } else if (in_arena(p)) {
     check_global(block, p, bytes, access, pc);
   } else {
@@ -237,15 +273,21 @@ void check_access(const void* p, size_t bytes, Access access, const void* pc) {
   }
 }
 
-static void join(std::vector<uint32_t>& into, const SharedShadow& s, size_t threads,
-                 unsigned member) {
-  const uint32_t* row = &s.known[member * threads];
-  for (size_t other = 0; other < threads; ++other) into[other] = std::max(into[other], row[other]);
+static void join(ActorClock& into, const SharedShadow& s, size_t threads, unsigned member) {
+  const uint32_t* row = &s.known[member * s.actors];
+  for (size_t other = 0; other < s.actors; ++other) into[other] = std::max(into[other], row[other]);
   // What the whole warp knows of itself.
   for (size_t lane = 0; lane < 32 && member / 32 * 32 + lane < threads; ++lane) {
-    uint32_t& entry = into[member / 32 * 32 + lane];
+    uint32_t& entry = into[s.first_actor + member / 32 * 32 + lane];
     entry = std::max(entry, s.warp_floors[member / 32]);
   }
+}
+
+static void begin_partial(Block& block) {
+  SharedShadow& s = block.shadow;
+  if (s.partial) return;
+  s.known.assign(block.threads.size() * s.actors, 0);
+  s.partial = true;
 }
 
 void set_checks(bool on) { enabled = on; }
@@ -288,6 +330,9 @@ void shadow_block_begin(Block& block) {
     std::fill(s.known.begin(), s.known.end(), 0);
   }
   s.start = s.floor = ++now;
+  s.cluster_floor = 0;
+  s.first_actor = block.rank * (static_cast<uint32_t>(block.threads.size()) + 1);
+  s.actors = static_cast<uint32_t>(block.cluster->blocks.size() * (block.threads.size() + 1));
   s.warp_floors.assign(block.warps.size(), 0);
   s.partial = false;
   s.serial = next_serial++;
@@ -296,7 +341,49 @@ void shadow_block_begin(Block& block) {
 
 uint32_t shadow_tick() { return ++now; }
 
-void shadow_block_met(Block& block) { block.shadow.floor = ++now; }
+void shadow_block_met(Block& block) {
+  SharedShadow& s = block.shadow;
+  s.floor = ++now;
+  if (!enabled || !s.partial || block.cluster->blocks.size() == 1) return;
+  // What each knew of other blocks.
+  ActorClock joint(s.actors, 0);
+  for (size_t at = 0; at < s.known.size(); ++at) {
+    joint[at % s.actors] = std::max(joint[at % s.actors], s.known[at]);
+  }
+  for (size_t at = 0; at < s.known.size(); ++at) s.known[at] = joint[at % s.actors];
+}
+
+void shadow_cluster_met(const std::vector<Block*>& blocks) {
+  ++now;
+  for (Block* block : blocks) block->shadow.cluster_floor = block->shadow.floor = now;
+}
+
+ActorClock shadow_clock(Thread& thread) {
+  SharedShadow& s = thread.block->shadow;
+  ActorClock clock(s.actors, 0);
+  if (!enabled) return clock;
+  const size_t threads = thread.block->threads.size();
+  begin_partial(*thread.block);
+  join(clock, s, threads, thread.linear);
+  for (size_t local = 0; local <= threads; ++local) {
+    uint32_t& entry = clock[s.first_actor + local];
+    entry = std::max(entry, s.floor);
+  }
+  clock[actor_of(thread)] = ++now;
+  return clock;
+}
+
+void shadow_learn(Thread& thread, const ActorClock& clock) {
+  if (!enabled || clock.empty()) return;
+  begin_partial(*thread.block);
+  SharedShadow& s = thread.block->shadow;
+  uint32_t* row = &s.known[thread.linear * s.actors];
+  for (size_t other = 0; other < s.actors; ++other) row[other] = std::max(row[other], clock[other]);
+}
+
+bool shadow_knows(const Thread& thread, const Thread& other, uint32_t time) {
+  return !enabled || happened_before(thread, actor_of(other), time);
+}
 
 void shadow_warp_met(Block& block, unsigned warp, unsigned mask) {
   if (!enabled) return;
@@ -317,17 +404,13 @@ void shadow_warp_met(Block& block, unsigned warp, unsigned mask) {
 void shadow_some_met(Block& block, const std::vector<BarrierMember>& members) {
   if (!enabled) return;
   SharedShadow& s = block.shadow;
-  const size_t threads = block.threads.size();
-  if (!s.partial) {
-    s.known.assign(threads * threads, 0);
-    s.partial = true;
-  }
+  begin_partial(block);
   ++now;
-  std::vector<uint32_t> joint(threads, 0);
-  for (const BarrierMember& m : members) join(joint, s, threads, m.thread->linear);
-  for (const BarrierMember& m : members) joint[m.thread->linear] = m.waits ? now : m.time;
+  ActorClock joint(s.actors, 0);
+  for (const BarrierMember& m : members) join(joint, s, block.threads.size(), m.thread->linear);
+  for (const BarrierMember& m : members) joint[actor_of(*m.thread)] = m.waits ? now : m.time;
   for (const BarrierMember& m : members) {
-    if (m.waits) std::copy(joint.begin(), joint.end(), &s.known[m.thread->linear * threads]);
+    if (m.waits) std::copy(joint.begin(), joint.end(), &s.known[m.thread->linear * s.actors]);
   }
 }
 
@@ -351,8 +434,55 @@ void shadow_async_end(void* dst, size_t bytes) {
   }
 }
 
+void shadow_bulk_begin(Block& block, uint32_t offset, uint32_t bytes) {
+  if (!enabled) return;
+  const void* pc = __builtin_return_address(0);
+  check_shared(block, *current_thread, offset, bytes, Access::write, pc);
+  for (uint32_t i = offset; i < offset + bytes; ++i) {
+    SharedCell& cell = block.shadow.cells[i];
+    cell.in_flight = true;
+    cell.writer = static_cast<uint16_t>(engine_of(block));
+  }
+}
+
+void shadow_bulk_landed(Block& block, uint32_t offset, uint32_t bytes, ActorClock& clock) {
+  if (!enabled) return;
+  for (uint32_t i = offset; i < offset + bytes; ++i) block.shadow.cells[i].write_time = now;
+  clock.resize(block.shadow.actors, 0);
+  clock[engine_of(block)] = ++now;
+}
+
+void shadow_bulk_observed(Block& block, uint32_t offset, uint32_t bytes) {
+  if (!enabled) return;
+  for (uint32_t i = offset; i < offset + bytes; ++i) block.shadow.cells[i].in_flight = false;
+}
+
+void shadow_proxy_read(const void* p, size_t bytes) {
+  if (!kernels_report) return;
+  const void* pc = __builtin_return_address(0);
+  check_access(p, bytes, Access::read, pc);
+  if (!enabled) return;
+  const Block& block = *current_thread->block;
+  const size_t offset = static_cast<size_t>(static_cast<const char*>(p) - block.shared);
+  for (size_t i = offset; i < offset + bytes; ++i) {
+    const SharedCell& cell = block.shadow.cells[i];
+    const unsigned local = cell.writer - block.shadow.first_actor;
+    if (local < block.threads.size() && cell.write_time >= block.threads[local].proxy_fence) {
+      fail_thread(
+          "reads shared memory at offset %zu through the asynchronous proxy, which %s wrote with "
+          "no "
+          "fence.proxy.async after it",
+          i, actor_name(block, cell.writer).chars);
+    }
+  }
+}
+
 void shadow_read(const void* p, size_t bytes) {
   check_access(p, bytes, Access::read, __builtin_return_address(0));
+}
+
+void shadow_write(const void* p, size_t bytes) {
+  check_access(p, bytes, Access::write, __builtin_return_address(0));
 }
 
 void atomic_access(const void* p, size_t bytes) {

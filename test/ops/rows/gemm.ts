@@ -126,6 +126,26 @@ const transposed: OpRow[] = [
   },
 ];
 
+// Lines of whole 16 bytes, which tensor copies take, with every transposition.
+const aligned: OpRow[] = [0, 1, 2, 3].map((which): OpRow => {
+  const [left, right] = [which % 2 === 1, which >= 2];
+  return {
+    op: 'matmul',
+    variant: `of whole lines, ${left ? 'a' : 'no'} left and ${right ? 'a' : 'no'} right transposition`,
+    fn: (a, b) => {
+      const [x, y] = [a as ng.Tensor, b as ng.Tensor];
+      return ng.matmul(left ? x.T : x, right ? y.T : y);
+    },
+    reference: (a: Nd, b: Nd) => matmul(left ? swap(a) : a, right ? swap(b) : b),
+    inputs: [
+      { shape: (n) => (left ? [n, 24] : [24, n]), domain: half },
+      { shape: (n) => (right ? [72, n] : [n, 72]), domain: half },
+    ],
+    sizes: [8, 72, 200],
+    terms: (n) => Math.max(n, 16),
+  };
+});
+
 const features = 7;
 const weight: Input = { shape: (n) => [features, n], domain: half };
 const bias: Input = { shape: () => [features], domain: half };
@@ -194,4 +214,4 @@ const linearRows = inputs.flatMap(([name, shape], i): OpRow[] =>
   ),
 );
 
-export const gemmRows: readonly OpRow[] = [...plain, ...transposed, ...linearRows];
+export const gemmRows: readonly OpRow[] = [...plain, ...transposed, ...aligned, ...linearRows];

@@ -1,0 +1,22 @@
+// Products on sm_90 by warpgroups (gemm_wgmma.cu), for gemm.cu and tests.
+#pragma once
+
+#include "core/backend.h"
+#include "device.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+
+struct WgmmaPlan {
+  int bm, bn;   // rows and columns of a tile: one of the shapes of gemm_wgmma.cu
+  int cluster;  // blocks that share a tile of B by multicast: 1 or 2
+  int slices;   // of K, summed within a cluster: 1, or 2, 4, 8 with bm = 64 and cluster = 1
+};
+
+WgmmaPlan choose_wgmma_plan(const GemmArgs& args, int processors);
+
+// Enqueues the product and returns true, or false where it is not one for this kernel: another
+// chip, dtype or precision, float32 operands not contiguous along K, addresses or strides that are
+// no multiples of 16 bytes. `plan` null: chosen.
+bool launch_gemm_wgmma(Stream& stream, const GemmArgs& args, const WgmmaPlan* plan = nullptr);
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -1,0 +1,117 @@
+// Tensor maps and the copies of boxes they describe (sm_90's TMA): one thread asks, the engine
+// writes shared memory with the map's swizzle, zeros where the tensor ends, and counts the whole
+// box's bytes to an mbarrier. Source: PTX ISA, "cp.async.bulk.tensor"; cuda.h,
+// "cuTensorMapEncodeTiled".
+#pragma once
+
+#include <cuda.h>
+#include <cudaTypedefs.h>
+
+#include "mbarrier.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+
+// A tensor of up to three dimensions and a box of it, the contiguous dimension first.
+struct TensorBox {
+  const void* data;     // 16-byte aligned
+  uint64_t sizes[3];    // 1 to 2^32
+  uint64_t strides[2];  // bytes between neighbours along dimensions 1 and 2: multiples of 16
+  uint32_t box[3];      // at most 256 each; box[0] is 128 bytes, the swizzle's line
+  bool to_tf32;         // float32 rounded on its way
+  uint8_t item;         // bytes
+};
+
+// False where the driver offers no tensor maps or refuses this one.
+inline bool encode_tensor_map(CUtensorMap* map, const TensorBox& t) {
+  static const auto encode = [] {
+    void* function = nullptr;
+    cudaDriverEntryPointQueryResult found{};
+    const cudaError_t status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
+                                                                12000, cudaEnableDefault, &found);
+    if (status != cudaSuccess) cudaGetLastError();
+    const bool usable = status == cudaSuccess && found == cudaDriverEntryPointSuccess;
+    return usable ? reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function) : nullptr;
+  }();
+  if (!encode) return false;
+  const uint32_t steps[3] = {1, 1, 1};
+  const auto type = t.to_tf32     ? CU_TENSOR_MAP_DATA_TYPE_TFLOAT32
+                    : t.item == 4 ? CU_TENSOR_MAP_DATA_TYPE_UINT32
+                                  : CU_TENSOR_MAP_DATA_TYPE_UINT16;
+  const cuuint64_t sizes[3] = {t.sizes[0], t.sizes[1], t.sizes[2]};
+  const cuuint64_t strides[2] = {t.strides[0], t.strides[1]};
+  return encode(map, type, 3, const_cast<void*>(t.data), sizes, strides, t.box, steps,
+                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
+}
+
+#ifdef NODEGRAD_EMULATED
+
+inline void prefetch_tensor_map(const CUtensorMap*) {}
+inline void load_box(void* dst, const CUtensorMap* map, int x, int y, int z, Mbarrier* barrier) {
+  const int at[3] = {x, y, z};
+  emulation::tensor_load(dst, map, 3, at, barrier, 0);
+}
+inline void load_box_multicast(void* dst, const CUtensorMap* map, int x, int y, int z,
+                               Mbarrier* barrier, uint16_t blocks) {
+  const int at[3] = {x, y, z};
+  emulation::tensor_load(dst, map, 3, at, barrier, blocks);
+}
+inline void store_box(const CUtensorMap* map, int x, int y, int z, const void* src) {
+  const int at[3] = {x, y, z};
+  emulation::tensor_store(map, 3, at, src);
+}
+inline void bulk_commit() { emulation::bulk_commit(); }
+template <int kInFlight>
+void bulk_wait() {
+  emulation::bulk_wait(kInFlight);
+}
+
+#else
+
+__device__ __forceinline__ void prefetch_tensor_map(const CUtensorMap* map) {
+  asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
+}
+
+// `dst` is aligned to 1024 bytes, the swizzle's period.
+__device__ __forceinline__ void load_box(void* dst, const CUtensorMap* map, int x, int y, int z,
+                                         Mbarrier* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(dst)),
+      "l"(map), "r"(x), "r"(y), "r"(z), "r"(shared_address(barrier))
+      : "memory");
+}
+
+// To the same place in every block of the mask, with bytes counted at each one's own barrier.
+__device__ __forceinline__ void load_box_multicast(void* dst, const CUtensorMap* map, int x, int y,
+                                                   int z, Mbarrier* barrier, uint16_t blocks) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes"
+      ".multicast::cluster [%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(dst)),
+      "l"(map), "r"(x), "r"(y), "r"(z), "r"(shared_address(barrier)), "h"(blocks)
+      : "memory");
+}
+
+// From shared memory, after fence_proxy_async; the part outside the tensor is dropped. The thread's
+// stores since its last commit form a group; bulk_wait<N> waits until all but the N youngest are
+// done, before which `src` must stay.
+__device__ __forceinline__ void store_box(const CUtensorMap* map, int x, int y, int z,
+                                          const void* src) {
+  asm volatile(
+      "cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%1, %2, %3}], [%4];" ::"l"(
+          map),
+      "r"(x), "r"(y), "r"(z), "r"(shared_address(src))
+      : "memory");
+}
+__device__ __forceinline__ void bulk_commit() {
+  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
+}
+template <int kInFlight>
+__device__ __forceinline__ void bulk_wait() {
+  asm volatile("cp.async.bulk.wait_group %0;" ::"n"(kInFlight) : "memory");
+}
+
+#endif
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

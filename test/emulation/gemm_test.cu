@@ -1,0 +1,247 @@
+// Products by warpgroups (gemm_wgmma.cu) with every shape of tile, layout, type and end, at sizes
+// with tails and with several tiles, stages and clusters, against sums in float64.
+#include <cmath>
+
+#include "core/error.h"
+#include "gemm_wgmma.h"
+#include "harness.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+
+using harness::Buffer;
+
+namespace {
+
+struct Problem {
+  DType dtype;
+  int64_t m, n, k;
+  bool a_transposed, b_transposed;
+  int64_t batch = 1;
+  bool bias = false, relu = false, accumulate = false, repeat_b = false;
+};
+
+size_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : 2; }
+
+// Small multiples of 1/4 are exact in every type, and so are their products; sums round.
+float value_of(size_t i, size_t salt) {
+  return static_cast<float>(static_cast<int>((i * 2654435761u + salt * 97) >> 7 & 15) - 8) / 4;
+}
+
+std::vector<unsigned char> packed(DType dtype, const std::vector<float>& values) {
+  std::vector<unsigned char> bytes(values.size() * bytes_of(dtype));
+  for (size_t i = 0; i < values.size(); ++i) {
+    if (dtype == DType::float32) {
+      std::memcpy(&bytes[i * 4], &values[i], 4);
+    } else {
+      const uint16_t bits = dtype == DType::float16 ? emulation::float_to_half(values[i])
+                                                    : emulation::float_to_bfloat(values[i]);
+      std::memcpy(&bytes[i * 2], &bits, 2);
+    }
+  }
+  return bytes;
+}
+
+float unpacked(DType dtype, const unsigned char* p) {
+  if (dtype == DType::float32) {
+    float f;
+    std::memcpy(&f, p, 4);
+    return f;
+  }
+  uint16_t bits;
+  std::memcpy(&bits, p, 2);
+  return dtype == DType::float16 ? emulation::half_to_float(bits) : to_float(BFloat16{bits});
+}
+
+// Lines of operands start at multiples of 16 bytes, as tensor copies need.
+int64_t padded(DType dtype, int64_t count) {
+  const int64_t per = 16 / static_cast<int64_t>(bytes_of(dtype));
+  return (count + per - 1) / per * per;
+}
+
+// Host code here is compiled with the checks of kernels, which would take most of the time.
+NODEGRAD_UNCHECKED double dot(const float* a, int64_t a_step, const float* b, int64_t b_step,
+                              int64_t count) {
+  double sum = 0;
+  for (int64_t k = 0; k < count; ++k) sum += double{a[k * a_step]} * b[k * b_step];
+  return sum;
+}
+
+void run(const Problem& q, const WgmmaPlan* plan) {
+  auto stream = harness::hopper().make_stream();
+  const int64_t a_ld = padded(q.dtype, q.a_transposed ? q.m : q.k);
+  const int64_t b_ld = padded(q.dtype, q.b_transposed ? q.k : q.n);
+  const int64_t a_step = a_ld * (q.a_transposed ? q.k : q.m);
+  const int64_t b_size = b_ld * (q.b_transposed ? q.n : q.k), b_step = q.repeat_b ? 0 : b_size;
+  const int64_t c_ld = q.n + 1, c_step = q.m * c_ld;
+  const auto filled = [](int64_t count, size_t salt) {
+    std::vector<float> values(static_cast<size_t>(count));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = value_of(i, salt);
+    return values;
+  };
+  const auto av = filled(a_step * q.batch, 1);
+  const auto bv = filled(b_size * (q.repeat_b ? 1 : q.batch), 2);
+  const auto cv = filled(c_step * q.batch, 3), biasv = filled(q.n, 4);
+  const auto upload = [&](Buffer<unsigned char>& to, const std::vector<float>& values) {
+    to.write(*stream, packed(q.dtype, values));
+  };
+  const size_t item = bytes_of(q.dtype);
+  Buffer<unsigned char> a(av.size() * item), b(bv.size() * item), c(cv.size() * item),
+      bias(biasv.size() * item);
+  upload(a, av);
+  upload(b, bv);
+  upload(c, cv);
+  upload(bias, biasv);
+
+  GemmArgs args{};
+  args.a = a.data();
+  args.b = b.data();
+  args.c = c.data();
+  args.bias = q.bias ? bias.data() : nullptr;
+  args.m = q.m;
+  args.n = q.n;
+  args.k = q.k;
+  args.batch = q.batch;
+  args.a_row = q.a_transposed ? 1 : a_ld;
+  args.a_col = q.a_transposed ? a_ld : 1;
+  args.b_row = q.b_transposed ? 1 : b_ld;
+  args.b_col = q.b_transposed ? b_ld : 1;
+  args.c_row = c_ld;
+  args.a_batch = a_step;
+  args.b_batch = b_step;
+  args.c_batch = c_step;
+  args.dtype = q.dtype;
+  args.activation = q.relu ? Activation::relu : Activation::none;
+  args.accumulate = q.accumulate;
+  args.precision = Precision::high;
+  args.library = MatmulBackend::own;
+  EXPECT(launch_gemm_wgmma(*stream, args, plan));
+  const auto got = c.read(*stream);
+
+  const double unit = q.dtype == DType::float32   ? 0x1p-23
+                      : q.dtype == DType::float16 ? 0x1p-10
+                                                  : 0x1p-7;
+  for (int64_t z = 0; z < q.batch; ++z) {
+    for (int64_t i = 0; i < q.m; ++i) {
+      for (int64_t j = 0; j < c_ld; ++j) {
+        const size_t at = static_cast<size_t>(z * c_step + i * c_ld + j);
+        const float actual = unpacked(q.dtype, &got[at * item]);
+        if (j >= q.n) {
+          EXPECT(actual == cv[at]);  // beyond the row's end nothing is written
+          continue;
+        }
+        double sum = q.accumulate ? cv[at] : q.bias ? biasv[static_cast<size_t>(j)] : 0;
+        sum += dot(&av[static_cast<size_t>(z * a_step + (q.a_transposed ? i : i * a_ld))],
+                   q.a_transposed ? a_ld : 1,
+                   &bv[static_cast<size_t>(z * b_step + (q.b_transposed ? j * b_ld : j))],
+                   q.b_transposed ? 1 : b_ld, q.k);
+        if (q.relu && sum < 0) sum = 0;
+        if (std::fabs(actual - sum) > unit * (std::fabs(sum) + 1)) {
+          harness::fail_case("C(" + std::to_string(i) + "," + std::to_string(j) + ") of batch " +
+                             std::to_string(z) + ": " + std::to_string(actual) + ", expected " +
+                             std::to_string(sum));
+        }
+      }
+    }
+  }
+}
+
+// Each seed has a fourth of a case's problems, in turn.
+void run(const Problem& q, WgmmaPlan plan) {
+  static uint64_t seed = 0, turn = 0;
+  turn = seed == emulation::seed() ? turn + 1 : 0;
+  seed = emulation::seed();
+  if (turn % 4 == seed % 4) run(q, &plan);
+}
+
+constexpr WgmmaPlan kWide{128, 256, 1, 1}, kPair{128, 256, 2, 1}, kThirds{128, 192, 2, 1},
+    kSquare{128, 128, 2, 1}, kNarrow{128, 64, 2, 1}, kSmall{64, 128, 1, 1}, kSliced{64, 128, 1, 4};
+
+}  // namespace
+
+CASE(gemm_wgmma_layouts) {
+  for (bool at : {false, true}) {
+    for (bool bt : {false, true}) {
+      for (const WgmmaPlan& plan : {kWide, kSmall}) {
+        run({DType::bfloat16, 136, 264, 72, at, bt}, plan);
+      }
+    }
+  }
+}
+
+CASE(gemm_wgmma_pairs) {
+  run({DType::bfloat16, 257, 256, 136, false, true}, kPair);
+  run({DType::bfloat16, 129, 200, 136, false, false}, kThirds);
+  run({DType::float16, 140, 130, 136, true, true}, kThirds);
+  run({DType::float16, 256, 130, 136, true, false}, kSquare);
+  run({DType::bfloat16, 300, 65, 136, false, false}, kNarrow);
+  run({DType::bfloat16, 100, 65, 136, false, true}, kNarrow);
+}
+
+// More tiles than blocks, and more stages than the ring has: blocks walk on.
+CASE(gemm_wgmma_persistent) {
+  run({DType::bfloat16, 270, 130, 600, false, true}, WgmmaPlan{128, 64, 2, 1});
+  run({DType::bfloat16, 260, 330, 200, false, false}, WgmmaPlan{128, 64, 1, 1});
+}
+
+CASE(gemm_wgmma_slices) {
+  run({DType::bfloat16, 32, 200, 600, false, true}, kSliced);
+  run({DType::float16, 65, 129, 450, true, false}, kSliced);
+  run({DType::bfloat16, 1, 128, 520, false, true}, WgmmaPlan{64, 128, 1, 8});
+  run({DType::float32, 50, 100, 300, false, true}, kSliced);
+}
+
+CASE(gemm_wgmma_tf32) {
+  run({DType::float32, 130, 258, 100, false, true}, kWide);
+  run({DType::float32, 130, 100, 100, false, true}, kSquare);
+}
+
+CASE(gemm_wgmma_tf32_turns) {
+  run({DType::float32, 9, 1540, 12, true, true}, kSquare);
+  run({DType::float32, 1540, 12, 39, false, false}, kSmall);
+  Problem q{DType::float32, 1536, 9, 20, false, false, 2};
+  run(q, kWide);
+  q.repeat_b = true;
+  run(q, kSquare);
+}
+
+CASE(gemm_wgmma_ends) {
+  Problem q{DType::bfloat16, 70, 136, 80, false, true};
+  q.bias = true;
+  run(q, kWide);
+  q.relu = true;
+  run(q, kSmall);
+  run(q, kSliced);
+  q.bias = q.relu = false;
+  q.accumulate = true;
+  run(q, kPair);
+  q.dtype = DType::float32;
+  run(q, kWide);
+}
+
+CASE(gemm_wgmma_batches) {
+  Problem q{DType::float16, 40, 72, 72, false, false, 3};
+  run(q, kWide);
+  q.repeat_b = true;
+  run(q, kPair);
+  run(q, kSliced);
+}
+
+CASE(gemm_wgmma_chooses) {
+  run({DType::bfloat16, 64, 64, 64, false, true}, nullptr);
+  run({DType::bfloat16, 8, 8, 8, true, true}, nullptr);
+  run({DType::bfloat16, 33, 500, 640, false, true}, nullptr);
+  const auto plan = [](int64_t m, int64_t n, int64_t k) {
+    GemmArgs args{};
+    args.m = m;
+    args.n = n;
+    args.k = k;
+    args.batch = 1;
+    args.dtype = DType::bfloat16;
+    const WgmmaPlan p = choose_wgmma_plan(args, 132);
+    return std::vector<int>{p.bm, p.bn, p.cluster, p.slices};
+  };
+  EXPECT((plan(8192, 8192, 8192) == std::vector<int>{128, 256, 2, 1}));
+  EXPECT((plan(64, 4096, 4096) == std::vector<int>{64, 128, 1, 4}));
+}
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

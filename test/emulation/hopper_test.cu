@@ -1,0 +1,418 @@
+// Clusters, mbarriers, tensor copies and warpgroup products of the emulated device: right kernels
+// compute what the PTX ISA says, each forgotten fence, wait or byte count is caught.
+#include "harness.h"
+#include "tensor_copy.h"
+#include "wgmma.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+
+using harness::Buffer;
+using harness::expect_error;
+
+static std::unique_ptr<Stream> hopper_stream() { return harness::hopper().make_stream(); }
+
+// --- clusters ---
+
+constexpr int kRanks = 4;
+struct Exchanged {
+  float v[64];
+};
+enum class ClusterFault { none, no_barrier, exits_early };
+
+// y[block][t] = the sum over the cluster's blocks of their value at t.
+template <ClusterFault kFault>
+__global__ void exchange_kernel(const float* x, float* y) {
+  auto& s = shared_memory<Exchanged>();
+  const int t = static_cast<int>(threadIdx.x), block = static_cast<int>(blockIdx.x);
+  s.v[t] = x[block * 64 + t];
+  if (kFault != ClusterFault::no_barrier) cluster_sync();
+  float sum = 0;
+  for (uint32_t rank = 0; rank < kRanks; ++rank) sum += *cluster_peer(&s.v[t], rank);
+  if (kFault != ClusterFault::exits_early) cluster_sync();
+  y[block * 64 + t] = sum;
+}
+
+template <ClusterFault kFault>
+static void run_exchange() {
+  auto stream = hopper_stream();
+  Buffer<float> x(3 * kRanks * 64), y(3 * kRanks * 64);
+  std::vector<float> values(3 * kRanks * 64), expected(values.size());
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i * i % 91);
+  for (size_t i = 0; i < values.size(); ++i) {
+    for (size_t rank = 0; rank < kRanks; ++rank) {
+      expected[i] += values[(i / 64 / kRanks * kRanks + rank) * 64 + i % 64];
+    }
+  }
+  x.write(*stream, values);
+  launch_clusters(*stream, "exchange", exchange_kernel<kFault>, 3 * kRanks, 64, kRanks,
+                  sizeof(Exchanged), x.data(), y.data());
+  EXPECT(y.read(*stream) == expected);
+}
+
+CASE(cluster_exchange) { run_exchange<ClusterFault::none>(); }
+CHECKED_CASE(cluster_without_barrier) {
+  expect_error(run_exchange<ClusterFault::no_barrier>, "exchange: thread");
+}
+CASE(cluster_needs_sm_90) {
+  auto stream = harness::make_stream();
+  Buffer<float> x(kRanks * 64), y(kRanks * 64);
+  expect_error(
+      [&] {
+        launch_clusters(*stream, "exchange", exchange_kernel<ClusterFault::none>, kRanks, 64,
+                        kRanks, sizeof(Exchanged), x.data(), y.data());
+      },
+      "compute capability 9.0");
+}
+
+// A block that others still read must not exit: here block 0 reads late.
+__global__ void exits_kernel(float* y) {
+  auto& s = shared_memory<Exchanged>();
+  s.v[threadIdx.x] = 1;
+  cluster_sync();
+  if (cluster_rank() != 0) return;
+  for (int i = 0; i < 400; ++i) __nanosleep(1);
+  y[threadIdx.x] = *cluster_peer(&s.v[threadIdx.x], 1);
+}
+CHECKED_CASE(cluster_block_exits_early) {
+  auto stream = hopper_stream();
+  Buffer<float> y(64);
+  launch_clusters(*stream, "exits", exits_kernel, 2, 64, 2, sizeof(Exchanged), y.data());
+  expect_error([&] { stream->synchronize(); }, "has exited");
+}
+
+// --- mbarriers ---
+
+struct Handed {
+  float v[32];
+  Mbarrier full, empty;
+};
+enum class HandFault { none, no_init_barrier, no_wait, too_many, no_empty_wait };
+
+// Warp 0 hands ten rows of values to warp 1, through one place.
+template <HandFault kFault>
+__global__ void hand_kernel(const float* x, float* y) {
+  auto& s = shared_memory<Handed>();
+  const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
+  if (threadIdx.x == 0) {
+    mbarrier_init(&s.full, 32);
+    mbarrier_init(&s.empty, 32);
+  }
+  if (kFault != HandFault::no_init_barrier) __syncthreads();
+  for (unsigned i = 0; i < 10; ++i) {
+    if (warp == 0) {
+      if (kFault != HandFault::no_empty_wait) mbarrier_wait(&s.empty, i % 2 ^ 1);
+      s.v[lane] = x[i * 32 + static_cast<unsigned>(lane)];
+      mbarrier_arrive(&s.full);
+      if (kFault == HandFault::too_many && lane == 0) mbarrier_arrive(&s.full);
+    } else {
+      if (kFault != HandFault::no_wait) mbarrier_wait(&s.full, i % 2);
+      y[i * 32 + static_cast<unsigned>(lane)] = s.v[lane ^ 1];
+      mbarrier_arrive(&s.empty);
+    }
+  }
+}
+
+template <HandFault kFault>
+static void run_hand() {
+  auto stream = hopper_stream();
+  Buffer<float> x(320), y(320);
+  std::vector<float> values(320), expected(320);
+  for (size_t i = 0; i < 320; ++i) values[i] = static_cast<float>(i);
+  for (size_t i = 0; i < 320; ++i) expected[i] = values[i ^ 1];
+  x.write(*stream, values);
+  launch(*stream, "hand", hand_kernel<kFault>, 1, 64, sizeof(Handed), x.data(), y.data());
+  EXPECT(y.read(*stream) == expected);
+}
+
+CASE(mbarrier_hands_over) { run_hand<HandFault::none>(); }
+CHECKED_CASE(mbarrier_without_init_barrier) {
+  expect_error(run_hand<HandFault::no_init_barrier>, "initialis");
+}
+CHECKED_CASE(mbarrier_without_wait) { expect_error(run_hand<HandFault::no_wait>, "hand: thread"); }
+CHECKED_CASE(mbarrier_without_empty_wait) {
+  expect_error(run_hand<HandFault::no_empty_wait>, "hand: thread");
+}
+CASE(mbarrier_arrivals_are_counted) { expect_error(run_hand<HandFault::too_many>, "hand: "); }
+
+// Each block sends its rank to the next one of the cluster by st.async.
+struct Sent {
+  alignas(16) uint32_t v[4];
+  Mbarrier full;
+};
+__global__ void send_kernel(uint32_t* y) {
+  auto& s = shared_memory<Sent>();
+  if (threadIdx.x == 0) {
+    mbarrier_init(&s.full, 1);
+    fence_mbarrier_init();
+    mbarrier_expect_and_arrive(&s.full, 8);
+  }
+  cluster_sync();
+  const uint32_t next = (cluster_rank() + 1) % kRanks;
+  if (threadIdx.x < 2) {
+    const uint32_t value = 10 * cluster_rank() + threadIdx.x;
+    store_async(cluster_peer(&s.v[threadIdx.x], next), value, cluster_peer(&s.full, next));
+  }
+  while (!mbarrier_done(&s.full, 0)) {
+  }
+  if (threadIdx.x < 2) y[blockIdx.x * 2 + threadIdx.x] = s.v[threadIdx.x];
+  cluster_sync();
+}
+CASE(cluster_store_async) {
+  auto stream = hopper_stream();
+  Buffer<uint32_t> y(2 * kRanks);
+  launch_clusters(*stream, "send", send_kernel, kRanks, 32, kRanks, sizeof(Sent), y.data());
+  EXPECT((y.read(*stream) == std::vector<uint32_t>{30, 31, 0, 1, 10, 11, 20, 21}));
+}
+
+// --- tensor copies ---
+
+constexpr int kBoxLines = 24;
+struct alignas(1024) Boxes {
+  uint16_t v[2][kBoxLines][64];
+  Mbarrier full;
+};
+enum class CopyFault { none, too_few_bytes, no_fence, no_wait };
+
+// Block `rank` of two loads box `rank` for both, at rows y0 + 24·rank of a [2,40,72] tensor.
+template <CopyFault kFault>
+__global__ void boxes_kernel(const __grid_constant__ CUtensorMap map, int x0, int y0, uint16_t* y) {
+  auto& s = shared_memory<Boxes>();
+  const int rank = static_cast<int>(cluster_rank());
+  if (threadIdx.x == 0) {
+    mbarrier_init(&s.full, 1);
+    if (kFault != CopyFault::no_fence) fence_mbarrier_init();
+  }
+  cluster_sync();
+  if (threadIdx.x == 0) {
+    mbarrier_expect_and_arrive(&s.full, kFault == CopyFault::too_few_bytes ? 3072 : sizeof s.v);
+    load_box_multicast(s.v[rank], &map, x0, y0 + kBoxLines * rank, 1, &s.full, 3);
+  }
+  if (kFault != CopyFault::no_wait) mbarrier_wait(&s.full, 0);
+  for (int i = static_cast<int>(threadIdx.x); i < 2 * kBoxLines * 64; i += 64) {
+    y[blockIdx.x * 2 * kBoxLines * 64 + static_cast<unsigned>(i)] = (&s.v[0][0][0])[i];
+  }
+  cluster_sync();
+}
+
+template <CopyFault kFault>
+static void run_boxes(int x0 = 0, int y0 = 0) {
+  auto stream = hopper_stream();
+  Buffer<uint16_t> x(2 * 40 * 72), y(2 * 2 * kBoxLines * 64);
+  std::vector<uint16_t> values(2 * 40 * 72), expected;
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<uint16_t>(i + 1);
+  x.write(*stream, values);
+  for (int block = 0; block < 2; ++block) {
+    for (int line = 0; line < 2 * kBoxLines; ++line) {
+      for (int at = 0; at < 64; ++at) {
+        // Piece p of line l stands at p ^ (l % 8): 24 lines keep the period of 8.
+        const int column = x0 + ((at / 8) ^ (line % 8)) * 8 + at % 8, row = y0 + line;
+        const bool inside = column >= 0 && column < 72 && row >= 0 && row < 40;
+        expected.push_back(inside ? values[static_cast<size_t>(40 * 72 + row * 72 + column)]
+                                  : uint16_t{0});
+      }
+    }
+  }
+  TensorBox box{x.data(), {72, 40, 2}, {144, 40 * 144}, {64, kBoxLines, 1}, false, 2};
+  alignas(128) CUtensorMap map;
+  EXPECT(encode_tensor_map(&map, box));
+  launch_clusters(*stream, "boxes", boxes_kernel<kFault>, 2, 64, 2, sizeof(Boxes), map, x0, y0,
+                  y.data());
+  EXPECT(y.read(*stream) == expected);
+}
+
+CASE(tensor_copy_swizzles) { run_boxes<CopyFault::none>(); }
+CASE(tensor_copy_fills_with_zeros) {
+  run_boxes<CopyFault::none>(16, 5);
+  run_boxes<CopyFault::none>(-9, -3);
+  run_boxes<CopyFault::none>(100, 0);
+}
+CHECKED_CASE(tensor_copy_of_more_bytes) {
+  expect_error([] { run_boxes<CopyFault::too_few_bytes>(); }, "boxes: ");
+}
+CASE(tensor_copy_without_fence) {
+  expect_error([] { run_boxes<CopyFault::no_fence>(); }, "no fence after the mbarrier");
+}
+CHECKED_CASE(tensor_copy_without_wait) {
+  expect_error([] { run_boxes<CopyFault::no_wait>(); }, "boxes: thread");
+}
+
+CASE(tensor_map_rules) {
+  harness::hopper_current();
+  Buffer<uint16_t> x(4096);
+  alignas(128) CUtensorMap map;
+  const TensorBox right{x.data(), {64, 8, 1}, {128, 1024}, {64, 8, 1}, false, 2};
+  EXPECT(encode_tensor_map(&map, right));
+  const auto refused = [&](auto change) {
+    TensorBox box = right;
+    change(box);
+    return !encode_tensor_map(&map, box);
+  };
+  EXPECT(refused([&](TensorBox& b) { b.data = x.data() + 1; }));
+  EXPECT(refused([](TensorBox& b) { b.strides[0] = 130; }));
+  EXPECT(refused([](TensorBox& b) { b.strides[1] = 0; }));
+  EXPECT(refused([](TensorBox& b) { b.box[0] = 72; }));
+  EXPECT(refused([](TensorBox& b) { b.box[1] = 257; }));
+  EXPECT(refused([](TensorBox& b) { b.sizes[1] = 0; }));
+}
+
+struct alignas(1024) Stored {
+  uint16_t v[8][64];
+};
+template <bool kFence>
+__global__ void store_kernel(const __grid_constant__ CUtensorMap map) {
+  auto& s = shared_memory<Stored>();
+  for (int i = static_cast<int>(threadIdx.x); i < 512; i += 32) {
+    const int line = i / 64, at = i % 64;
+    s.v[line][((at / 8) ^ line) * 8 + at % 8] = static_cast<uint16_t>(i);
+  }
+  if (kFence) fence_proxy_async();
+  __syncwarp();
+  if (threadIdx.x == 0) {
+    store_box(&map, 8, 3, 0, s.v);
+    bulk_commit();
+    bulk_wait<0>();
+  }
+}
+template <bool kFence>
+static void run_store() {
+  auto stream = hopper_stream();
+  Buffer<uint16_t> y(16 * 64);
+  y.write(*stream, std::vector<uint16_t>(16 * 64, 7));
+  const TensorBox box{y.data(), {64, 9, 1}, {128, 2048}, {64, 8, 1}, false, 2};
+  alignas(128) CUtensorMap map;
+  harness::hopper_current();
+  EXPECT(encode_tensor_map(&map, box));
+  launch(*stream, "store", store_kernel<kFence>, 1, 32, sizeof(Stored), map);
+  const auto got = y.read(*stream);
+  for (int row = 0; row < 16; ++row) {
+    for (int column = 0; column < 64; ++column) {
+      const bool inside = row >= 3 && row < 9 && column >= 8;
+      const int expected = inside ? (row - 3) * 64 + column - 8 : 7;
+      EXPECT(got[static_cast<size_t>(row * 64 + column)] == expected);
+    }
+  }
+}
+CASE(tensor_store) { run_store<true>(); }
+CHECKED_CASE(tensor_store_without_fence) { expect_error(run_store<false>, "fence.proxy.async"); }
+
+// --- warpgroup products ---
+
+enum class ProductFault { none, no_proxy_fence, no_fence, no_wait, wrong_stride, overwrites };
+
+template <WgmmaType kType>
+using ElementOf =
+    std::conditional_t<kType == WgmmaType::tf32, float,
+                       std::conditional_t<kType == WgmmaType::float16, Float16, BFloat16>>;
+
+constexpr int kProductN = 128;
+struct alignas(1024) Operands {
+  unsigned char a[64 * 128], b[kProductN * 128];
+};
+
+// Where (row, k) of an operand of 128-byte lines stands, from the layouts' pictures.
+template <class T>
+__device__ int byte_of(bool transposed, int row, int k) {
+  constexpr int kItem = sizeof(T);
+  const int line = transposed ? row / 64 * 64 + k : row;
+  const int byte = (transposed ? row % 64 : k) * kItem;
+  return line * 128 + ((byte / 16) ^ (line % 8)) * 16 + byte % 16;
+}
+
+// y[64][128] = A·B over one line of K, with A [64][K] and B [128][K] as floats.
+template <WgmmaType kType, bool kAT, bool kBT, ProductFault kFault>
+__global__ void product_kernel(const float* a, const float* b, float* y) {
+  using T = ElementOf<kType>;
+  constexpr int kK = 128 / sizeof(T);
+  auto& s = shared_memory<Operands>();
+  const int t = static_cast<int>(threadIdx.x), lane = t % 32;
+  for (int i = t; i < 64 * kK; i += 128) {
+    *reinterpret_cast<T*>(s.a + byte_of<T>(kAT, i / kK, i % kK)) = from_float<T>(a[i]);
+  }
+  for (int i = t; i < kProductN * kK; i += 128) {
+    *reinterpret_cast<T*>(s.b + byte_of<T>(kBT, i / kK, i % kK)) = from_float<T>(b[i]);
+  }
+  if (kFault != ProductFault::no_proxy_fence) fence_proxy_async();
+  __syncthreads();
+  const uint32_t stride = kFault == ProductFault::wrong_stride ? 512 : 1024;
+  const uint64_t da = wgmma_descriptor(s.a, kAT ? 8192 : 16, stride);
+  const uint64_t db = wgmma_descriptor(s.b, kBT ? 8192 : 16, stride);
+  float d[kProductN / 2];
+  if (kFault != ProductFault::no_fence) wgmma_fence();
+  for (unsigned step = 0; step < 4; ++step) {
+    wgmma<kType, kProductN, kAT, kBT>(d, da + step * (kAT ? 128 : 2), db + step * (kBT ? 128 : 2),
+                                      step > 0);
+  }
+  wgmma_commit();
+  if (kFault == ProductFault::overwrites) s.b[t] = 0;
+  if (kFault != ProductFault::no_wait) wgmma_wait<0>();
+  for (int i = 0; i < kProductN / 2; ++i) {
+    const int row = t / 32 * 16 + i % 4 / 2 * 8 + lane / 4;
+    y[row * kProductN + i / 4 * 8 + lane % 4 * 2 + i % 2] = d[i];
+  }
+  wgmma_wait<0>();
+}
+
+template <WgmmaType kType, bool kAT, bool kBT, ProductFault kFault = ProductFault::none>
+static void run_product() {
+  constexpr size_t kK = 128 / sizeof(ElementOf<kType>);
+  auto stream = hopper_stream();
+  Buffer<float> a(64 * kK), b(kProductN * kK), y(64 * kProductN);
+  std::vector<float> av(64 * kK), bv(kProductN * kK), expected(64 * kProductN);
+  for (size_t i = 0; i < av.size(); ++i) av[i] = static_cast<float>(i * 7 % 23) - 11;
+  for (size_t i = 0; i < bv.size(); ++i) bv[i] = static_cast<float>(i * 5 % 29) - 14;
+  for (size_t row = 0; row < 64; ++row) {
+    for (size_t column = 0; column < kProductN; ++column) {
+      for (size_t k = 0; k < kK; ++k) {
+        expected[row * kProductN + column] += av[row * kK + k] * bv[column * kK + k];
+      }
+    }
+  }
+  a.write(*stream, av);
+  b.write(*stream, bv);
+  launch(*stream, "product", product_kernel<kType, kAT, kBT, kFault>, 1, 128, sizeof(Operands),
+         a.data(), b.data(), y.data());
+  EXPECT(y.read(*stream) == expected);
+}
+
+CASE(product_bfloat16) {
+  run_product<WgmmaType::bfloat16, false, false>();
+  run_product<WgmmaType::bfloat16, true, false>();
+  run_product<WgmmaType::bfloat16, false, true>();
+  run_product<WgmmaType::bfloat16, true, true>();
+}
+CASE(product_float16) {
+  run_product<WgmmaType::float16, false, false>();
+  run_product<WgmmaType::float16, true, true>();
+}
+CASE(product_tf32) { run_product<WgmmaType::tf32, false, false>(); }
+CHECKED_CASE(product_without_proxy_fence) {
+  expect_error(run_product<WgmmaType::bfloat16, false, false, ProductFault::no_proxy_fence>,
+               "fence.proxy.async");
+}
+CASE(product_without_fence) {
+  expect_error(run_product<WgmmaType::bfloat16, false, false, ProductFault::no_fence>,
+               "wgmma.fence");
+}
+CASE(product_with_wrong_descriptor) {
+  expect_error(run_product<WgmmaType::bfloat16, true, true, ProductFault::wrong_stride>, "");
+}
+CHECKED_CASE(product_overwritten) {
+  expect_error(run_product<WgmmaType::bfloat16, false, false, ProductFault::overwrites>,
+               "product: thread");
+}
+
+__global__ void elect_kernel(int* y) {
+  lower_registers<24>();
+  for (int i = 0; i < 8; ++i) {
+    if (elect_one()) y[threadIdx.x / 32 * 8 + static_cast<unsigned>(i)] = 1;
+    __syncwarp();
+  }
+}
+CASE(elects_one_lane) {
+  auto stream = hopper_stream();
+  Buffer<int> y(32);
+  launch(*stream, "elect", elect_kernel, 1, 128, 0, y.data());
+  EXPECT(y.read(*stream) == std::vector<int>(32, 1));
+}
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE
