@@ -24,7 +24,7 @@ size_t used_memory();
 int capability();
 
 constexpr int kMultiprocessors = 4;
-constexpr unsigned kLargestCooperativeGrid = 2 * kMultiprocessors;
+constexpr unsigned kLargestCooperativeGrid = 4 * kMultiprocessors;
 constexpr size_t kSharedOptin = 227 * 1024;
 constexpr size_t kSharedDefault = 48 * 1024;
 

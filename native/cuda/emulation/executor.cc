@@ -31,6 +31,7 @@ struct Executor {
   FiberPool pool;
   std::vector<std::unique_ptr<Block>> blocks;
   std::vector<Thread*> ready;
+  std::vector<Thread*> idle;  // threads that yielded: ready again when no other is
   const Launch* launch = nullptr;
   Random random{0};
   size_t window = 1;  // how many of the threads made ready last the choice is among
@@ -46,6 +47,7 @@ Executor& executor() {
 }
 
 Thread* take_ready(Executor& e) {
+  if (e.ready.empty()) e.ready.swap(e.idle);
   if (e.ready.empty()) return nullptr;
   const size_t window = std::min(e.window, e.ready.size());
   const size_t at = e.ready.size() - 1 - e.random.below(static_cast<uint32_t>(window));
@@ -147,6 +149,7 @@ void fail_launch(Executor& e, const std::string& text) {
 template <class NumberOf>
 void run_blocks(Executor& e, size_t count, NumberOf number_of) {
   e.ready.clear();
+  e.idle.clear();
   e.yields = 0;
   for (size_t slot = 0; slot < count; ++slot) begin_block(e, slot, number_of(slot));
   e.side_by_side = e.ready.size();
@@ -198,7 +201,7 @@ void yield() {
   if (++e.yields > kYieldRounds * e.side_by_side) {
     fail_thread("the launch waits without end: no thread makes progress");
   }
-  e.ready.push_back(thread);
+  e.idle.push_back(thread);
   suspend(*thread, Wait::none, {});
 }
 
