@@ -8,6 +8,8 @@
 // The weight gradient cuts K in slices whose sums a second kernel adds in order. float32 inside for
 // 16-bit types; sums run in the order of k. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations, bound by
 // the FP32 units and the index arithmetic of loads (one per 16 multiply-adds).
+#include <numeric>
+
 #include "conv_mma.h"
 #include "core/error.h"
 #include "families.h"
@@ -205,16 +207,15 @@ dim3 grid_of(int64_t blocks) {
 }
 
 template <class T, ConvMode kMode>
-void convolve(Stream& stream, ConvProblem p) {
+void convolve(Stream& stream, ConvProblem p, bool mma) {
   const ConvShape& s = p.s;
-  const int64_t places = kMode == ConvMode::data ? s.h * s.w : s.oh * s.ow;
+  const int64_t places = p.plane_h * p.plane_w;
   p.taps = make_divider(s.kh * s.kw);
   p.kernel_w = make_divider(s.kw);
   p.positions = make_divider(places);
-  p.row = make_divider(kMode == ConvMode::data ? s.w : s.ow);
+  p.row = make_divider(p.plane_w);
   p.narrow = p.columns < INT32_MAX && p.k < INT32_MAX;
   if (places >= INT32_MAX || s.kh * s.kw >= INT32_MAX) fail("conv2d: an image is too large");
-  const bool mma = conv_by_mma(p);
   const ConvTile tile =
       mma ? conv_mma_tile(stream, p) : ConvTile{kSide, kSide, kDepth, kSliceLength, kWantedBlocks};
   p.row_tiles = divide_up(p.rows, tile.rows);
@@ -246,6 +247,54 @@ void convolve(Stream& stream, ConvProblem p) {
   }
 }
 
+// Of the positions first, first + stride, … of an axis, those that residue r of the stride says:
+// the taps that reach them, and the stride-1 problem that these make.
+struct AxisClass {
+  ConvAxis axis;
+  int64_t positions, taps, pad, dilation;
+};
+
+AxisClass axis_class(int64_t size, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation,
+                     int64_t r) {
+  AxisClass c{};
+  const int64_t common = std::gcd(stride, dilation), period = stride / common;
+  c.axis = {((r - pad) % stride + stride) % stride, stride, 0, period};
+  c.positions = c.axis.first < size ? divide_up(size - c.axis.first, stride) : 0;
+  c.dilation = dilation / common;
+  if (r % common != 0) return c;
+  while (c.axis.tap * dilation % stride != r) ++c.axis.tap;
+  c.taps = c.axis.tap < kernel ? (kernel - 1 - c.axis.tap) / period + 1 : 0;
+  c.pad = (c.axis.first + pad - r) / stride - (c.axis.tap * dilation - r) / stride;
+  return c;
+}
+
+// The data gradient of a strided convolution: positions of one residue are reached by their own
+// taps alone, and are a problem of stride 1.
+template <class F>
+void for_each_class(const ConvProblem& p, const F& f) {
+  const ConvShape& s = p.s;
+  for (int64_t i = 0; i < s.stride_h; ++i) {
+    const AxisClass down = axis_class(s.h, s.kh, s.stride_h, s.pad_h, s.dilation_h, i);
+    for (int64_t j = 0; j < s.stride_w; ++j) {
+      const AxisClass across = axis_class(s.w, s.kw, s.stride_w, s.pad_w, s.dilation_w, j);
+      ConvProblem part = p;
+      part.down = down.axis;
+      part.across = across.axis;
+      part.s.kh = down.taps;
+      part.s.kw = across.taps;
+      part.s.pad_h = down.pad;
+      part.s.pad_w = across.pad;
+      part.s.dilation_h = down.dilation;
+      part.s.dilation_w = across.dilation;
+      part.plane_h = down.positions;
+      part.plane_w = across.positions;
+      part.columns = s.n * part.plane_h * part.plane_w;
+      part.k = p.out_channels * down.taps * across.taps;
+      f(part);
+    }
+  }
+}
+
 template <ConvMode kMode>
 void run(Stream& stream, ConvProblem p) {
   const ConvShape& s = p.s;
@@ -253,6 +302,11 @@ void run(Stream& stream, ConvProblem p) {
   p.out_channels = s.o / s.groups;
   p.rows = kMode == ConvMode::data ? p.in_channels : p.out_channels;
   const int64_t taps = s.kh * s.kw;
+  p.plane_h = kMode == ConvMode::data ? s.h : s.oh;
+  p.plane_w = kMode == ConvMode::data ? s.w : s.ow;
+  p.down = p.across = {0, 1, 0, 1};
+  p.weight_w = s.kw;
+  p.weight_plane = taps;
   switch (kMode) {
     case ConvMode::forward:
       p.columns = s.n * s.oh * s.ow;
@@ -267,8 +321,18 @@ void run(Stream& stream, ConvProblem p) {
       p.k = s.n * s.oh * s.ow;
       break;
   }
-  const bool served =
-      with_float_type(s.dtype, [&](auto zero) { convolve<decltype(zero), kMode>(stream, p); });
+  const bool mma = conv_by_mma(kMode, p);
+  const bool strided = s.stride_h > 1 || s.stride_w > 1;
+  const bool served = with_float_type(s.dtype, [&](auto zero) {
+    const auto whole = [&](const ConvProblem& part) {
+      convolve<decltype(zero), kMode>(stream, part, mma);
+    };
+    if (kMode == ConvMode::data && mma && strided) {
+      for_each_class(p, whole);
+    } else {
+      whole(p);
+    }
+  });
   if (!served) fail("conv2d: dtype must be floating, got %s", dtype_name(s.dtype));
 }
 

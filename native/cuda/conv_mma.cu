@@ -56,12 +56,12 @@ __device__ __forceinline__ Share tap_share(const ConvProblem& p, int64_t group, 
   const ConvIndex t = split_tap(p, index);
   const int64_t down = t.high * s.dilation_h, across = t.low * s.dilation_w;
   if constexpr (kMode == ConvMode::data) {
-    const bool strided = s.stride_h > 1 || s.stride_w > 1;
     const int64_t channel = group * p.out_channels + t.outer;
-    const int64_t plane = channel * s.oh * s.ow;
-    return {static_cast<int32_t>(strided ? plane : plane - down * s.ow - across),
-            static_cast<int32_t>(-down), static_cast<int32_t>(-across),
-            static_cast<int32_t>(channel * p.rows * s.kh * s.kw + t.high * s.kw + t.low)};
+    const int64_t left = channel * p.rows * p.weight_plane +
+                         (p.down.tap + t.high * p.down.tap_step) * p.weight_w + p.across.tap +
+                         t.low * p.across.tap_step;
+    return {static_cast<int32_t>(channel * s.oh * s.ow - down * s.ow - across),
+            static_cast<int32_t>(-down), static_cast<int32_t>(-across), static_cast<int32_t>(left)};
   } else {
     const int64_t channel = group * p.in_channels + t.outer;
     return {static_cast<int32_t>(channel * s.h * s.w + down * s.w + across),
@@ -74,9 +74,8 @@ __device__ __forceinline__ Share place_share(const ConvProblem& p, int64_t index
   const ConvShape& s = p.s;
   const ConvIndex t = split_place(p, index);
   if constexpr (kMode == ConvMode::data) {
-    const bool strided = s.stride_h > 1 || s.stride_w > 1;
     const int64_t i = t.high + s.pad_h, j = t.low + s.pad_w, image = t.outer * s.o * s.oh * s.ow;
-    return {static_cast<int32_t>(strided ? image : image + i * s.ow + j), static_cast<int32_t>(i),
+    return {static_cast<int32_t>(image + i * s.ow + j), static_cast<int32_t>(i),
             static_cast<int32_t>(j), 0};
   } else {
     const int64_t i = t.high * s.stride_h - s.pad_h, j = t.low * s.stride_w - s.pad_w;
@@ -90,26 +89,11 @@ __device__ __forceinline__ Share place_share(const ConvProblem& p, int64_t index
 template <class T, ConvMode kMode>
 __device__ __forceinline__ T meet(const ConvProblem& p, const T* data, const Share& x,
                                   const Share& y) {
-  const ConvShape& s = p.s;
-  int32_t i = x.i + y.i, j = x.j + y.j, at = x.offset + y.offset;
-  bool inside;
-  if constexpr (kMode == ConvMode::data) {
-    inside = i >= 0 && j >= 0;
-    if (s.stride_h > 1 || s.stride_w > 1) {
-      const int32_t down = static_cast<int32_t>(s.stride_h),
-                    across = static_cast<int32_t>(s.stride_w);
-      const int32_t row = i / down, column = j / across;
-      inside = inside && row * down == i && column * across == j;
-      i = row;
-      j = column;
-      at += i * static_cast<int32_t>(s.ow) + j;
-    }
-    inside = inside && i < s.oh && j < s.ow;
-  } else {
-    inside = static_cast<uint32_t>(i) < static_cast<uint32_t>(s.h) &&
-             static_cast<uint32_t>(j) < static_cast<uint32_t>(s.w);
-  }
-  return inside ? data[at] : T{};
+  const int64_t h = kMode == ConvMode::data ? p.s.oh : p.s.h;
+  const int64_t w = kMode == ConvMode::data ? p.s.ow : p.s.w;
+  const bool inside = static_cast<uint32_t>(x.i + y.i) < static_cast<uint32_t>(h) &&
+                      static_cast<uint32_t>(x.j + y.j) < static_cast<uint32_t>(w);
+  return inside ? data[x.offset + y.offset] : T{};
 }
 
 template <class Product, ConvMode kMode, int kRows>
@@ -126,7 +110,7 @@ class Loader {
       : p_(p), group_(group), row0_(row0) {
     const int thread = static_cast<int>(threadIdx.x);
     const int64_t stride = kMode == ConvMode::forward ? p.k
-                           : kMode == ConvMode::data  ? p.s.kh * p.s.kw
+                           : kMode == ConvMode::data  ? p.weight_plane
                                                       : p.s.oh * p.s.ow;
     const int64_t group_offset = kMode == ConvMode::data ? 0 : group * p.rows * stride;
     left_ = static_cast<const T*>(p.left) + group_offset;
@@ -328,9 +312,17 @@ __global__ void __launch_bounds__(kThreads, kRows == 128 ? 1 : 2)
   const int column = lane % Shape::kWarpColumns;
   const int64_t out_column = column0 + warp_column + column;
   const bool exists = out_column < p.columns;
-  const int64_t out = p.partial || !exists ? 0 : conv_out_offset<kMode>(p, group, 0, out_column);
-  const int64_t out_row =
-      kMode == ConvMode::weight ? p.columns : static_cast<int64_t>(p.positions.divisor);
+  const int64_t out_row = kMode == ConvMode::weight    ? p.columns
+                          : kMode == ConvMode::forward ? p.s.oh * p.s.ow
+                                                       : p.s.h * p.s.w;
+  int64_t out = 0;
+  if (kMode == ConvMode::data && exists) {
+    const ConvIndex at = split_place(p, out_column);
+    out = (at.outer * p.s.groups + group) * p.rows * out_row + p.across.first +
+          at.low * p.across.step + (p.down.first + at.high * p.down.step) * p.s.w;
+  } else if (!p.partial && exists) {
+    out = conv_out_offset<kMode>(p, group, 0, out_column);
+  }
 #pragma unroll
   for (int i = 0; i < Shape::kDown; ++i) {
     auto& staged = shared.sums[warp];
@@ -395,12 +387,12 @@ void launch_product(Stream& stream, ConvMode mode, const ConvProblem& p, dim3 bl
 
 }  // namespace
 
-bool conv_by_mma(const ConvProblem& p) {
+bool conv_by_mma(ConvMode mode, const ConvProblem& p) {
   const ConvShape& s = p.s;
   const bool dtype = s.dtype == DType::bfloat16 || s.dtype == DType::float16 ||
                      (s.dtype == DType::float32 && s.precision != Precision::highest);
   // Offsets, and rows and columns with the kernel's reach, are 32-bit numbers.
-  constexpr int64_t kMost = 1 << 30;
+  constexpr int64_t kMost = 1 << 30, kMostClasses = 16;
   const int64_t reach_h = s.kh * s.dilation_h + s.pad_h, reach_w = s.kw * s.dilation_w + s.pad_w;
   const auto small = [](int64_t a, int64_t b, int64_t c, int64_t d) {
     return static_cast<double>(a) * b * c * d < kMost;
@@ -409,7 +401,8 @@ bool conv_by_mma(const ConvProblem& p) {
          small(s.n, s.c, s.h + reach_h, s.w + reach_w) &&
          small(s.n, s.o, s.oh + reach_h, s.ow + reach_w) && small(s.o, p.in_channels, s.kh, s.kw) &&
          reach_h < kMost / 4 && reach_w < kMost / 4 && s.h < kMost / 4 && s.w < kMost / 4 &&
-         s.stride_h < kMost && s.stride_w < kMost;
+         s.stride_h < kMost && s.stride_w < kMost &&
+         (mode != ConvMode::data || s.stride_h * s.stride_w <= kMostClasses);
 }
 
 ConvTile conv_mma_tile(Stream& stream, const ConvProblem& p) {

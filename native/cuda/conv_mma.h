@@ -8,6 +8,13 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 enum class ConvMode { forward, data, weight };
 
+// Which elements of an axis the data gradient of a class of positions is written to, and which taps
+// reach them: first, first + step, …
+struct ConvAxis {
+  int64_t first, step;
+  int64_t tap, tap_step;
+};
+
 struct ConvProblem {
   const void* left;   // w, w, dy
   const void* right;  // x, dy, x
@@ -17,6 +24,9 @@ struct ConvProblem {
   ConvShape s;
   int64_t rows, columns, k;  // per group
   int64_t in_channels, out_channels;
+  int64_t plane_h, plane_w;        // positions of an image, of columns or K
+  ConvAxis down, across;           // of the data gradient
+  int64_t weight_w, weight_plane;  // kw and kh·kw of the whole kernel
   int64_t slice_k, slices, row_tiles, column_tiles;
   Divider taps, kernel_w, positions, row;  // kh·kw, kw; of a plane of columns or K and its rows
   bool narrow, relu;
@@ -62,8 +72,9 @@ struct ConvTile {
 };
 
 // Whether tensor cores serve the problem: 16 bits, or float32 where TF32 is allowed, of sizes that
-// fill an instruction and fewer than 2³⁰ elements.
-bool conv_by_mma(const ConvProblem& p);
+// fill an instruction and fewer than 2³⁰ elements. Data gradients they take with strides of 1 only:
+// conv.cu cuts others into classes of positions that are such.
+bool conv_by_mma(ConvMode mode, const ConvProblem& p);
 ConvTile conv_mma_tile(Stream& stream, const ConvProblem& p);
 // Enqueues the blocks of a problem that is cut into that tile.
 void launch_conv_mma(Stream& stream, ConvMode mode, const ConvProblem& p, dim3 blocks);

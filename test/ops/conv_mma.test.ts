@@ -84,6 +84,27 @@ const cases: Case[] = [
     dtype: 'bfloat16',
     transposed: true,
   },
+  {
+    what: 'stride 3, dilation 2 and 3, fewer taps than residues',
+    x: [2, 16, 14, 13],
+    weight: [16, 16, 2, 3],
+    options: { stride: 3, padding: [2, 1], dilation: [2, 3] },
+    dtype: 'float16',
+  },
+  {
+    what: 'stride 2, dilation 2: residues without taps',
+    x: [1, 8, 11, 12],
+    weight: [8, 8, 3, 2],
+    options: { stride: 2, padding: 1, dilation: 2 },
+    dtype: 'bfloat16',
+  },
+  {
+    what: 'patches',
+    x: [2, 3, 32, 32],
+    weight: [32, 3, 8, 8],
+    options: { stride: 8 },
+    dtype: 'float16',
+  },
 ];
 
 /** The result and the gradients of x, weight and bias. */
