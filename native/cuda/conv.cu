@@ -189,14 +189,20 @@ __global__ void __launch_bounds__(kThreads, 2) conv_kernel(const __grid_constant
   }
 }
 
-template <class T>
+// C = the slices' sums added in order, then bias and ReLU.
+template <class T, ConvMode kMode>
 __global__ void __launch_bounds__(kThreads)
-    add_slices_kernel(const Arith<T>* partial, T* out, int64_t n, int64_t slices) {
+    add_slices_kernel(const __grid_constant__ ConvProblem p, const int64_t n) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= n) return;
+  const Arith<T>* const partial = static_cast<const Arith<T>*>(p.partial);
   Arith<T> sum = 0;
-  for (int64_t slice = 0; slice < slices; ++slice) sum += partial[slice * n + i];
-  out[i] = from_arith<T>(sum);
+  for (int64_t slice = 0; slice < p.slices; ++slice) sum += partial[slice * n + i];
+  const int64_t column = i % p.columns, line = i / p.columns;
+  if (p.bias) sum += to_arith(static_cast<const T*>(p.bias)[line]);
+  if (p.relu && sum < Arith<T>(0)) sum = Arith<T>(0);
+  static_cast<T*>(p.out)[conv_out_offset<kMode>(p, line / p.rows, line % p.rows, column)] =
+      from_arith<T>(sum);
 }
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -216,17 +222,18 @@ void convolve(Stream& stream, ConvProblem p, bool mma) {
   p.row = make_divider(p.plane_w);
   p.narrow = p.columns < INT32_MAX && p.k < INT32_MAX;
   if (places >= INT32_MAX || s.kh * s.kw >= INT32_MAX) fail("conv2d: an image is too large");
-  const ConvTile tile =
-      mma ? conv_mma_tile(stream, p) : ConvTile{kSide, kSide, kDepth, kSliceLength, kWantedBlocks};
+  const ConvTile tile = mma ? conv_mma_tile(stream, kMode, p)
+                            : ConvTile{kSide, kSide, kDepth, kSliceLength, kWantedBlocks};
   p.row_tiles = divide_up(p.rows, tile.rows);
   p.column_tiles = divide_up(p.columns, tile.columns);
   const int64_t tiles = p.row_tiles * p.column_tiles * s.groups;
   if (tiles == 0) return;
   p.slices = 1;
-  if (kMode == ConvMode::weight) {
-    p.slices = divide_up(tile.wanted_blocks, tiles);
-    if (p.slices > p.k / tile.least_slice) p.slices = p.k / tile.least_slice;
-    if (p.slices < 1) p.slices = 1;
+  if (kMode == ConvMode::weight || mma) {
+    // Whole products, where tiles alone nearly fill the chip, save the way of the sums.
+    const int64_t wanted = kMode == ConvMode::weight ? divide_up(tile.wanted_blocks, tiles)
+                                                     : tile.wanted_blocks / tiles;
+    p.slices = std::max<int64_t>(1, std::min(wanted, p.k / tile.least_slice));
   }
   p.slice_k = divide_up(divide_up(p.k, p.slices), tile.depth) * tile.depth;
   if (p.slice_k > 0) p.slices = p.k > 0 ? divide_up(p.k, p.slice_k) : 1;
@@ -241,8 +248,8 @@ void convolve(Stream& stream, ConvProblem p, bool mma) {
            sizeof(Tiles<Arith<T>>), p);
   }
   if (p.partial) {
-    launch(stream, "conv2d", add_slices_kernel<T>, grid_of(divide_up(n, kThreads)), dim3(kThreads),
-           0, static_cast<const Arith<T>*>(p.partial), static_cast<T*>(p.out), n, p.slices);
+    launch(stream, "conv2d", add_slices_kernel<T, kMode>, grid_of(divide_up(n, kThreads)),
+           dim3(kThreads), 0, p, n);
     release_scratch(stream, p.partial);
   }
 }

@@ -312,17 +312,8 @@ __global__ void __launch_bounds__(kThreads, kRows == 128 ? 1 : 2)
   const int column = lane % Shape::kWarpColumns;
   const int64_t out_column = column0 + warp_column + column;
   const bool exists = out_column < p.columns;
-  const int64_t out_row = kMode == ConvMode::weight    ? p.columns
-                          : kMode == ConvMode::forward ? p.s.oh * p.s.ow
-                                                       : p.s.h * p.s.w;
-  int64_t out = 0;
-  if (kMode == ConvMode::data && exists) {
-    const ConvIndex at = split_place(p, out_column);
-    out = (at.outer * p.s.groups + group) * p.rows * out_row + p.across.first +
-          at.low * p.across.step + (p.down.first + at.high * p.down.step) * p.s.w;
-  } else if (!p.partial && exists) {
-    out = conv_out_offset<kMode>(p, group, 0, out_column);
-  }
+  const int64_t out = p.partial || !exists ? 0 : conv_out_offset<kMode>(p, group, 0, out_column);
+  const int64_t out_row = conv_out_stride<kMode>(p);
 #pragma unroll
   for (int i = 0; i < Shape::kDown; ++i) {
     auto& staged = shared.sums[warp];
@@ -405,9 +396,11 @@ bool conv_by_mma(ConvMode mode, const ConvProblem& p) {
          (mode != ConvMode::data || s.stride_h * s.stride_w <= kMostClasses);
 }
 
-ConvTile conv_mma_tile(Stream& stream, const ConvProblem& p) {
+ConvTile conv_mma_tile(Stream& stream, ConvMode mode, const ConvProblem& p) {
   const int depth = kRowBytes / static_cast<int>(item_size(p.s.dtype));
-  return {tile_rows(p), kColumns, depth, 16 * depth, 2 * multiprocessors(stream)};
+  const int64_t processors = multiprocessors(stream);
+  return {tile_rows(p), kColumns, depth, 16 * depth,
+          mode == ConvMode::weight ? 2 * processors : processors};
 }
 
 void launch_conv_mma(Stream& stream, ConvMode mode, const ConvProblem& p, dim3 blocks) {

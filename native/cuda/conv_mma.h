@@ -54,18 +54,26 @@ __device__ __forceinline__ ConvIndex split_place(const ConvProblem& p, int64_t i
   return split_index(index, p.positions, p.row, p.narrow);
 }
 
-// Where an element of C lies.
+// Where an element of C lies, and how far apart its rows are.
+template <ConvMode kMode>
+__device__ __forceinline__ int64_t conv_out_stride(const ConvProblem& p) {
+  return kMode == ConvMode::weight    ? p.columns
+         : kMode == ConvMode::forward ? p.s.oh * p.s.ow
+                                      : p.s.h * p.s.w;
+}
 template <ConvMode kMode>
 __device__ __forceinline__ int64_t conv_out_offset(const ConvProblem& p, int64_t group, int64_t row,
                                                    int64_t column) {
-  if constexpr (kMode == ConvMode::weight) return (group * p.rows + row) * p.columns + column;
-  const int64_t image =
-      static_cast<int64_t>(divide(static_cast<uint64_t>(column), p.positions, p.narrow));
-  const int64_t size = static_cast<int64_t>(p.positions.divisor);
-  return ((image * p.s.groups + group) * p.rows + row) * size + column - image * size;
+  const int64_t stride = conv_out_stride<kMode>(p);
+  if constexpr (kMode == ConvMode::weight) return (group * p.rows + row) * stride + column;
+  const ConvIndex at = split_place(p, column);
+  const int64_t line = ((at.outer * p.s.groups + group) * p.rows + row) * stride;
+  if constexpr (kMode == ConvMode::forward) return line + at.high * p.s.ow + at.low;
+  return line + (p.down.first + at.high * p.down.step) * p.s.w + p.across.first +
+         at.low * p.across.step;
 }
 
-// A tile of C by one block, and how long slices of K are at least.
+// A tile of C by one block; into slices of what length, and for how many blocks, K is cut.
 struct ConvTile {
   int rows, columns, depth;
   int64_t least_slice, wanted_blocks;
@@ -75,7 +83,7 @@ struct ConvTile {
 // fill an instruction and fewer than 2³⁰ elements. Data gradients they take with strides of 1 only:
 // conv.cu cuts others into classes of positions that are such.
 bool conv_by_mma(ConvMode mode, const ConvProblem& p);
-ConvTile conv_mma_tile(Stream& stream, const ConvProblem& p);
+ConvTile conv_mma_tile(Stream& stream, ConvMode mode, const ConvProblem& p);
 // Enqueues the blocks of a problem that is cut into that tile.
 void launch_conv_mma(Stream& stream, ConvMode mode, const ConvProblem& p, dim3 blocks);
 

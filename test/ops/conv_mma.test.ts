@@ -99,10 +99,17 @@ const cases: Case[] = [
     dtype: 'bfloat16',
   },
   {
+    what: 'slices of every product',
+    x: [2, 128, 4, 5],
+    weight: [130, 128, 3, 3],
+    options: { padding: 1 },
+    dtype: 'bfloat16',
+  },
+  {
     what: 'patches',
-    x: [2, 3, 32, 32],
-    weight: [32, 3, 8, 8],
-    options: { stride: 8 },
+    x: [2, 3, 10, 10],
+    weight: [16, 3, 5, 5],
+    options: { stride: 5 },
     dtype: 'float16',
   },
 ];
