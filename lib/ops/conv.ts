@@ -5,7 +5,7 @@ import { expectBoolean, expectOptions, expectTensor } from '../check.js';
 import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
-import { reluBackward } from './gemm.js';
+import { matmulCodes, reluBackward } from './gemm.js';
 import { sum } from './reduce.js';
 import { batched, expectPair, expectSingle, type Pair } from './spatial.js';
 import { squeeze, unsqueeze } from './view.js';
@@ -187,7 +187,7 @@ export function conv2d(
     padding === 'same' ? (['same', 'same'] as const) : expectPair('conv2d', 'padding', padding, 0);
   const [top, bottom] = paddings(h, weight.shape[2] as number, dilation[0]);
   const [left, right] = paddings(w, weight.shape[3] as number, dilation[1]);
-  const geometry = [...stride, top, left, bottom, right, ...dilation, groups];
+  const geometry = [...stride, top, left, bottom, right, ...dilation, groups, matmulCodes()[0]];
   return batched('conv2d', x, 4, (images) => convolve(images, weight, bias, geometry, relu));
 }
 
@@ -216,7 +216,7 @@ export function conv1d(
     weight.shape[2] as number,
     dilation,
   );
-  const geometry = [1, stride, 0, left, 0, right, 1, dilation, groups];
+  const geometry = [1, stride, 0, left, 0, right, 1, dilation, groups, matmulCodes()[0]];
   return batched('conv1d', x, 3, (rows) =>
     squeeze(convolve(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry, relu), 2),
   );
@@ -280,7 +280,7 @@ export function convTranspose2d(
   expectOutputPadding(op, more, stride, dilation);
   expectWeight(op, weight, bias, 4);
   const behind = [padding[0] - more[0], padding[1] - more[1]];
-  const geometry = [...stride, ...padding, ...behind, ...dilation, groups];
+  const geometry = [...stride, ...padding, ...behind, ...dilation, groups, matmulCodes()[0]];
   return batched(op, x, 4, (images) => convolveTransposed(images, weight, bias, geometry));
 }
 
@@ -306,7 +306,18 @@ export function convTranspose1d(
   const groups = expectGroups(op, given.groups ?? 1);
   expectOutputPadding(op, [more], [stride], [dilation]);
   expectWeight(op, weight, bias, 3);
-  const geometry = [1, stride, 0, padding, 0, padding - more, 1, dilation, groups];
+  const geometry = [
+    1,
+    stride,
+    0,
+    padding,
+    0,
+    padding - more,
+    1,
+    dilation,
+    groups,
+    matmulCodes()[0],
+  ];
   return batched(op, x, 3, (rows) =>
     squeeze(convolveTransposed(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry), 2),
   );

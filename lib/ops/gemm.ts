@@ -49,7 +49,10 @@ export type MatmulBackend = (typeof libraries)[number];
 let precision = 0;
 let library = 0;
 
-/** Sets how exact float32 products are on a GPU; `highest` at first. */
+/**
+ * Sets how exact float32 products are on a GPU, those of convolutions and recurrent layers included
+ * (there `medium` is TF32 too); `highest` at first. PyTorch has TF32 in convolutions by default.
+ */
 export function setMatmulPrecision(level: MatmulPrecision): void {
   precision = precisions.indexOf(expectOneOf('setMatmulPrecision', 'level', level, precisions));
 }

@@ -53,6 +53,7 @@ declare module '../native.js' {
       h0: Handle | undefined,
       c0: Handle | undefined,
       weights: Numbers,
+      precision: number,
     ): void;
   }
 }
@@ -94,6 +95,7 @@ const recurrentRule: Rule<Attributes> = (dout, saved, attributes, needs) => {
     h0?.h,
     c0?.h,
     weights.flatMap((weight, i) => (i % each === 1 ? [weight.h] : [])),
+    matmulCodes()[0],
   );
   const [dInput, dHidden, previous, dh0, dc0] = [0, 1, 2, 3, 4].map((at) => take(at, x.device)) as [
     Tensor,

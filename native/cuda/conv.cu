@@ -3,13 +3,16 @@
 //   forward:  y  = W · patches(x)         rows o, columns (n, i, j), K = (c, a, b)
 //   data:     dx = Wᵀ · patches(dy)       rows c, columns (n, h, w), K = (o, a, b)
 //   weight:   dW = dy · patches(x)ᵀ       rows o, columns (c, a, b), K = (n, i, j)
-// A block of 256 threads computes 64 x 64 of C, 4 x 4 a thread, from shared a and b of 16 k each.
+// Tensor cores take 16-bit types, and float32 where TF32 is allowed (conv_mma.cu); the rest a block
+// of 256 threads that computes 64 x 64 of C, 4 x 4 a thread, from shared a and b of 16 k each.
 // The weight gradient cuts K in slices whose sums a second kernel adds in order. float32 inside for
 // 16-bit types; sums run in the order of k. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations, bound by
 // the FP32 units and the index arithmetic of loads (one per 16 multiply-adds).
+#include <numeric>
+
+#include "conv_mma.h"
 #include "core/error.h"
 #include "families.h"
-#include "indexing.h"
 #include "launch.h"
 #include "numbers.h"
 
@@ -20,77 +23,39 @@ constexpr int kThreads = 256, kSide = 64, kDepth = 16, kEach = 4;
 constexpr int64_t kSliceLength = 2048;  // of K, at least
 constexpr int64_t kWantedBlocks = 1024;
 
-enum class Mode { forward, data, weight };
-
-struct Problem {
-  const void* left;   // w, w, dy
-  const void* right;  // x, dy, x
-  void* out;
-  const void* bias;  // per row of C, or null
-  void* partial;     // [slice][group][rows][columns] sums, or null
-  ConvShape s;
-  int64_t rows, columns, k;  // per group
-  int64_t in_channels, out_channels;
-  int64_t slice_k, slices, row_tiles, column_tiles;
-  Divider taps, kernel_w, positions, row;  // kh·kw, kw; of a plane of columns or K and its rows
-  bool narrow, relu;
-};
-
 template <class A>
 struct Tiles {
   A a[kDepth][kSide + 1];
   A b[kDepth][kSide + 1];
 };
 
-// An index (n, i, j) or (channel, a, b), taken apart.
-struct Index {
-  int64_t outer;
-  int32_t high, low;
-};
-
-__device__ __forceinline__ Index split(int64_t index, const Divider& plane, const Divider& row,
-                                       bool narrow) {
-  const uint64_t outer = divide(static_cast<uint64_t>(index), plane, narrow);
-  const uint64_t rest = static_cast<uint64_t>(index) - outer * plane.divisor;
-  const uint64_t high = divide(rest, row, true);
-  return {static_cast<int64_t>(outer), static_cast<int32_t>(high),
-          static_cast<int32_t>(rest - high * row.divisor)};
-}
-
-__device__ __forceinline__ Index split_tap(const Problem& p, int64_t index) {
-  return split(index, p.taps, p.kernel_w, p.narrow);
-}
-__device__ __forceinline__ Index split_place(const Problem& p, int64_t index) {
-  return split(index, p.positions, p.row, p.narrow);
-}
-
 // Element of A.
-template <class T, Mode kMode>
-__device__ __forceinline__ Arith<T> left_element(const Problem& p, int64_t group, int64_t row,
+template <class T, ConvMode kMode>
+__device__ __forceinline__ Arith<T> left_element(const ConvProblem& p, int64_t group, int64_t row,
                                                  int64_t k) {
   const T* const data = static_cast<const T*>(p.left);
   const ConvShape& s = p.s;
   if (row >= p.rows || k >= p.k) return Arith<T>(0);
   int64_t at;
-  if constexpr (kMode == Mode::forward) {
+  if constexpr (kMode == ConvMode::forward) {
     at = (group * p.rows + row) * p.k + k;
-  } else if constexpr (kMode == Mode::data) {
-    const Index i = split_tap(p, k);
+  } else if constexpr (kMode == ConvMode::data) {
+    const ConvIndex i = split_tap(p, k);
     at = ((group * p.out_channels + i.outer) * p.rows + row) * s.kh * s.kw + i.high * s.kw + i.low;
   } else {
-    const Index i = split_place(p, k);
+    const ConvIndex i = split_place(p, k);
     at = ((i.outer * s.o + group * p.rows + row) * s.oh + i.high) * s.ow + i.low;
   }
   return to_arith(data[at]);
 }
 
 // Element of B: a tap of a channel, at a place of an image.
-template <class T, Mode kMode>
-__device__ __forceinline__ Arith<T> right_element(const Problem& p, int64_t group, const Index& tap,
-                                                  const Index& place) {
+template <class T, ConvMode kMode>
+__device__ __forceinline__ Arith<T> right_element(const ConvProblem& p, int64_t group,
+                                                  const ConvIndex& tap, const ConvIndex& place) {
   const T* const data = static_cast<const T*>(p.right);
   const ConvShape& s = p.s;
-  if constexpr (kMode == Mode::data) {
+  if constexpr (kMode == ConvMode::data) {
     int64_t i = place.high + s.pad_h - tap.high * s.dilation_h;
     int64_t j = place.low + s.pad_w - tap.low * s.dilation_w;
     if (i < 0 || j < 0) return Arith<T>(0);
@@ -123,8 +88,8 @@ __device__ __forceinline__ double multiply_add(double a, double b, double c) {
 
 // Fills the shared tiles with k from k0 on. Where K runs over positions, neighbouring threads take
 // neighbouring k of B; else neighbouring columns.
-template <class T, Mode kMode>
-__device__ __forceinline__ void load_tiles(const Problem& p, int64_t group, int64_t row0,
+template <class T, ConvMode kMode>
+__device__ __forceinline__ void load_tiles(const ConvProblem& p, int64_t group, int64_t row0,
                                            int64_t column0, int64_t k0, int64_t k_end,
                                            Tiles<Arith<T>>& tiles) {
   constexpr int kLoads = kSide * kDepth / kThreads;
@@ -138,10 +103,10 @@ __device__ __forceinline__ void load_tiles(const Problem& p, int64_t group, int6
           k0 + k < k_end ? left_element<T, kMode>(p, group, row0 + row, k0 + k) : Arith<T>(0);
     }
   }
-  if constexpr (kMode == Mode::weight) {
+  if constexpr (kMode == ConvMode::weight) {
     const int k = thread % kDepth;
     const bool there = k0 + k < k_end;
-    const Index place = split_place(p, there ? k0 + k : 0);
+    const ConvIndex place = split_place(p, there ? k0 + k : 0);
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
       const int column = thread / kDepth + i * (kThreads / kDepth);
@@ -154,7 +119,7 @@ __device__ __forceinline__ void load_tiles(const Problem& p, int64_t group, int6
   } else {
     const int column = thread % kSide;
     const bool there = column0 + column < p.columns;
-    const Index place = split_place(p, there ? column0 + column : 0);
+    const ConvIndex place = split_place(p, there ? column0 + column : 0);
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
       const int k = thread / kSide + i * (kThreads / kSide);
@@ -167,19 +132,8 @@ __device__ __forceinline__ void load_tiles(const Problem& p, int64_t group, int6
   }
 }
 
-// Where an element of C lies.
-template <Mode kMode>
-__device__ __forceinline__ int64_t out_offset(const Problem& p, int64_t group, int64_t row,
-                                              int64_t column) {
-  if constexpr (kMode == Mode::weight) return (group * p.rows + row) * p.columns + column;
-  const int64_t image =
-      static_cast<int64_t>(divide(static_cast<uint64_t>(column), p.positions, p.narrow));
-  const int64_t size = static_cast<int64_t>(p.positions.divisor);
-  return ((image * p.s.groups + group) * p.rows + row) * size + column - image * size;
-}
-
-template <class T, Mode kMode>
-__global__ void __launch_bounds__(kThreads, 2) conv_kernel(const __grid_constant__ Problem p) {
+template <class T, ConvMode kMode>
+__global__ void __launch_bounds__(kThreads, 2) conv_kernel(const __grid_constant__ ConvProblem p) {
   using A = Arith<T>;
   auto& tiles = shared_memory<Tiles<A>>();
   int64_t block = blockIdx.x;
@@ -230,19 +184,25 @@ __global__ void __launch_bounds__(kThreads, 2) conv_kernel(const __grid_constant
       }
       if (p.bias) sum += to_arith(static_cast<const T*>(p.bias)[group * p.rows + row]);
       if (p.relu && sum < A(0)) sum = A(0);
-      static_cast<T*>(p.out)[out_offset<kMode>(p, group, row, column)] = from_arith<T>(sum);
+      static_cast<T*>(p.out)[conv_out_offset<kMode>(p, group, row, column)] = from_arith<T>(sum);
     }
   }
 }
 
-template <class T>
+// C = the slices' sums added in order, then bias and ReLU.
+template <class T, ConvMode kMode>
 __global__ void __launch_bounds__(kThreads)
-    add_slices_kernel(const Arith<T>* partial, T* out, int64_t n, int64_t slices) {
+    add_slices_kernel(const __grid_constant__ ConvProblem p, const int64_t n) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= n) return;
+  const Arith<T>* const partial = static_cast<const Arith<T>*>(p.partial);
   Arith<T> sum = 0;
-  for (int64_t slice = 0; slice < slices; ++slice) sum += partial[slice * n + i];
-  out[i] = from_arith<T>(sum);
+  for (int64_t slice = 0; slice < p.slices; ++slice) sum += partial[slice * n + i];
+  const int64_t column = i % p.columns, line = i / p.columns;
+  if (p.bias) sum += to_arith(static_cast<const T*>(p.bias)[line]);
+  if (p.relu && sum < Arith<T>(0)) sum = Arith<T>(0);
+  static_cast<T*>(p.out)[conv_out_offset<kMode>(p, line / p.rows, line % p.rows, column)] =
+      from_arith<T>(sum);
 }
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -252,98 +212,168 @@ dim3 grid_of(int64_t blocks) {
   return dim3(static_cast<unsigned>(blocks));
 }
 
-template <class T, Mode kMode>
-void convolve(Stream& stream, Problem p) {
+template <class T, ConvMode kMode>
+void convolve(Stream& stream, ConvProblem p, bool mma) {
   const ConvShape& s = p.s;
-  const int64_t places = kMode == Mode::data ? s.h * s.w : s.oh * s.ow;
+  const int64_t places = p.plane_h * p.plane_w;
   p.taps = make_divider(s.kh * s.kw);
   p.kernel_w = make_divider(s.kw);
   p.positions = make_divider(places);
-  p.row = make_divider(kMode == Mode::data ? s.w : s.ow);
+  p.row = make_divider(p.plane_w);
   p.narrow = p.columns < INT32_MAX && p.k < INT32_MAX;
   if (places >= INT32_MAX || s.kh * s.kw >= INT32_MAX) fail("conv2d: an image is too large");
-  p.row_tiles = divide_up(p.rows, kSide);
-  p.column_tiles = divide_up(p.columns, kSide);
+  const ConvTile tile = mma ? conv_mma_tile(stream, kMode, p)
+                            : ConvTile{kSide, kSide, kDepth, kSliceLength, kWantedBlocks};
+  p.row_tiles = divide_up(p.rows, tile.rows);
+  p.column_tiles = divide_up(p.columns, tile.columns);
   const int64_t tiles = p.row_tiles * p.column_tiles * s.groups;
   if (tiles == 0) return;
   p.slices = 1;
-  if (kMode == Mode::weight) {
-    p.slices = divide_up(kWantedBlocks, tiles);
-    if (p.slices > p.k / kSliceLength) p.slices = p.k / kSliceLength;
-    if (p.slices < 1) p.slices = 1;
+  if (kMode == ConvMode::weight || mma) {
+    // Whole products, where tiles alone nearly fill the chip, save the way of the sums.
+    const int64_t wanted = kMode == ConvMode::weight ? divide_up(tile.wanted_blocks, tiles)
+                                                     : tile.wanted_blocks / tiles;
+    p.slices = std::max<int64_t>(1, std::min(wanted, p.k / tile.least_slice));
   }
-  p.slice_k = divide_up(divide_up(p.k, p.slices), kDepth) * kDepth;
+  p.slice_k = divide_up(divide_up(p.k, p.slices), tile.depth) * tile.depth;
   if (p.slice_k > 0) p.slices = p.k > 0 ? divide_up(p.k, p.slice_k) : 1;
   const int64_t n = s.groups * p.rows * p.columns;
   if (p.slices > 1) {
     p.partial = acquire_scratch(stream, sizeof(Arith<T>) * static_cast<size_t>(n * p.slices));
   }
-  launch(stream, "conv2d", conv_kernel<T, kMode>, grid_of(tiles * p.slices), dim3(kThreads),
-         sizeof(Tiles<Arith<T>>), p);
+  if (mma) {
+    launch_conv_mma(stream, kMode, p, grid_of(tiles * p.slices));
+  } else {
+    launch(stream, "conv2d", conv_kernel<T, kMode>, grid_of(tiles * p.slices), dim3(kThreads),
+           sizeof(Tiles<Arith<T>>), p);
+  }
   if (p.partial) {
-    launch(stream, "conv2d", add_slices_kernel<T>, grid_of(divide_up(n, kThreads)), dim3(kThreads),
-           0, static_cast<const Arith<T>*>(p.partial), static_cast<T*>(p.out), n, p.slices);
+    launch(stream, "conv2d", add_slices_kernel<T, kMode>, grid_of(divide_up(n, kThreads)),
+           dim3(kThreads), 0, p, n);
     release_scratch(stream, p.partial);
   }
 }
 
-template <Mode kMode>
-void run(Stream& stream, Problem p) {
+// Of the positions first, first + stride, … of an axis, those that residue r of the stride says:
+// the taps that reach them, and the stride-1 problem that these make.
+struct AxisClass {
+  ConvAxis axis;
+  int64_t positions, taps, pad, dilation;
+};
+
+AxisClass axis_class(int64_t size, int64_t kernel, int64_t stride, int64_t pad, int64_t dilation,
+                     int64_t r) {
+  AxisClass c{};
+  const int64_t common = std::gcd(stride, dilation), period = stride / common;
+  c.axis = {((r - pad) % stride + stride) % stride, stride, 0, period};
+  c.positions = c.axis.first < size ? divide_up(size - c.axis.first, stride) : 0;
+  c.dilation = dilation / common;
+  if (r % common != 0) return c;
+  while (c.axis.tap * dilation % stride != r) ++c.axis.tap;
+  c.taps = c.axis.tap < kernel ? (kernel - 1 - c.axis.tap) / period + 1 : 0;
+  c.pad = (c.axis.first + pad - r) / stride - (c.axis.tap * dilation - r) / stride;
+  return c;
+}
+
+// The data gradient of a strided convolution: positions of one residue are reached by their own
+// taps alone, and are a problem of stride 1.
+template <class F>
+void for_each_class(const ConvProblem& p, const F& f) {
+  const ConvShape& s = p.s;
+  for (int64_t i = 0; i < s.stride_h; ++i) {
+    const AxisClass down = axis_class(s.h, s.kh, s.stride_h, s.pad_h, s.dilation_h, i);
+    for (int64_t j = 0; j < s.stride_w; ++j) {
+      const AxisClass across = axis_class(s.w, s.kw, s.stride_w, s.pad_w, s.dilation_w, j);
+      ConvProblem part = p;
+      part.down = down.axis;
+      part.across = across.axis;
+      part.s.kh = down.taps;
+      part.s.kw = across.taps;
+      part.s.pad_h = down.pad;
+      part.s.pad_w = across.pad;
+      part.s.dilation_h = down.dilation;
+      part.s.dilation_w = across.dilation;
+      part.plane_h = down.positions;
+      part.plane_w = across.positions;
+      part.columns = s.n * part.plane_h * part.plane_w;
+      part.k = p.out_channels * down.taps * across.taps;
+      f(part);
+    }
+  }
+}
+
+template <ConvMode kMode>
+void run(Stream& stream, ConvProblem p) {
   const ConvShape& s = p.s;
   p.in_channels = s.c / s.groups;
   p.out_channels = s.o / s.groups;
-  p.rows = kMode == Mode::data ? p.in_channels : p.out_channels;
+  p.rows = kMode == ConvMode::data ? p.in_channels : p.out_channels;
   const int64_t taps = s.kh * s.kw;
+  p.plane_h = kMode == ConvMode::data ? s.h : s.oh;
+  p.plane_w = kMode == ConvMode::data ? s.w : s.ow;
+  p.down = p.across = {0, 1, 0, 1};
+  p.weight_w = s.kw;
+  p.weight_plane = taps;
   switch (kMode) {
-    case Mode::forward:
+    case ConvMode::forward:
       p.columns = s.n * s.oh * s.ow;
       p.k = p.in_channels * taps;
       break;
-    case Mode::data:
+    case ConvMode::data:
       p.columns = s.n * s.h * s.w;
       p.k = p.out_channels * taps;
       break;
-    case Mode::weight:
+    case ConvMode::weight:
       p.columns = p.in_channels * taps;
       p.k = s.n * s.oh * s.ow;
       break;
   }
-  const bool served =
-      with_float_type(s.dtype, [&](auto zero) { convolve<decltype(zero), kMode>(stream, p); });
+  const bool mma = conv_by_mma(kMode, p);
+  const bool strided = s.stride_h > 1 || s.stride_w > 1;
+  const bool served = with_float_type(s.dtype, [&](auto zero) {
+    const auto whole = [&](const ConvProblem& part) {
+      convolve<decltype(zero), kMode>(stream, part, mma);
+    };
+    if (kMode == ConvMode::data && mma && strided) {
+      for_each_class(p, whole);
+    } else {
+      whole(p);
+    }
+  });
   if (!served) fail("conv2d: dtype must be floating, got %s", dtype_name(s.dtype));
 }
 
 void forward(Stream& stream, const ConvShape& s, const void* x, const void* w, const void* bias,
              void* y, bool relu) {
-  Problem p = {};
+  ConvProblem p = {};
   p.left = w;
   p.right = x;
   p.out = y;
   p.bias = bias;
   p.s = s;
   p.relu = relu;
-  run<Mode::forward>(stream, p);
+  run<ConvMode::forward>(stream, p);
 }
 
 void backward_data(Stream& stream, const ConvShape& s, const void* dy, const void* w,
                    const void* bias, void* dx, bool relu) {
-  Problem p = {};
+  ConvProblem p = {};
   p.left = w;
   p.right = dy;
   p.out = dx;
   p.bias = bias;
   p.s = s;
   p.relu = relu;
-  run<Mode::data>(stream, p);
+  run<ConvMode::data>(stream, p);
 }
 
 void backward_weight(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw) {
-  Problem p = {};
+  ConvProblem p = {};
   p.left = dy;
   p.right = x;
   p.out = dw;
   p.s = s;
-  run<Mode::weight>(stream, p);
+  run<ConvMode::weight>(stream, p);
 }
 
 }  // namespace

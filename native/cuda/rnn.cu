@@ -1,4 +1,5 @@
-// The recurrence of LSTM, GRU and vanilla RNN layers, and its reverse (formulas in ops/rnn.ts).
+// The recurrence of LSTM, GRU and vanilla RNN layers, and its reverse (formulas in ops/rnn.ts), one
+// launch per step: for what the persistent kernels (rnn_persistent.cu) do not take.
 //   forward, per step: sums = h·W_hhᵀ in tiles of 16 rows by 16 units with all gates, then the cell
 //   backward, per step: the gates' gradients element by element, then dh = dgates·W_hh by tiles
 // A row of length n takes its step s at t = s, or n-1-s in reverse; from s = n on it keeps h and c
@@ -7,10 +8,10 @@
 // them. Cost: T (backward 2T) launches of 2·B·G·H² flops each, W_hh from L2: bound by the launches'
 // latency where the layer is small.
 #include "core/error.h"
-#include "device_math.h"
 #include "families.h"
 #include "launch.h"
-#include "numbers.h"
+#include "rnn_cell.h"
+#include "rnn_persistent.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
@@ -19,34 +20,9 @@ constexpr int kTile = 16;   // rows and units of a block
 constexpr int kDepth = 32;  // of a slice of the product
 constexpr int kBlock = kTile * kTile;
 
-// Where row b of a direction is at a step.
-struct Place {
-  int64_t at, before;
-  bool active;
-};
-
-__device__ __forceinline__ Place place_of(const RnnArgs& a, int direction, int64_t b,
-                                          int64_t step) {
-  int64_t length = a.steps;
-  if (a.lengths) {
-    length = a.lengths[b];
-    length = length < 0 ? 0 : length > a.steps ? a.steps : length;
-  }
-  const bool active = step < length, reverse = direction == 1;
-  const int64_t t = active && reverse ? length - 1 - step : step;
-  const int64_t at = b * a.row_batch + t * a.row_step;
-  return {at, at + (reverse ? a.row_step : -a.row_step), active};
-}
-
-template <class A>
-__device__ __forceinline__ A m_sigmoid(A x) {
-  return A(1) / (A(1) + m_exp(-x));
-}
-
-// The value as it will be read again.
-template <class T>
-__device__ __forceinline__ Arith<T> rounded(Arith<T> x) {
-  return to_arith(from_arith<T>(x));
+__device__ __forceinline__ RnnPlace place_of(const RnnArgs& a, int direction, int64_t b,
+                                             int64_t step) {
+  return rnn_place(a, direction, b, rnn_length(a, b), step);
 }
 
 // state = from, or zeros where there is nothing.
@@ -83,9 +59,7 @@ __global__ void __launch_bounds__(kBlock)
   const int64_t h = a.hidden, first = static_cast<int64_t>(direction) * a.batch;
   const T* const w = static_cast<const T*>(a.w_hh[direction]);
 
-  A sums[kGates];
-#pragma unroll
-  for (int g = 0; g < kGates; ++g) sums[g] = A(0);
+  A sums[kMostGates] = {};
   for (int64_t k0 = 0; k0 < h; k0 += kDepth) {
 #pragma unroll
     for (int i = 0; i < kTile * kDepth / kBlock; ++i) {
@@ -109,7 +83,7 @@ __global__ void __launch_bounds__(kBlock)
 
   const int64_t b = row0 + row, unit = unit0 + column;
   if (b >= a.batch || unit >= h) return;
-  const Place place = place_of(a, direction, b, step);
+  const RnnPlace place = place_of(a, direction, b, step);
   const int64_t state = (first + b) * h + unit;
   T* const output = static_cast<T*>(a.output) + (place.at * a.directions + direction) * h + unit;
   const A before = now[state];
@@ -120,8 +94,7 @@ __global__ void __launch_bounds__(kBlock)
   }
   const int64_t at = static_cast<int64_t>(direction) * a.batch * a.steps + place.at;
   T* const gates = static_cast<T*>(a.gates) + at * kGates * h + unit;
-  A* const cell = static_cast<A*>(a.cells) + at * h + unit;
-  A x[kGates];
+  A x[kMostGates] = {};
 #pragma unroll
   for (int g = 0; g < kGates; ++g) {
     if (a.b_hh[direction]) {
@@ -129,25 +102,11 @@ __global__ void __launch_bounds__(kBlock)
     }
     x[g] = to_arith(gates[g * h]);
   }
-  A y;
-  if constexpr (mode == RnnMode::lstm) {
-    x[0] = m_sigmoid(x[0] + sums[0]);
-    x[1] = m_sigmoid(x[1] + sums[1]);
-    x[2] = m_tanh(x[2] + sums[2]);
-    x[3] = m_sigmoid(x[3] + sums[3]);
-    const A value = x[1] * c[state] + x[0] * x[2];
-    c[state] = value;
-    *cell = value;
-    y = x[3] * m_tanh(value);
-  } else if constexpr (mode == RnnMode::gru) {
-    x[0] = m_sigmoid(x[0] + sums[0]);
-    x[1] = m_sigmoid(x[1] + sums[1]);
-    x[2] = m_tanh(x[2] + x[0] * sums[2]);
-    *cell = sums[2];
-    y = (A(1) - x[1]) * x[2] + x[1] * before;
-  } else {
-    const A sum = x[0] + sums[0];
-    y = x[0] = mode == RnnMode::tanh ? m_tanh(sum) : sum < A(0) ? A(0) : sum;
+  A value = mode == RnnMode::lstm ? c[state] : A(0);
+  const A y = cell_forward<mode>(x, sums, before, value);
+  if constexpr (mode == RnnMode::lstm) c[state] = value;
+  if constexpr (mode == RnnMode::lstm || mode == RnnMode::gru) {
+    static_cast<A*>(a.cells)[at * h + unit] = value;
   }
 #pragma unroll
   for (int g = 0; g < kGates; ++g) gates[g * h] = from_arith<T>(x[g]);
@@ -168,7 +127,7 @@ __global__ void __launch_bounds__(kBlock)
   if (i >= count) return;
   const int64_t unit = i % h, b = i / h % a.batch;
   const int direction = static_cast<int>(i / h / a.batch);
-  const Place place = place_of(a, direction, b, step);
+  const RnnPlace place = place_of(a, direction, b, step);
   const int64_t matrix = static_cast<int64_t>(direction) * a.batch * a.steps;
   const int64_t at = matrix + place.at;
   T* const d_input = static_cast<T*>(d.d_input_gates) + at * kGates * h + unit;
@@ -194,42 +153,33 @@ __global__ void __launch_bounds__(kBlock)
   *previous = h_before;
   const T* const gates = static_cast<const T*>(a.gates) + at * kGates * h + unit;
   const A* const cells = static_cast<const A*>(a.cells);
-  const A dh =
+  CellStep<A> now{};
+  now.h_before = to_arith(h_before);
+  now.dh =
       dh_now[i] +
       to_arith(static_cast<const T*>(d.d_output)[(place.at * a.directions + direction) * h + unit]);
-  A x[kGates], dx[kGates];
 #pragma unroll
-  for (int g = 0; g < kGates; ++g) x[g] = to_arith(gates[g * h]);
-  A direct = A(0);
+  for (int g = 0; g < kGates; ++g) now.gates[g] = to_arith(gates[g * h]);
+  if (cells) now.cell = cells[at * h + unit];
+  A d_cell = A(0);
   if constexpr (mode == RnnMode::lstm) {
-    A c_before = A(0);
+    d_cell = dc[i];
     if (step > 0) {
-      c_before = cells[(matrix + place.before) * h + unit];
+      now.cell_before = cells[(matrix + place.before) * h + unit];
     } else if (a.c0) {
-      c_before = to_arith(static_cast<const T*>(a.c0)[i]);
+      now.cell_before = to_arith(static_cast<const T*>(a.c0)[i]);
     }
-    const A y = m_tanh(cells[at * h + unit]);
-    const A d_cell = dc[i] + dh * x[3] * (A(1) - y * y);
-    dx[0] = d_cell * x[2] * x[0] * (A(1) - x[0]);
-    dx[1] = d_cell * c_before * x[1] * (A(1) - x[1]);
-    dx[2] = d_cell * x[0] * (A(1) - x[2] * x[2]);
-    dx[3] = dh * y * x[3] * (A(1) - x[3]);
-    dc[i] = d_cell * x[1];
-  } else if constexpr (mode == RnnMode::gru) {
-    dx[2] = dh * (A(1) - x[1]) * (A(1) - x[2] * x[2]);
-    dx[0] = dx[2] * cells[at * h + unit] * x[0] * (A(1) - x[0]);
-    dx[1] = dh * (to_arith(h_before) - x[2]) * x[1] * (A(1) - x[1]);
-    direct = dh * x[1];
+  }
+  A dx[kMostGates] = {}, d_last = A(0);
+  next[i] = cell_backward<mode>(now, d_cell, dx, d_last);
+  if constexpr (mode == RnnMode::lstm) dc[i] = d_cell;
+  if constexpr (mode == RnnMode::gru) {
     d_hidden[0] = from_arith<T>(dx[0]);
     d_hidden[h] = from_arith<T>(dx[1]);
-    d_hidden[2 * h] = from_arith<T>(dx[2] * x[0]);
-  } else {
-    const A slope = A(1) - x[0] * x[0];
-    dx[0] = dh * (mode == RnnMode::tanh ? slope : x[0] > A(0) ? A(1) : A(0));
+    d_hidden[2 * h] = from_arith<T>(d_last);
   }
 #pragma unroll
   for (int g = 0; g < kGates; ++g) d_input[g * h] = from_arith<T>(dx[g]);
-  next[i] = direct;
 }
 
 template <class A>
@@ -373,12 +323,14 @@ void for_mode(const RnnArgs& a, const F& f) {
 }
 
 void forward(Stream& stream, const RnnArgs& a) {
+  if (rnn_persistent_forward(stream, a)) return;
   for_mode(a, [&](auto zero, auto tag) {
     run_forward<decltype(zero), decltype(tag)::value>(stream, a);
   });
 }
 
 void backward(Stream& stream, const RnnArgs& a, const RnnGradients& d) {
+  if (rnn_persistent_backward(stream, a, d)) return;
   for_mode(a, [&](auto zero, auto tag) {
     run_backward<decltype(zero), decltype(tag)::value>(stream, a, d);
   });

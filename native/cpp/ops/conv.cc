@@ -18,6 +18,7 @@ enum Geometry : size_t {
   kDilationH,
   kDilationW,
   kGroups,
+  kPrecision,
   kGeometry,
 };
 
@@ -25,7 +26,8 @@ void check_geometry(const char* op, const Shape& g) {
   bool legal = g.size() == kGeometry;
   for (size_t i = 0; legal && i < g.size(); ++i) {
     // Padding behind the last element may be negative: elements that no window reaches.
-    const int64_t least = i == kBottom || i == kRight ? -kLargest : i == kTop || i == kLeft ? 0 : 1;
+    const bool natural = i == kTop || i == kLeft || i == kPrecision;
+    const int64_t least = i == kBottom || i == kRight ? -kLargest : natural ? 0 : 1;
     legal = g[i] >= least && g[i] < kLargest;
   }
   if (!legal)
@@ -80,6 +82,7 @@ ConvShape shape_of(const Shape& image, const Tensor& w, const Shape& g, int64_t 
   s.dilation_h = g[kDilationH];
   s.dilation_w = g[kDilationW];
   s.dtype = w.dtype();
+  s.precision = static_cast<Precision>(g[kPrecision]);
   return s;
 }
 

@@ -221,7 +221,7 @@ std::tuple<Tensor, Tensor, Tensor> rnn(int64_t mode, const Tensor& x, bool batch
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
     int64_t mode, const Tensor& dout, const Tensor& out, const Tensor& gates, const Tensor& cells,
     bool batch_first, const std::optional<Tensor>& lengths, const std::optional<Tensor>& h0,
-    const std::optional<Tensor>& c0, const std::vector<Tensor>& weights);
+    const std::optional<Tensor>& c0, const std::vector<Tensor>& weights, int64_t precision);
 
 // index
 Tensor index_select(const Tensor& x, const Tensor& index);

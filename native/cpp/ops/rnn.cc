@@ -66,10 +66,11 @@ char* advance(void* data, int64_t elements, DType dtype) {
   return static_cast<char*>(data) + elements * static_cast<int64_t>(item_size(dtype));
 }
 
-RnnArgs arguments(RnnMode mode, DType dtype, const Sizes& s, bool batch_first) {
+RnnArgs arguments(RnnMode mode, DType dtype, const Sizes& s, bool batch_first, int64_t precision) {
   RnnArgs a{};
   a.mode = mode;
   a.dtype = dtype;
+  a.precision = static_cast<Precision>(precision);
   a.directions = s.directions;
   a.batch = s.batch;
   a.steps = s.steps;
@@ -145,7 +146,7 @@ std::tuple<Tensor, Tensor, Tensor> rnn(int64_t code, const Tensor& input, bool b
   TensorList own;
   for (const Tensor& weight : weights) own.push_back(contiguous(weight));
 
-  RnnArgs a = arguments(mode, dtype, s, batch_first);
+  RnnArgs a = arguments(mode, dtype, s, batch_first, precision);
   const std::optional<Tensor> limits = dense(lengths), h = dense(h0), c = dense(c0);
   a.lengths = static_cast<const int64_t*>(data_of(limits));
   a.h0 = data_of(h);
@@ -184,7 +185,8 @@ std::tuple<Tensor, Tensor, Tensor> rnn(int64_t code, const Tensor& input, bool b
 std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
     int64_t code, const Tensor& gradient, const Tensor& out, const Tensor& gates,
     const Tensor& cells, bool batch_first, const std::optional<Tensor>& lengths,
-    const std::optional<Tensor>& h0, const std::optional<Tensor>& c0, const TensorList& weights) {
+    const std::optional<Tensor>& h0, const std::optional<Tensor>& c0, const TensorList& weights,
+    int64_t precision) {
   const RnnMode mode = mode_of(code);
   const bool lstm = mode == RnnMode::lstm, gru = mode == RnnMode::gru;
   const size_t directions = weights.size();
@@ -215,7 +217,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor, Tensor> rnn_backward(
   Tensor d_h0 = empty(device, {s.directions, s.batch, s.hidden}, dtype, op);
   Tensor d_c0 = empty(device, {s.directions, lstm ? s.batch : 0, s.hidden}, dtype, op);
 
-  RnnArgs a = arguments(mode, dtype, s, batch_first);
+  RnnArgs a = arguments(mode, dtype, s, batch_first, precision);
   const std::optional<Tensor> limits = dense(lengths), h = dense(h0), c = dense(c0);
   TensorList own;
   for (const Tensor& weight : weights) {

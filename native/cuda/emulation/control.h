@@ -28,7 +28,7 @@ int capability_of(int device);
 int capability();  // of the calling thread's current device
 
 constexpr int kMultiprocessors = 4;
-constexpr unsigned kLargestCooperativeGrid = 2 * kMultiprocessors;
+constexpr unsigned kLargestCooperativeGrid = 4 * kMultiprocessors;
 constexpr unsigned kLargestCluster = 8;  // that every device of capability 9.0 takes
 constexpr size_t kSharedOptin = 227 * 1024;
 constexpr size_t kSharedDefault = 48 * 1024;

@@ -31,6 +31,7 @@ struct Executor {
   FiberPool pool;
   std::vector<std::unique_ptr<Block>> blocks;
   std::vector<Thread*> ready;
+  std::vector<Thread*> idle;  // threads that yielded: ready again when no other is
   const Launch* launch = nullptr;
   Random random{0};
   size_t window = 1;  // how many of the threads made ready last the choice is among
@@ -52,6 +53,7 @@ Thread* take_ready(Executor& e) {
   while (!e.failed && !e.bulk.empty() && (e.ready.empty() || e.random.below(4) == 0)) {
     land_bulk_copy(e.random.below(static_cast<uint32_t>(e.bulk.size())));
   }
+  if (e.ready.empty()) e.ready.swap(e.idle);
   if (e.ready.empty() || e.failed) return nullptr;
   const size_t window = std::min(e.window, e.ready.size());
   const size_t at = e.ready.size() - 1 - e.random.below(static_cast<uint32_t>(window));
@@ -166,6 +168,7 @@ template <class NumberOf>
 void run_blocks(Executor& e, size_t count, NumberOf number_of) {
   e.ready.clear();
   e.bulk.clear();
+  e.idle.clear();
   e.yields = 0;
   const size_t per_cluster = e.launch->cluster;
   e.clusters.assign(count / per_cluster, Cluster{});
@@ -225,9 +228,7 @@ void yield() {
   if (++e.yields > kYieldRounds * e.side_by_side) {
     fail_thread("the launch waits without end: no thread makes progress");
   }
-  // Anywhere in the list: a few threads that only look again must not be the next ones for ever.
-  e.ready.push_back(thread);
-  std::swap(e.ready.back(), e.ready[e.random.below(static_cast<uint32_t>(e.ready.size()))]);
+  e.idle.push_back(thread);
   suspend(*thread, Wait::none, {});
 }
 

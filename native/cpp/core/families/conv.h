@@ -1,6 +1,7 @@
 // Convolutions: the contract of conv.cc and conv.cu (see core/backend.h).
 #pragma once
 
+#include "core/families/gemm.h"
 #include "core/view.h"
 
 namespace nodegrad {
@@ -15,6 +16,7 @@ struct ConvShape {
   int64_t n, c, h, w, o, kh, kw, oh, ow, groups;
   int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
   DType dtype;
+  Precision precision;  // of products where dtype is float32
 };
 
 struct ConvFamily {

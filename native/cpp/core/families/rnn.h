@@ -1,6 +1,7 @@
 // Recurrent layers: the contract of rnn.cc and rnn.cu (see core/backend.h).
 #pragma once
 
+#include "core/families/gemm.h"
 #include "core/view.h"
 
 namespace nodegrad {
@@ -24,6 +25,7 @@ static constexpr int kRnnGates = rnn_gates(mode);
 struct RnnArgs {
   RnnMode mode;
   DType dtype;
+  Precision precision;  // of products with W_hh where dtype is float32
   int64_t directions, batch, steps, hidden;
   int64_t row_batch, row_step;
   const int64_t* lengths;            // [batch], or null: all rows have `steps` steps

@@ -1,0 +1,90 @@
+// Convolutions by tensor cores (conv_mma.cu), and what they share with conv.cu.
+#pragma once
+
+#include "core/backend.h"
+#include "indexing.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+
+enum class ConvMode { forward, data, weight };
+
+// Which elements of an axis the data gradient of a class of positions is written to, and which taps
+// reach them: first, first + step, …
+struct ConvAxis {
+  int64_t first, step;
+  int64_t tap, tap_step;
+};
+
+struct ConvProblem {
+  const void* left;   // w, w, dy
+  const void* right;  // x, dy, x
+  void* out;
+  const void* bias;  // per row of C, or null
+  void* partial;     // [slice][group][rows][columns] sums, or null
+  ConvShape s;
+  int64_t rows, columns, k;  // per group
+  int64_t in_channels, out_channels;
+  int64_t plane_h, plane_w;        // positions of an image, of columns or K
+  ConvAxis down, across;           // of the data gradient
+  int64_t weight_w, weight_plane;  // kw and kh·kw of the whole kernel
+  int64_t slice_k, slices, row_tiles, column_tiles;
+  Divider taps, kernel_w, positions, row;  // kh·kw, kw; of a plane of columns or K and its rows
+  bool narrow, relu;
+};
+
+// An index (n, i, j) or (channel, a, b), taken apart.
+struct ConvIndex {
+  int64_t outer;
+  int32_t high, low;
+};
+
+__device__ __forceinline__ ConvIndex split_index(int64_t index, const Divider& plane,
+                                                 const Divider& row, bool narrow) {
+  const uint64_t outer = divide(static_cast<uint64_t>(index), plane, narrow);
+  const uint64_t rest = static_cast<uint64_t>(index) - outer * plane.divisor;
+  const uint64_t high = divide(rest, row, true);
+  return {static_cast<int64_t>(outer), static_cast<int32_t>(high),
+          static_cast<int32_t>(rest - high * row.divisor)};
+}
+
+__device__ __forceinline__ ConvIndex split_tap(const ConvProblem& p, int64_t index) {
+  return split_index(index, p.taps, p.kernel_w, p.narrow);
+}
+__device__ __forceinline__ ConvIndex split_place(const ConvProblem& p, int64_t index) {
+  return split_index(index, p.positions, p.row, p.narrow);
+}
+
+// Where an element of C lies, and how far apart its rows are.
+template <ConvMode kMode>
+__device__ __forceinline__ int64_t conv_out_stride(const ConvProblem& p) {
+  return kMode == ConvMode::weight    ? p.columns
+         : kMode == ConvMode::forward ? p.s.oh * p.s.ow
+                                      : p.s.h * p.s.w;
+}
+template <ConvMode kMode>
+__device__ __forceinline__ int64_t conv_out_offset(const ConvProblem& p, int64_t group, int64_t row,
+                                                   int64_t column) {
+  const int64_t stride = conv_out_stride<kMode>(p);
+  if constexpr (kMode == ConvMode::weight) return (group * p.rows + row) * stride + column;
+  const ConvIndex at = split_place(p, column);
+  const int64_t line = ((at.outer * p.s.groups + group) * p.rows + row) * stride;
+  if constexpr (kMode == ConvMode::forward) return line + at.high * p.s.ow + at.low;
+  return line + (p.down.first + at.high * p.down.step) * p.s.w + p.across.first +
+         at.low * p.across.step;
+}
+
+// A tile of C by one block; into slices of what length, and for how many blocks, K is cut.
+struct ConvTile {
+  int rows, columns, depth;
+  int64_t least_slice, wanted_blocks;
+};
+
+// Whether tensor cores serve the problem: 16 bits, or float32 where TF32 is allowed, of sizes that
+// fill an instruction and fewer than 2³⁰ elements. Data gradients they take with strides of 1 only:
+// conv.cu cuts others into classes of positions that are such.
+bool conv_by_mma(ConvMode mode, const ConvProblem& p);
+ConvTile conv_mma_tile(Stream& stream, ConvMode mode, const ConvProblem& p);
+// Enqueues the blocks of a problem that is cut into that tile.
+void launch_conv_mma(Stream& stream, ConvMode mode, const ConvProblem& p, dim3 blocks);
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

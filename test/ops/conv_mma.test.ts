@@ -1,0 +1,160 @@
+/**
+ * Convolutions of accelerators at the sizes and dtypes that tensor cores take, with ends of tiles
+ * on every side: values and all gradients against the CPU in float64 of the same rounded inputs,
+ * twice with the same bits.
+ */
+import { describe, expect, it } from 'vitest';
+import {
+  type Conv2dOptions,
+  conv2d,
+  convTranspose2d,
+  type Device,
+  type DType,
+  type Shape,
+  scope,
+  setMatmulPrecision,
+  type Tensor,
+} from '../../lib/index.js';
+import { expectClose, valuesOf } from '../support/compare.js';
+import { accelerators, cpu } from '../support/devices.js';
+import type { Nd } from '../support/nd.js';
+import { toleranceOf } from '../support/tolerance.js';
+import { uniformOf } from '../support/vectors.js';
+
+interface Case {
+  what: string;
+  x: Shape;
+  /** [O, C / groups, KH, KW]; of the transposed [C, O / groups, KH, KW]. */
+  weight: Shape;
+  options?: Conv2dOptions;
+  dtype: DType;
+  transposed?: boolean;
+}
+
+// float32 runs in TF32 here.
+const cases: Case[] = [
+  {
+    what: 'a first layer',
+    x: [2, 3, 17, 19],
+    weight: [16, 3, 7, 7],
+    options: { stride: 2, padding: 3 },
+    dtype: 'bfloat16',
+  },
+  {
+    what: '3 by 3',
+    x: [3, 16, 9, 11],
+    weight: [40, 16, 3, 3],
+    options: { padding: 1 },
+    dtype: 'float16',
+  },
+  {
+    what: '3 by 3',
+    x: [2, 20, 9, 7],
+    weight: [70, 20, 3, 3],
+    options: { padding: 1 },
+    dtype: 'float32',
+  },
+  { what: '1 by 1, aligned', x: [2, 64, 8, 8], weight: [136, 64, 1, 1], dtype: 'bfloat16' },
+  {
+    what: 'stride 2 down, 1 across',
+    x: [2, 12, 10, 9],
+    weight: [24, 12, 3, 2],
+    options: { stride: [2, 1], padding: 1 },
+    dtype: 'float32',
+  },
+  {
+    what: 'dilated groups',
+    x: [2, 24, 12, 10],
+    weight: [32, 12, 3, 3],
+    options: { padding: 2, dilation: 2, groups: 2 },
+    dtype: 'bfloat16',
+  },
+  {
+    what: 'slices of the weight gradient',
+    x: [5, 8, 24, 24],
+    weight: [8, 8, 3, 3],
+    options: { padding: 1 },
+    dtype: 'float16',
+  },
+  {
+    what: 'transposed, stride 2',
+    x: [2, 12, 7, 6],
+    weight: [12, 20, 4, 4],
+    options: { stride: 2, padding: 1 },
+    dtype: 'bfloat16',
+    transposed: true,
+  },
+  {
+    what: 'stride 3, dilation 2 and 3, fewer taps than residues',
+    x: [2, 16, 14, 13],
+    weight: [16, 16, 2, 3],
+    options: { stride: 3, padding: [2, 1], dilation: [2, 3] },
+    dtype: 'float16',
+  },
+  {
+    what: 'stride 2, dilation 2: residues without taps',
+    x: [1, 8, 11, 12],
+    weight: [8, 8, 3, 2],
+    options: { stride: 2, padding: 1, dilation: 2 },
+    dtype: 'bfloat16',
+  },
+  {
+    what: 'slices of every product',
+    x: [2, 128, 4, 5],
+    weight: [130, 128, 3, 3],
+    options: { padding: 1 },
+    dtype: 'bfloat16',
+  },
+  {
+    what: 'patches',
+    x: [2, 3, 10, 10],
+    weight: [16, 3, 5, 5],
+    options: { stride: 5 },
+    dtype: 'float16',
+  },
+];
+
+/** The result and the gradients of x, weight and bias. */
+function run(options: Case, dtype: DType, device: Device): Nd[] {
+  const { x, weight, transposed } = options;
+  const groups = options.options?.groups ?? 1;
+  const outputs = transposed ? (weight[1] as number) * groups : (weight[0] as number);
+  return scope(() => {
+    const leaves = [uniformOf(1, x), uniformOf(2, weight, -0.3, 0.3), uniformOf(3, [outputs])].map(
+      (value) => value.to(options.dtype).to(dtype).to(device).detach().requireGrad(),
+    );
+    const [image, w, bias] = leaves as [Tensor, Tensor, Tensor];
+    const y = transposed
+      ? convTranspose2d(image, w, bias, options.options)
+      : conv2d(image, w, bias, options.options);
+    y.backward(uniformOf(4, y.shape).to(options.dtype).to(dtype).to(device));
+    return [y.detach(), ...leaves.map((leaf) => leaf.grad as Tensor)].map((t) => valuesOf(t));
+  });
+}
+
+describe.each(accelerators)('tensor-core convolutions on %s', (device) => {
+  it.each(cases)(
+    'agree with the CPU: $what, $dtype',
+    (options) => {
+      const { dtype, x, weight } = options;
+      const expected = run(options, 'float64', cpu);
+      setMatmulPrecision('high');
+      try {
+        const actual = run(options, dtype, device);
+        expect(run(options, dtype, device)).toEqual(actual);
+        // Products of K terms each, of numbers rounded to the 10 bits of TF32 at least.
+        const terms = Math.max(
+          (weight[1] as number) * (weight[2] as number) * (weight[3] as number),
+          (x[0] as number) * (x[2] as number) * (x[3] as number),
+        );
+        const within = dtype === 'float32' ? 3 * 2 ** -11 : toleranceOf(dtype, Math.sqrt(terms));
+        actual.forEach((value, i) => {
+          expectClose(value, expected[i] as Nd, within, `result ${i}`);
+        });
+      } finally {
+        setMatmulPrecision('highest');
+      }
+    },
+    60_000,
+  );
+});
