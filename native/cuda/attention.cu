@@ -5,6 +5,8 @@
 //   float64                attention_simt.cu
 // Every form walks tiles of keys with a running maximum and sum and keeps lse = max + ln Σ; none
 // needs memory for scores. Sums run in an order that sizes decide.
+#include <cmath>
+
 #include "attention_mma.h"
 #include "attention_simt.h"
 #include "core/error.h"
@@ -15,8 +17,9 @@
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 unsigned attention_blocks(int64_t heads, int64_t length, int tile) {
+  constexpr int64_t kMostRows = INT32_MAX - 1024;
   const int64_t blocks = heads * ((length + tile - 1) / tile);
-  if (blocks > INT32_MAX) {
+  if (blocks > INT32_MAX || length > kMostRows) {
     fail("%s: too many tiles, got %lld", kAttentionName, static_cast<long long>(blocks));
   }
   return static_cast<unsigned>(blocks);
@@ -97,6 +100,11 @@ Attention attention_of(const AttentionArgs& args, const View& out, const View& l
   a.keys = args.k.shape[2];
   a.width = args.q.shape[3];
   a.causal = args.causal;
+  a.log2_scale = static_cast<float>(args.scale * 1.4426950408889634);
+  a.mask_scales = (a.mask.data && !a.mask_is_bool) || !(args.scale > 0);
+  a.factor = a.mask_scales ? 1.0f : a.log2_scale;
+  a.inverse_keep = !a.state ? 1.0f : args.keep > 0 ? static_cast<float>(1 / args.keep) : 0.0f;
+  a.keep_threshold = static_cast<uint32_t>(std::ceil(args.keep * (1 << 24)));
   return a;
 }
 

@@ -8,7 +8,8 @@
 // two in flight. No atomics, one fixed order.
 // Cost: 14·T·S·D operations. One launch with all three sums would do 10, and add dQ in order in
 // float32: 8·T·D bytes per tile of keys, T·S·D/16 for tiles of 128, whose way through L2
-// (some 5 TB/s) takes as long as the 4·T·S·D operations saved (some 350 TFLOP/s), and waits besides.
+// (some 5 TB/s) takes as long as the 4·T·S·D operations saved (some 350 TFLOP/s), and waits
+// besides.
 #include "attention_mma.h"
 #include "attention_tile.h"
 #include "launch.h"
@@ -33,7 +34,7 @@ constexpr BackwardTiles backward_tiles(int width, int bytes, bool keys_are_held)
     if (width <= 128) return {1, width * bytes <= 256 ? 32 : 16, 1};
     return {1, 16, 2};
   }
-  if (width * bytes <= 192) return {2, 32, 1};
+  if (width * bytes <= 128) return {2, 32, 1};
   return {1, width * bytes <= 256 ? 32 : 16, 1};
 }
 
@@ -72,16 +73,15 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
   const int first_sum = warp % kTiles.split * W * 8;  // the warp's columns of the sums
   const int width = static_cast<int>(a.width);
 
-  const int64_t held_heads = kKeysAreHeld ? a.kv_heads : a.heads;
-  const int64_t held_end = kKeysAreHeld ? a.keys : a.queries;
-  const int64_t walked_end = kKeysAreHeld ? a.queries : a.keys;
+  const int queries = static_cast<int>(a.queries), keys = static_cast<int>(a.keys);
+  const int held_end = kKeysAreHeld ? keys : queries, walked_end = kKeysAreHeld ? queries : keys;
   // The longest tiles of a causal head start first.
-  const AttentionPlace at =
-      attention_place(held_heads, held_end, kRows, a.causal && !kKeysAreHeld);
-  const int64_t row = at.first + warp_row;
-  const int64_t group = a.kv_heads == 0 ? 0 : a.heads / a.kv_heads;
-  const int64_t walked_heads = kKeysAreHeld ? group : 1;
-  const int64_t first_walked = kKeysAreHeld ? at.head * group : at.head / group;
+  const AttentionPlace at = attention_place(kKeysAreHeld ? a.kv_heads : a.heads, held_end, kRows,
+                                            a.causal && !kKeysAreHeld);
+  const int batch = static_cast<int>(at.batch), held_head = static_cast<int>(at.head);
+  const int first = static_cast<int>(at.first), row = first + warp_row;  // of the block, the warp
+  const int group = static_cast<int>(a.heads / a.kv_heads);
+  const int first_walked = kKeysAreHeld ? held_head * group : held_head / group;
 
   const AttentionOperand& held_a = kKeysAreHeld ? a.k : a.q;
   const AttentionOperand& held_b = kKeysAreHeld ? a.v : a.dout;
@@ -89,51 +89,39 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
   const AttentionOperand& walked_b = kKeysAreHeld ? a.dout : a.v;
 
   // Queries before the first key, and keys after the last query, are not walked.
-  const int64_t begin = kKeysAreHeld && a.causal ? at.first / kColumns * kColumns : 0;
-  const int64_t seen = at.first + kRows;
-  const int64_t end = !kKeysAreHeld && a.causal && seen < walked_end ? seen : walked_end;
-  const int64_t tiles = end > begin ? (end - begin + kColumns - 1) / kColumns : 0;
-  const int64_t steps = tiles * walked_heads;
+  const int begin = kKeysAreHeld && a.causal ? first / kColumns * kColumns : 0;
+  const int end = !kKeysAreHeld && a.causal ? min(first + kRows, walked_end) : walked_end;
+  const int tiles = end > begin ? (end - begin + kColumns - 1) / kColumns : 0;
+  const int steps = tiles * (kKeysAreHeld ? group : 1);
 
-  int64_t next_head = first_walked, next_column = begin;
-  const auto load_next = [&](int64_t step) {
-    const int stage = static_cast<int>(step % 2);
-    if (step < steps) {
-      auto& to = memory.stages[stage];
-      load_rows<kThreads>(to.a, walked_a, row_of<T>(walked_a, at.batch, next_head, 0), next_column,
-                          walked_end, width);
-      load_rows<kThreads>(to.b, walked_b, row_of<T>(walked_b, at.batch, next_head, 0), next_column,
-                          walked_end, width);
-      if constexpr (kKeysAreHeld) {
-        if (static_cast<int>(threadIdx.x) < 2 * kColumns) {
-          const int c = static_cast<int>(threadIdx.x) % kColumns;
-          const bool of_lse = static_cast<int>(threadIdx.x) < kColumns;
-          auto& statistics = memory.statistics[stage];
-          const int64_t i = next_column + c;
-          const auto* from = static_cast<const float*>(of_lse ? a.lse : a.delta) +
-                             (at.batch * a.heads + next_head) * a.queries + i;
-          cp_async_4(of_lse ? &statistics.lse[c] : &statistics.delta[c], from,
-                     i < a.queries ? 4 : 0);
-        }
-      }
-      next_column += kColumns;
-      if (next_column >= end) {
-        next_column = begin;
-        ++next_head;
+  const auto load_stage = [&](int stage, int head, int column) {
+    auto& to = memory.stages[stage];
+    load_rows<kThreads>(to.a, walked_a, row_of<T>(walked_a, batch, head, 0), column, walked_end,
+                        width);
+    load_rows<kThreads>(to.b, walked_b, row_of<T>(walked_b, batch, head, 0), column, walked_end,
+                        width);
+    if constexpr (kKeysAreHeld) {
+      const int thread = computed_here(static_cast<int>(threadIdx.x));
+      if (thread < 2 * kColumns) {
+        const int c = thread % kColumns;
+        const bool of_lse = thread < kColumns;
+        auto& statistics = memory.statistics[stage];
+        const float* const from = static_cast<const float*>(of_lse ? a.lse : a.delta) +
+                                  (batch * a.heads + head) * a.queries + column + c;
+        cp_async_4(of_lse ? &statistics.lse[c] : &statistics.delta[c], from,
+                   column + c < queries ? 4 : 0);
       }
     }
-    cp_async_commit();
   };
 
-  load_rows<kThreads>(memory.a, held_a, row_of<T>(held_a, at.batch, at.head, 0), at.first,
-                      held_end, width);
-  load_rows<kThreads>(memory.b, held_b, row_of<T>(held_b, at.batch, at.head, 0), at.first,
-                      held_end, width);
-  load_next(0);
+  load_rows<kThreads>(memory.a, held_a, row_of<T>(held_a, batch, held_head, 0), first, held_end,
+                      width);
+  load_rows<kThreads>(memory.b, held_b, row_of<T>(held_b, batch, held_head, 0), first, held_end,
+                      width);
+  if (steps > 0) load_stage(0, first_walked, begin);
+  cp_async_commit();
 
-  const float factor = exponent_factor(a);
-  const float inverse_keep = a.keep > 0 ? static_cast<float>(1.0 / a.keep) : 0.0f;
-  float sums[R][W][4] = {};                       // dK or dQ
+  float sums[R][W][4] = {};                               // dK or dQ
   float sums_of_values[kKeysAreHeld ? R : 1][W][4] = {};  // dV
   Statistics of_rows[R][2];
   if constexpr (!kKeysAreHeld) {
@@ -141,71 +129,68 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
     for (int r = 0; r < R; ++r) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        const int64_t i = row + 16 * r + g + 8 * h;
-        const int64_t from = (at.batch * a.heads + at.head) * a.queries + i;
-        const bool inside = i < a.queries;
+        const int i = row + 16 * r + g + 8 * h;
+        const int64_t from = (batch * a.heads + held_head) * a.queries + i;
+        const bool inside = i < queries;
         of_rows[r][h].lse = inside ? static_cast<const float*>(a.lse)[from] * kLog2E : INFINITY;
         of_rows[r][h].delta = inside ? static_cast<const float*>(a.delta)[from] : 0.0f;
       }
     }
   }
-  const auto left_a = [&](int step, uint32_t(&x)[R][4]) {
-    read_left<M>(memory.a, warp_row, step, x);
-  };
-  const auto left_b = [&](int step, uint32_t(&x)[R][4]) {
-    read_left<M>(memory.b, warp_row, step, x);
-  };
-
-  int64_t head = first_walked, column = begin;
-  for (int64_t step = 0; step < steps; ++step) {
+  int head = first_walked, column = begin;
+  for (int step = 0; step < steps; ++step) {
     cp_async_wait<0>();
     __syncthreads();
-    load_next(step + 1);
+    const bool last = column + kColumns >= end;  // of the head
+    if (step + 1 < steps) {
+      load_stage((step + 1) % 2, last ? head + 1 : head, last ? begin : column + kColumns);
+    }
+    cp_async_commit();
     auto& stage = memory.stages[step % 2];
-    const bool used =
-        !a.causal || (kKeysAreHeld ? column + kColumns > row : column < row + 16 * R);
+    const bool used = !a.causal || (kKeysAreHeld ? column + kColumns > row : column < row + 16 * R);
     if (used) {
-      const ScorePlace place = {at.batch, kKeysAreHeld ? head : at.head, row, column};
-      float p[R][C][4], ds[R][C][4];
-      multiply_rows<M>(left_a, stage.a, p);
-      multiply_rows<M>(left_b, stage.b, ds);
+      const ScorePlace place = {batch, kKeysAreHeld ? head : held_head, row, column};
+      float p[R][C][4];
+      multiply_rows<M>(memory.a, warp_row, stage.a, 0, p);
       // Queries beyond the last have zeros in Q, dO and delta; keys beyond the last need a mask
       // where sums run over them.
-      const bool below = !a.causal || (kKeysAreHeld ? column >= row + 16 * R - 1
-                                                    : column + kColumns <= row + 1);
-      const bool whole = kKeysAreHeld || column + kColumns <= a.keys;
-      if (!below || !whole || a.mask.data || a.padding || mask_scales(a)) {
+      const bool below =
+          !a.causal || (kKeysAreHeld ? column >= row + 16 * R - 1 : column + kColumns <= row + 1);
+      const bool whole = kKeysAreHeld || column + kColumns <= keys;
+      if (!below || !whole || a.mask.data || a.padding || a.mask_scales) {
         mask_scores<T, kKeysAreHeld>(a, place, p);
       }
-      const auto& walked = memory.statistics[step % 2];
+      uint32_t kept[R];
 #pragma unroll
       for (int r = 0; r < R; ++r) {
-        uint32_t kept = 0xffffffffu;
-        if (a.state) {
-          kept = kept_scores<kKeysAreHeld, C>(Dropout(a, place.batch, place.head), place, r);
-        }
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            float lse, delta;
-            if constexpr (kKeysAreHeld) {
-              lse = walked.lse[8 * c + 2 * t + e % 2] * kLog2E;
-              delta = walked.delta[8 * c + 2 * t + e % 2];
-            } else {
-              lse = of_rows[r][e / 2].lse;
-              delta = of_rows[r][e / 2].delta;
-            }
-            const float weight = exp2_fast(fmaf(p[r][c][e], factor, -lse));
-            const bool stays = kept >> (4 * c + e) & 1;
-            if (a.state) ds[r][c][e] = stays ? ds[r][c][e] * inverse_keep : 0.0f;
-            ds[r][c][e] = weight * (ds[r][c][e] - delta);
-            p[r][c][e] = stays ? weight : 0.0f;
-          }
-        }
+        kept[r] = a.state
+                      ? kept_scores<kKeysAreHeld, C>(Dropout(a, place.batch, place.head), place, r)
+                      : 0xffffffffu;
       }
-      if constexpr (kKeysAreHeld) add_product<M>(p, stage.b, first_sum, sums_of_values);
-      add_product<M>(ds, stage.a, first_sum, sums);
+      const auto& walked = memory.statistics[step % 2];
+      for_scores(p, [&](int r, int c, int e, float& score) {
+        const float lse =
+            kKeysAreHeld ? walked.lse[8 * c + 2 * t + e % 2] * kLog2E : of_rows[r][e / 2].lse;
+        score = exp2_fast(fmaf(score, a.factor, -lse));
+      });
+      // In parts of 16 columns, for want of registers.
+#pragma unroll
+      for (int part = 0; part < C; part += 2) {
+        float ds[R][2][4];
+        multiply_rows<M>(memory.b, warp_row, stage.b, 8 * part, ds);
+        for_scores(ds, [&](int r, int c, int e, float& slope) {
+          const int piece = part + c;
+          const float delta =
+              kKeysAreHeld ? walked.delta[8 * piece + 2 * t + e % 2] : of_rows[r][e / 2].delta;
+          const bool stays = kept[r] >> (4 * piece + e) & 1;
+          if (a.state) slope = stays ? slope * a.inverse_keep : 0.0f;
+          float& weight = p[r][piece][e];
+          slope = weight * (slope - delta);
+          weight = stays ? weight : 0.0f;
+        });
+        add_product<M>(ds, stage.a, 8 * part, first_sum, sums);
+      }
+      if constexpr (kKeysAreHeld) add_product<M>(p, stage.b, 0, first_sum, sums_of_values);
     }
     column += kColumns;
     if (column >= end) {
@@ -222,15 +207,15 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
 #pragma unroll
     for (int h = 0; h < 2; ++h) {
       scale[r][h] = static_cast<float>(a.scale);
-      scale_of_values[r][h] = a.state ? inverse_keep : 1.0f;
+      scale_of_values[r][h] = a.inverse_keep;
     }
   }
   const AttentionOperand& to = kKeysAreHeld ? a.dk : a.dq;
-  store_rows<T>(memory.a, warp_row, first_sum, sums, scale, to,
-                row_of<T>(to, at.batch, at.head, 0), row, held_end, width);
+  store_rows<T>(memory.a, warp_row, first_sum, sums, scale, to, row_of<T>(to, batch, held_head, 0),
+                row, held_end, width);
   if constexpr (kKeysAreHeld) {
     store_rows<T>(memory.b, warp_row, first_sum, sums_of_values, scale_of_values, a.dv,
-                  row_of<T>(a.dv, at.batch, at.head, 0), row, held_end, width);
+                  row_of<T>(a.dv, batch, held_head, 0), row, held_end, width);
   }
 }
 

@@ -20,18 +20,16 @@ constexpr int kThreads = 32 * kWarps;
 constexpr int kBuffers = 3;
 
 struct ForwardTiles {
-  int row_tiles;   // of 16 queries, per warp
-  int keys;        // of a tile
-  bool hold;       // whether a warp keeps its queries in registers
+  int row_tiles;  // of 16 queries, per warp
+  int keys;       // of a tile
 };
 
-// By the head's width and the element's bytes. Registers: 4·row_tiles·(keys + width)/8 sums, and
-// row_tiles·width·bytes/8 held words; shared memory: at most 80 KiB, so that two blocks fit
-// a multiprocessor of sm_80.
+// By the head's width and the element's bytes. Registers: row_tiles·(keys + width)/2 sums; shared
+// memory: at most 80 KiB, so that two blocks fit a multiprocessor of sm_80.
 constexpr ForwardTiles forward_tiles(int width, int bytes) {
-  if (width * bytes <= 128) return {2, 64, true};
-  if (width * bytes <= 256) return {2, width <= 96 ? 64 : 32, false};
-  return {1, 32, false};
+  if (width * bytes <= 128) return {2, 64};
+  if (width * bytes <= 256) return {2, 32};
+  return {1, 32};
 }
 
 template <class T, int kWidth>
@@ -88,11 +86,8 @@ template <class M, int kWidth>
 __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const Attention a) {
   using T = typename M::Element;
   using Memory = ForwardMemory<T, kWidth>;
-  using KeyTile = AttentionTile<T, Memory::kTiles.keys, kWidth>;
   constexpr int R = Memory::kTiles.row_tiles, kKeys = Memory::kTiles.keys;
   constexpr int C = kKeys / 8, W = kWidth / 8, kRows = 16 * R * kWarps;
-  constexpr bool kHold = Memory::kTiles.hold;
-  constexpr int kSteps = KeyTile::kChunks / 2;
 
   auto& memory = shared_memory<Memory>();
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
@@ -100,48 +95,24 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
   const int width = static_cast<int>(a.width);
   // The last tiles of a causal head are the longest and start first.
   const AttentionPlace at = attention_place(a.heads, a.queries, kRows, a.causal);
-  const int64_t kv_head = at.head * a.kv_heads / a.heads;
-  const int64_t seen = at.first + kRows;
-  const int64_t end = a.causal && seen < a.keys ? seen : a.keys;
-  const int tiles = static_cast<int>((end + kKeys - 1) / kKeys);
-  const int64_t row = at.first + warp_row;  // the warp's first query
-  const float factor = exponent_factor(a);
-  const Dropout dropout(a, at.batch, at.head);
+  const int batch = static_cast<int>(at.batch), head = static_cast<int>(at.head);
+  const int first = static_cast<int>(at.first), row = first + warp_row;  // of the block, the warp
+  const int count = static_cast<int>(a.queries), keys = static_cast<int>(a.keys);
+  const int end = a.causal ? min(first + kRows, keys) : keys;
+  const int tiles = (end + kKeys - 1) / kKeys;
 
-  const T* const keys = row_of<T>(a.k, at.batch, kv_head, 0);
-  const T* const values = row_of<T>(a.v, at.batch, kv_head, 0);
-  const auto load_tile = [&](const AttentionOperand& x, const T* head, int tile, int buffer) {
+  const int64_t kv_head = at.head * a.kv_heads / a.heads;
+  const T* const k = row_of<T>(a.k, batch, kv_head, 0);
+  const T* const v = row_of<T>(a.v, batch, kv_head, 0);
+  const auto load_tile = [&](const AttentionOperand& x, const T* rows, int tile, int buffer) {
     if (tile < tiles) {
-      load_rows<kThreads>(memory.ring[buffer], x, head, static_cast<int64_t>(tile) * kKeys, a.keys,
-                          width);
+      load_rows<kThreads>(memory.ring[buffer], x, rows, tile * kKeys, keys, width);
     }
     cp_async_commit();
   };
-  load_rows<kThreads>(memory.queries, a.q, row_of<T>(a.q, at.batch, at.head, 0), at.first,
-                      a.queries, width);
-  load_tile(a.k, keys, 0, 0);
-  load_tile(a.v, values, 0, 1);
-
-  uint32_t held[kHold ? kSteps : 1][R][4];
-  if constexpr (kHold) {
-    cp_async_wait<1>();
-    __syncthreads();
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      read_left<M>(memory.queries, warp_row, step, held[step]);
-    }
-  }
-  const auto left = [&](int step, uint32_t(&x)[R][4]) {
-    if constexpr (kHold) {
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) x[r][i] = held[step][r][i];
-      }
-    } else {
-      read_left<M>(memory.queries, warp_row, step, x);
-    }
-  };
+  load_rows<kThreads>(memory.queries, a.q, row_of<T>(a.q, batch, head, 0), first, count, width);
+  load_tile(a.k, k, 0, 0);
+  load_tile(a.v, v, 0, 1);
 
   Softmax<R> softmax;
   float out[R][W][4] = {};
@@ -157,24 +128,26 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
   int of_key = 0;  // the buffer of the tile's keys; values are in the next, and the third is free
   const auto after = [](int buffer, int n) { return (buffer + n) % kBuffers; };
   for (int tile = 0; tile < tiles; ++tile) {
-    const int64_t key = static_cast<int64_t>(tile) * kKeys;
+    const int key = tile * kKeys;
     const bool used = !a.causal || key < row + 16 * R;
+    const ScorePlace place = {batch, head, row, key};
     float scores[R][C][4];
 
     cp_async_wait<1>();
     __syncthreads();
-    load_tile(a.k, keys, tile + 1, after(of_key, 2));
+    load_tile(a.k, k, tile + 1, after(of_key, 2));
     if (used) {
-      multiply_rows<M>(left, memory.ring[of_key], scores);
-      const bool whole = key + kKeys <= a.keys && !(a.causal && key + kKeys > row + 1);
-      if (!whole || a.mask.data || a.padding || mask_scales(a)) {
-        mask_scores<T, false>(a, {at.batch, at.head, row, key}, scores);
+      multiply_rows<M>(memory.queries, warp_row, memory.ring[of_key], 0, scores);
+      const bool whole = key + kKeys <= keys && !(a.causal && key + kKeys > row + 1);
+      if (!whole || a.mask.data || a.padding || a.mask_scales) {
+        mask_scores<T, false>(a, place, scores);
       }
-      exponentiate(softmax, factor, scores, out);
+      exponentiate(softmax, a.factor, scores, out);
       if (a.state) {
 #pragma unroll
         for (int r = 0; r < R; ++r) {
-          const uint32_t kept = kept_scores<false, C>(dropout, {at.batch, at.head, row, key}, r);
+          const uint32_t kept =
+              kept_scores<false, C>(Dropout(a, place.batch, place.head), place, r);
 #pragma unroll
           for (int c = 0; c < C; ++c) {
 #pragma unroll
@@ -187,15 +160,14 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
     }
     cp_async_wait<1>();
     __syncthreads();
-    load_tile(a.v, values, tile + 1, of_key);
-    if (used) add_product<M>(scores, memory.ring[after(of_key, 1)], 0, out);
+    load_tile(a.v, v, tile + 1, of_key);
+    if (used) add_product<M>(scores, memory.ring[after(of_key, 1)], 0, 0, out);
     of_key = after(of_key, 2);
   }
 
   // No copy is in flight, but the last tiles' buffers may still be read; queries are not.
   cp_async_wait<0>();
   __syncthreads();
-  const float inverse_keep = a.state ? (a.keep > 0 ? static_cast<float>(1.0 / a.keep) : 0.0f) : 1.0f;
   float scale[R][2];
 #pragma unroll
   for (int r = 0; r < R; ++r) {
@@ -205,16 +177,16 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
       sum += __shfl_xor_sync(0xffffffffu, sum, 1);
       sum += __shfl_xor_sync(0xffffffffu, sum, 2);
       const bool empty = sum == 0.0f;
-      scale[r][h] = empty ? 0.0f : inverse_keep / sum;
-      const int64_t i = row + 16 * r + g + 8 * h;
-      if (t == 0 && i < a.queries) {
+      scale[r][h] = empty ? 0.0f : a.inverse_keep / sum;
+      const int i = row + 16 * r + g + 8 * h;
+      if (t == 0 && i < count) {
         static_cast<float*>(a.lse)[(at.batch * a.heads + at.head) * a.queries + i] =
-            empty ? INFINITY : fmaf(softmax.max[r][h], factor * kLn2, logf(sum));
+            empty ? INFINITY : fmaf(softmax.max[r][h], a.factor * kLn2, logf(sum));
       }
     }
   }
-  store_rows<T>(memory.queries, warp_row, 0, out, scale, a.out,
-                row_of<T>(a.out, at.batch, at.head, 0), row, a.queries, width);
+  store_rows<T>(memory.queries, warp_row, 0, out, scale, a.out, row_of<T>(a.out, batch, head, 0),
+                row, count, width);
 }
 
 template <class M, int kWidth>

@@ -24,10 +24,15 @@ struct Attention {
   void* lse;
   void* delta;
   double scale, keep;
+  // On tensor cores scores are multiplied by `factor` (log2 e·scale) before exp2, or, where a mask
+  // is added to them or the scale is not positive, when masks are applied; `factor` is 1 then.
+  float log2_scale, factor;
+  float inverse_keep;       // 1 / keep where there is dropout, 0 where keep is 0
+  uint32_t keep_threshold;  // a weight is kept where its word's upper 24 bits are below
   int64_t mask_column, padding_batch, padding_key;
   int64_t heads, kv_heads, queries, keys, width;
   int64_t batches;
-  bool causal, mask_is_bool;
+  bool causal, mask_is_bool, mask_scales;
 };
 
 template <class T>
@@ -50,7 +55,8 @@ __device__ __forceinline__ AttentionPlace attention_place(int64_t heads, int64_t
           static_cast<int64_t>(backwards ? tiles - 1 - of_head : of_head) * tile};
 }
 
-// Blocks of a launch over the tiles of all heads, or an error; 0 is legal.
+// Blocks of a launch over the tiles of all heads; an error where there are too many, or where 32
+// bits would not hold a row's index. 0 is legal.
 unsigned attention_blocks(int64_t heads, int64_t length, int tile);
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

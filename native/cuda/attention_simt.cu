@@ -241,8 +241,8 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
     }
     __syncthreads();
     const int64_t left = a.keys - key;
-    add_product<S>(memory.p, memory.v, out, static_cast<int>(left < S::kColumns ? left : S::kColumns),
-                tx, ty);
+    add_product<S>(memory.p, memory.v, out,
+                   static_cast<int>(left < S::kColumns ? left : S::kColumns), tx, ty);
   }
 #pragma unroll
   for (int r = 0; r < R; ++r) {
@@ -373,7 +373,7 @@ __global__ void __launch_bounds__(S::kThreads) queries_kernel(const Attention a)
     __syncthreads();
     const int64_t left = a.keys - key;
     add_product<S>(memory.ds, memory.column_a, dq,
-                static_cast<int>(left < S::kColumns ? left : S::kColumns), tx, ty);
+                   static_cast<int>(left < S::kColumns ? left : S::kColumns), tx, ty);
   }
   store_sums<S>(dq, a.dq, at.batch, at.head, at.first, a.queries, a.width, tx, ty);
 }

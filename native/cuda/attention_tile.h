@@ -97,16 +97,16 @@ struct AttentionTile {
 // number of rows and of chunks apart, multiples of what the swizzle repeats after.
 template <int kThreads, class T, int kRows, int kWidth>
 __device__ __forceinline__ void load_rows(AttentionTile<T, kRows, kWidth>& tile,
-                                          const AttentionOperand& x, const T* head, int64_t first,
-                                          int64_t end, int width) {
+                                          const AttentionOperand& x, const T* head, int first,
+                                          int end, int width) {
   using Tile = AttentionTile<T, kRows, kWidth>;
   constexpr int kPerChunk = Tile::kPerChunk, kChunks = Tile::kChunks;
   constexpr int kAlong = kChunks % 8 == 0 ? 8 : 4, kDown = kThreads / kAlong;
   static_assert(kRows % kDown == 0 && kDown % 8 == 0, "whole passes");
-  const int row = static_cast<int>(threadIdx.x) / kAlong;
-  const int chunk = static_cast<int>(threadIdx.x) % kAlong;
-  const int count = end - first < kRows ? static_cast<int>(end - first) : kRows;
-  const T* source = head + (first + row) * x.row + chunk * kPerChunk;
+  const int thread = computed_here(static_cast<int>(threadIdx.x));
+  const int row = thread / kAlong, chunk = thread % kAlong;
+  const int count = end - first;
+  const T* source = head + static_cast<int64_t>(first + row) * x.row + chunk * kPerChunk;
   unsigned char* to = tile.at(row, chunk);
   if (x.aligned) {
 #pragma unroll
@@ -140,41 +140,39 @@ __device__ __forceinline__ void load_rows(AttentionTile<T, kRows, kWidth>& tile,
   }
 }
 
-// A warp's left operand: 16·R rows of a tile from `row` on, k-step `step`.
-template <class M, class Tile, int R>
-__device__ __forceinline__ void read_left(const Tile& tile, int row, int step,
-                                          uint32_t (&x)[R][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const SharedAddress from = shared_address(tile.at(row + lane % 16, lane / 16));
-#pragma unroll
-  for (int r = 0; r < R; ++r) {
-    ldmatrix_x4(x[r], Tile::moved(from, 16 * r, 2 * step));
-    round_operands<M>(x[r]);
-  }
-}
-
-// sums[R·16][C·8] = left · (rows of the tile)ᵀ over the width; left(step, x) gives the left operand.
-template <class M, class Tile, int R, int C, class Left>
-__device__ __forceinline__ void multiply_rows(const Left& left, const Tile& tile,
-                                              float (&sums)[R][C][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  const SharedAddress from = shared_address(tile.at(lane % 8 + lane / 16 * 8, lane / 8 % 2));
+// Calls f(row tile, piece, element, score) for all of a lane's scores.
+template <int R, int C, class F>
+__device__ __forceinline__ void for_scores(float (&scores)[R][C][4], const F& f) {
 #pragma unroll
   for (int r = 0; r < R; ++r) {
 #pragma unroll
     for (int c = 0; c < C; ++c) {
 #pragma unroll
-      for (int e = 0; e < 4; ++e) sums[r][c][e] = 0.0f;
+      for (int e = 0; e < 4; ++e) f(r, c, e, scores[r][c][e]);
     }
   }
+}
+
+// sums[R·16][C·8] = (rows `row` … of `left`) · (rows `right_row` … of `right`)ᵀ over the width.
+template <class M, class Left, class Right, int R, int C>
+__device__ __forceinline__ void multiply_rows(const Left& left, int row, const Right& right,
+                                              int right_row, float (&sums)[R][C][4]) {
+  const int lane = computed_here(static_cast<int>(threadIdx.x) % 32);
+  const SharedAddress from_left = shared_address(left.at(row + lane % 16, lane / 16));
+  const SharedAddress from_right = shared_address(right.at(lane % 8 + lane / 16 * 8, lane / 8 % 2));
+  for_scores(sums, [](int, int, int, float& sum) { sum = 0.0f; });
 #pragma unroll
-  for (int step = 0; step < Tile::kChunks / 2; ++step) {
+  for (int step = 0; step < Left::kChunks / 2; ++step) {
     uint32_t x[R][4];
-    left(step, x);
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+      ldmatrix_x4(x[r], Left::moved(from_left, 16 * r, 2 * step));
+      round_operands<M>(x[r]);
+    }
 #pragma unroll
     for (int c = 0; c < C; c += 2) {
       uint32_t y[4];
-      ldmatrix_x4(y, Tile::moved(from, 8 * c, 2 * step));
+      ldmatrix_x4(y, Right::moved(from_right, right_row + 8 * c, 2 * step));
       round_operands<M>(y);
 #pragma unroll
       for (int r = 0; r < R; ++r) {
@@ -187,8 +185,7 @@ __device__ __forceinline__ void multiply_rows(const Left& left, const Tile& tile
 
 // Scores as a left operand: k-step `step` of the product over their columns.
 template <class M, int C>
-__device__ __forceinline__ void scores_as_left(const float (&p)[C][4], int step,
-                                               uint32_t (&x)[4]) {
+__device__ __forceinline__ void scores_as_left(const float (&p)[C][4], int step, uint32_t (&x)[4]) {
   if constexpr (M::kDepth == 16) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
@@ -201,17 +198,16 @@ __device__ __forceinline__ void scores_as_left(const float (&p)[C][4], int step,
   }
 }
 
-// sums[R·16][W·8] += scores[R·16][C·8] · (rows of the tile), columns `first` … of the tile.
+// sums[R·16][W·8] += scores[R·16][C·8] · (rows `row` …, columns `first` … of the tile).
 template <class M, class Tile, int R, int C, int W>
 __device__ __forceinline__ void add_product(const float (&scores)[R][C][4], const Tile& tile,
-                                            int first, float (&sums)[R][W][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+                                            int row, int first, float (&sums)[R][W][4]) {
+  const int lane = computed_here(static_cast<int>(threadIdx.x) % 32), g = lane / 4, t = lane % 4;
   constexpr bool kWide = M::kDepth == 8;
   // float32 has no transposing load: four words, of rows 2t and 2t+1, columns g and g+8.
   const int chunk = first / Tile::kPerChunk;
-  const SharedAddress from = kWide
-                                 ? shared_address(tile.at(2 * t, chunk + g / 4)) + g % 4 * 4
-                                 : shared_address(tile.at(lane % 16, chunk + lane / 16));
+  const SharedAddress from = kWide ? shared_address(tile.at(2 * t, chunk + g / 4)) + g % 4 * 4
+                                   : shared_address(tile.at(lane % 16, chunk + lane / 16));
   const SharedAddress odd = shared_address(tile.at(2 * t + 1, chunk + g / 4)) + g % 4 * 4;
 #pragma unroll
   for (int step = 0; step < C * 8 / M::kDepth; ++step) {
@@ -224,11 +220,11 @@ __device__ __forceinline__ void add_product(const float (&scores)[R][C][4], cons
       if constexpr (kWide) {
 #pragma unroll
         for (int i = 0; i < 4; ++i) {
-          y[i] = load_shared(Tile::moved(i % 2 ? odd : from, 8 * step, 2 * (w + i / 2)));
+          y[i] = load_shared(Tile::moved(i % 2 ? odd : from, row + 8 * step, 2 * (w + i / 2)));
         }
         round_operands<M>(y);
       } else {
-        ldmatrix_x4_trans(y, Tile::moved(from, 16 * step, w));
+        ldmatrix_x4_trans(y, Tile::moved(from, row + 16 * step, w));
       }
 #pragma unroll
       for (int r = 0; r < R; ++r) {
@@ -241,77 +237,74 @@ __device__ __forceinline__ void add_product(const float (&scores)[R][C][4], cons
 
 // A warp's piece of the scores of a head: rows are keys where kKeysAreRows, else queries.
 struct ScorePlace {
-  int64_t batch, head, row, column;
+  int batch, head, row, column;
+
+  __device__ __forceinline__ ScorePlace(int b, int h, int r, int c)
+      : batch(computed_here(b)), head(computed_here(h)), row(computed_here(r)), column(c) {}
 };
 
-// What the scores are multiplied by before exp2: log2 e·scale, or 1 where mask_scores did it.
-__device__ __forceinline__ bool mask_scales(const Attention& a) {
-  return (a.mask.data && !a.mask_is_bool) || !(a.scale > 0);
-}
-__device__ __forceinline__ float exponent_factor(const Attention& a) {
-  return mask_scales(a) ? 1.0f : static_cast<float>(a.scale) * kLog2E;
+// Adds the mask, or -inf where it is false.
+template <class T, bool kKeysAreRows, int R, int C>
+__device__ __forceinline__ void apply_mask(const Attention& a, const ScorePlace& at,
+                                           float (&scores)[R][C][4]) {
+  const int lane = computed_here(static_cast<int>(threadIdx.x) % 32), g = lane / 4, t = lane % 4;
+  const int64_t along = 8 * (kKeysAreRows ? a.mask.row : a.mask_column);
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const int row = at.row + 16 * r + g + e / 2 * 8, column = at.column + 2 * t + e % 2;
+      const int i = kKeysAreRows ? column : row, j = kKeysAreRows ? row : column;
+      const bool inside =
+          kKeysAreRows ? j < static_cast<int>(a.keys) : i < static_cast<int>(a.queries);
+      const int left = inside ? static_cast<int>(kKeysAreRows ? a.queries : a.keys) - column : 0;
+      int64_t from =
+          at.batch * a.mask.batch + at.head * a.mask.head + i * a.mask.row + j * a.mask_column;
+#pragma unroll
+      for (int c = 0; c < C; ++c) {
+        float& score = scores[r][c][e];
+        if (8 * c < left) {
+          if (a.mask_is_bool) {
+            score = static_cast<const uint8_t*>(a.mask.data)[from] ? score : -INFINITY;
+          } else {
+            const float added = to_float(static_cast<const T*>(a.mask.data)[from]);
+            score = added == -INFINITY ? added : fmaf(added, kLog2E, score);
+          }
+        }
+        from += along;
+      }
+    }
+  }
 }
 
 // -inf where the query does not see the key; adds the mask.
 template <class T, bool kKeysAreRows, int R, int C>
 __device__ __forceinline__ void mask_scores(const Attention& a, const ScorePlace& at,
                                             float (&scores)[R][C][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
-  if (mask_scales(a)) {
-    const float scale = static_cast<float>(a.scale) * kLog2E;
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-#pragma unroll
-      for (int c = 0; c < C; ++c) {
-#pragma unroll
-        for (int e = 0; e < 4; ++e) scores[r][c][e] *= scale;
-      }
-    }
+  const int lane = computed_here(static_cast<int>(threadIdx.x) % 32), g = lane / 4, t = lane % 4;
+  const int keys = static_cast<int>(a.keys);
+  if (a.mask_scales) {
+    for_scores(scores, [&](int, int, int, float& score) { score *= a.log2_scale; });
   }
-  if (a.mask.data) {
-    const int64_t base = at.batch * a.mask.batch + at.head * a.mask.head;
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const int64_t row = at.row + 16 * r + g + e / 2 * 8, column = at.column + 2 * t + e % 2;
-        const int64_t i = kKeysAreRows ? column : row, j = kKeysAreRows ? row : column;
-        const int64_t step = 8 * (kKeysAreRows ? a.mask.row : a.mask_column);
-        const int64_t past = kKeysAreRows ? a.queries - i : a.keys - j;
-        const int64_t from = base + i * a.mask.row + j * a.mask_column;
-        if (kKeysAreRows ? j >= a.keys : i >= a.queries) continue;
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-          if (8 * c >= past) continue;
-          float& score = scores[r][c][e];
-          if (a.mask_is_bool) {
-            const uint8_t keep = static_cast<const uint8_t*>(a.mask.data)[from + c * step];
-            score = keep ? score : -INFINITY;
-          } else {
-            const float added = to_float(static_cast<const T*>(a.mask.data)[from + c * step]);
-            score = added == -INFINITY ? added : fmaf(added, kLog2E, score);
-          }
-        }
-      }
-    }
-  }
-  // Per row or column, the first of the other that does not count.
+  if (a.mask.data) apply_mask<T, kKeysAreRows>(a, at, scores);
+  const auto padded = [&](int j) {
+    return a.padding &&
+           a.padding[at.batch * a.padding_batch + static_cast<int64_t>(j) * a.padding_key];
+  };
   if constexpr (kKeysAreRows) {
 #pragma unroll
     for (int r = 0; r < R; ++r) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        const int64_t j = at.row + 16 * r + g + 8 * h;
-        const bool out = j >= a.keys || (a.padding && a.padding[at.batch * a.padding_batch +
-                                                                j * a.padding_key]);
-        const int64_t before = out ? INT32_MAX : a.causal ? j - at.column : 0;
-        const int seen = static_cast<int>(min(before, int64_t{INT32_MAX})) - 2 * t;
+        const int j = at.row + 16 * r + g + 8 * h;
+        // How many queries of the piece do not see the key.
+        const int hidden = j >= keys || padded(j) ? 8 * C : a.causal ? j - at.column : 0;
 #pragma unroll
         for (int c = 0; c < C; ++c) {
 #pragma unroll
           for (int e = 0; e < 2; ++e) {
             float& score = scores[r][c][2 * h + e];
-            score = 8 * c + e < seen ? -INFINITY : score;
+            score = 8 * c + e < hidden - 2 * t ? -INFINITY : score;
           }
         }
       }
@@ -322,8 +315,8 @@ __device__ __forceinline__ void mask_scores(const Attention& a, const ScorePlace
       for (int c = 0; c < C; ++c) {
 #pragma unroll
         for (int e = 0; e < 2; ++e) {
-          const int64_t j = at.column + 8 * c + 2 * t + e;
-          if (j >= a.keys || !a.padding[at.batch * a.padding_batch + j * a.padding_key]) continue;
+          const int j = at.column + 8 * c + 2 * t + e;
+          if (j >= keys || !padded(j)) continue;
 #pragma unroll
           for (int r = 0; r < R; ++r) scores[r][c][e] = scores[r][c][e + 2] = -INFINITY;
         }
@@ -333,9 +326,8 @@ __device__ __forceinline__ void mask_scores(const Attention& a, const ScorePlace
     for (int r = 0; r < R; ++r) {
 #pragma unroll
       for (int h = 0; h < 2; ++h) {
-        const int64_t i = at.row + 16 * r + g + 8 * h;
-        const int64_t end = a.causal && i + 1 < a.keys ? i + 1 : a.keys;
-        const int seen = static_cast<int>(min(end - at.column, int64_t{INT32_MAX})) - 2 * t;
+        const int i = at.row + 16 * r + g + 8 * h;
+        const int seen = (a.causal ? min(i + 1, keys) : keys) - at.column - 2 * t;
 #pragma unroll
         for (int c = 0; c < C; ++c) {
 #pragma unroll
@@ -355,17 +347,16 @@ struct Dropout {
   int64_t per_row;
   uint32_t threshold;  // of those 24 bits
 
-  __device__ __forceinline__ Dropout(const Attention& a, int64_t batch, int64_t head) {
-    if (!a.state) return;
+  __device__ __forceinline__ Dropout(const Attention& a, int batch, int head) {
     per_row = (a.keys + 3) / 4;
     key = static_cast<uint64_t>(a.state[0]);
     counter = static_cast<uint64_t>(a.state[1]) +
               static_cast<uint64_t>((batch * a.heads + head) * a.queries * per_row);
-    threshold = static_cast<uint32_t>(ceil(a.keep * 16777216.0));
+    threshold = a.keep_threshold;
   }
 
   // Which of the keys 4·group … 4·group + 3 query i keeps, as bits.
-  __device__ __forceinline__ uint32_t kept(int64_t i, int64_t group) const {
+  __device__ __forceinline__ uint32_t kept(int i, int group) const {
     const Philox4 r = philox(key, counter + static_cast<uint64_t>(i * per_row + group));
     uint32_t bits = 0;
 #pragma unroll
@@ -380,10 +371,10 @@ template <bool kKeysAreRows, int C>
 __device__ __forceinline__ uint32_t kept_scores(const Dropout& dropout, const ScorePlace& at,
                                                 int r) {
   static_assert(C <= 8, "bits of a word");
-  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
-  const int64_t row = at.row + 16 * r;
+  const int lane = computed_here(static_cast<int>(threadIdx.x) % 32), g = lane / 4, t = lane % 4;
+  const int row = at.row + 16 * r;
   uint32_t own = 0, kept = 0;
-#pragma unroll
+#pragma unroll 1  // registers
   for (int c = 0; c < C; ++c) {
     if constexpr (kKeysAreRows) {
       const int e = g % 4;
@@ -414,8 +405,8 @@ __device__ __forceinline__ uint32_t kept_scores(const Dropout& dropout, const Sc
 template <class T, class Tile, int R, int W>
 __device__ __forceinline__ void store_rows(Tile& tile, int tile_row, int column,
                                            const float (&sums)[R][W][4], const float (&scale)[R][2],
-                                           const AttentionOperand& x, const T* head, int64_t first,
-                                           int64_t end, int width) {
+                                           const AttentionOperand& x, const T* head, int first,
+                                           int end, int width) {
   constexpr int kPerChunk = Tile::kPerChunk, kStored = W * 8 / kPerChunk;
   const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
 #pragma unroll
@@ -434,7 +425,7 @@ __device__ __forceinline__ void store_rows(Tile& tile, int tile_row, int column,
     }
   }
   __syncwarp();
-  T* const to = const_cast<T*>(head) + first * x.row;
+  T* const to = const_cast<T*>(head) + static_cast<int64_t>(first) * x.row;
 #pragma unroll 1
   for (int i = lane; i < 16 * R * kStored; i += 32) {
     const int row = i / kStored, chunk = column / kPerChunk + i % kStored;

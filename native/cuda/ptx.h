@@ -111,6 +111,13 @@ __device__ inline uint32_t pack_float16(float low, float high) {
   return r;
 }
 
+// x itself. What is computed from it is computed here, and not ahead of a loop, where it would
+// hold registers all along.
+__device__ inline int computed_here(int x) {
+  asm volatile("" : "+r"(x));
+  return x;
+}
+
 // 2^x within 2^-22 of it, subnormal numbers as zeros.
 __device__ inline float exp2_fast(float x) {
   float y;
@@ -228,6 +235,8 @@ inline uint32_t pack_float16(float low, float high) {
   return from_float<Float16>(low).bits | static_cast<uint32_t>(from_float<Float16>(high).bits)
                                              << 16;
 }
+
+inline int computed_here(int x) { return x; }
 
 inline float exp2_fast(float x) { return exp2f(x); }
 

@@ -1,0 +1,143 @@
+/** Attention at sizes beside, at and beyond the tiles of the kernels, against float64 on the CPU. */
+import { describe, expect, it } from 'vitest';
+import {
+  type Device,
+  type DType,
+  Generator,
+  memory,
+  scaledDotProductAttention,
+  scope,
+  type Tensor,
+} from '../../lib/index.js';
+import { expectClose, expectSameBits, valuesOf } from '../support/compare.js';
+import { accelerators, cpu } from '../support/devices.js';
+import { toleranceOf } from '../support/tolerance.js';
+import { uniformOf } from '../support/vectors.js';
+
+interface Case {
+  /** Queries, keys and the width of a head. */
+  sizes: [number, number, number];
+  batch?: number;
+  /** Of q, and of k and v. */
+  heads?: [number, number];
+  causal?: boolean;
+  mask?: 'bool' | 'added';
+  padding?: boolean;
+  dropout?: number;
+  scale?: number;
+}
+
+const cases: readonly Case[] = [
+  { sizes: [1, 7, 32] },
+  { sizes: [7, 2, 64], batch: 2, causal: true },
+  { sizes: [63, 65, 64], heads: [2, 1], dropout: 0.3 },
+  { sizes: [65, 63, 128], causal: true, dropout: 0.2 },
+  { sizes: [129, 200, 64], padding: true },
+  { sizes: [200, 129, 80], causal: true },
+  { sizes: [129, 129, 128], mask: 'bool' },
+  { sizes: [65, 129, 32], heads: [4, 2], mask: 'added', causal: true, dropout: 0.5 },
+  { sizes: [70, 66, 96], batch: 2, mask: 'added', padding: true },
+  { sizes: [35, 70, 256], causal: true, dropout: 0.1 },
+  { sizes: [33, 40, 36], batch: 2, heads: [2, 1], mask: 'bool', scale: -0.4 },
+  { sizes: [130, 70, 130], padding: true, causal: true },
+];
+
+/** Output and gradients in `dtype`, from operands rounded to `rounded`. */
+function run(found: Case, dtype: DType, rounded: DType, device: Device): Tensor[] {
+  const { sizes, batch = 1, heads = [1, 1], causal = false, dropout = 0, scale } = found;
+  const [queries, keys, width] = sizes;
+  const place = (x: Tensor): Tensor => x.to(rounded).to(dtype).to(device).detach();
+  const draw = (seed: number, count: number, length: number): Tensor =>
+    place(uniformOf(seed, [batch, count, length, width], -2, 2)).requireGrad();
+  const leaves: [Tensor, Tensor, Tensor] = [
+    draw(1, heads[0], queries),
+    draw(2, heads[1], keys),
+    draw(3, heads[1], keys),
+  ];
+  const drawn = uniformOf(4, [batch, 1, queries, keys], -2, 2);
+  const bool = found.mask === 'bool' ? drawn.lt(1).to(device) : null;
+  const out = scaledDotProductAttention(...leaves, {
+    mask: found.mask === 'added' ? place(drawn) : bool,
+    keyPadding: found.padding ? uniformOf(5, [batch, keys]).lt(-0.4).to(device) : null,
+    isCausal: causal,
+    dropout,
+    generator: new Generator(6),
+    ...(scale === undefined ? {} : { scale }),
+  });
+  out.backward(place(uniformOf(7, out.shape)));
+  return [out.detach(), ...leaves.map((leaf) => leaf.grad as Tensor)];
+}
+
+const names = ['output', 'dq', 'dk', 'dv'];
+
+describe.each(accelerators)('attention by tiles on $name', (device) => {
+  for (const found of cases) {
+    const { sizes, ...rest } = found;
+    for (const dtype of ['bfloat16', 'float16', 'float32'] as const) {
+      it(`agrees in ${dtype} at ${sizes} with ${JSON.stringify(rest)}`, () => {
+        scope(() => {
+          const expected = run(found, 'float64', dtype, cpu);
+          const actual = run(found, dtype, dtype, device);
+          const terms = Math.max(...sizes);
+          const wider = {
+            by: { float32: 3, bfloat16: 2, float16: 2 },
+            because: 'weights and slopes are rounded once more than results',
+          };
+          actual.forEach((x, i) => {
+            const tolerance = toleranceOf(dtype, terms, wider);
+            expectClose(
+              valuesOf(x),
+              valuesOf(expected[i] as Tensor),
+              tolerance,
+              names[i] as string,
+            );
+          });
+        });
+      });
+    }
+  }
+
+  it('gives the value of a lone key, and no gradient to its weight', () => {
+    scope(() => {
+      const found: Case = { sizes: [7, 1, 64], causal: true };
+      const [out, dq, dk, dv] = run(found, 'float16', 'float16', device) as [
+        Tensor,
+        Tensor,
+        Tensor,
+        Tensor,
+      ];
+      const [expected, , , expectedValue] = run(found, 'float64', 'float16', cpu) as Tensor[];
+      const tolerance = toleranceOf('float16');
+      expectClose(valuesOf(out), valuesOf(expected as Tensor), tolerance, 'output');
+      expectClose(valuesOf(dv), valuesOf(expectedValue as Tensor), tolerance, 'dv');
+      for (const x of [...valuesOf(dq).data, ...valuesOf(dk).data]) {
+        expect(Math.abs(x)).toBeLessThan(1e-5);
+      }
+    });
+  });
+
+  it('gives the same bits each time', () => {
+    scope(() => {
+      const found: Case = { sizes: [129, 129, 64], heads: [2, 1], causal: true, dropout: 0.1 };
+      const once = run(found, 'bfloat16', 'bfloat16', device);
+      run(found, 'bfloat16', 'bfloat16', device).forEach((x, i) => {
+        expectSameBits(x, once[i] as Tensor, names[i] as string);
+      });
+    });
+  });
+
+  it('needs memory that grows with the length, not with its square', () => {
+    const peak = (length: number): number =>
+      scope(() => {
+        const draw = (seed: number): Tensor =>
+          uniformOf(seed, [1, 1, length, 16]).to('bfloat16').to(device).detach().requireGrad();
+        const [q, k, v] = [draw(1), draw(2), draw(3)];
+        memory.resetPeak();
+        const before = memory.stats(device).allocated;
+        scaledDotProductAttention(q, k, v).sum().backward();
+        return memory.stats(device).peakAllocated - before;
+      });
+    const [short, long] = [peak(128), peak(640)];
+    expect(long).toBeLessThan(5.5 * short);
+  });
+});
