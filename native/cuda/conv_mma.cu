@@ -18,7 +18,7 @@ namespace {
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 constexpr int kColumns = 128;
 constexpr int kRowBytes = 64, kChunks = 4;
-constexpr int kPasses = kColumns * kChunks / kThreads;  // chunks of B that a thread loads
+constexpr int kPasses = kColumns * kChunks / kThreads;  // chunks of B that a thread loads: 2
 constexpr int32_t kOutside = -(1 << 30);
 
 // A place's or a tap's share; `left` is where A has its k, or -1 where there is none.
@@ -105,16 +105,16 @@ class Loader {
  public:
   static constexpr int kDepth = kRowBytes / sizeof(T);
 
-  __device__ __forceinline__ Loader(const ConvProblem& p, int64_t group, int64_t row0,
-                                    int64_t column0)
-      : p_(p), group_(group), row0_(row0) {
+  __device__ __forceinline__ Loader(const ConvProblem& p, int group, int row0, int column0)
+      : p_(p), group_(group) {
     const int thread = static_cast<int>(threadIdx.x);
     const int64_t stride = kMode == ConvMode::forward ? p.k
                            : kMode == ConvMode::data  ? p.weight_plane
                                                       : p.s.oh * p.s.ow;
-    const int64_t group_offset = kMode == ConvMode::data ? 0 : group * p.rows * stride;
-    left_ = static_cast<const T*>(p.left) + group_offset;
-    left_stride_ = stride;
+    left_ = static_cast<const T*>(p.left);
+    left_stride_ = static_cast<int>(stride);
+    left_row0_ = static_cast<int>((kMode == ConvMode::data ? 0 : group * p.rows) + row0);
+    left_rows_ = static_cast<int>(p.rows) - row0;
     wide_ = kMode != ConvMode::data && stride % kPer == 0 && is_aligned_on_device(p.left);
     if constexpr (kMode == ConvMode::weight) {
 #pragma unroll
@@ -127,7 +127,7 @@ class Loader {
   }
 
   // The table of the stage of k from k0 on.
-  __device__ __forceinline__ void fill(Share (&table)[kDepth], int64_t k0, int64_t k_end) const {
+  __device__ __forceinline__ void fill(Share (&table)[kDepth], int k0, int k_end) const {
     const int thread = static_cast<int>(threadIdx.x);
     if (thread >= kDepth) return;
     Share share{0, kOutside, kOutside, -1};
@@ -138,52 +138,51 @@ class Loader {
     table[thread] = share;
   }
 
-  // Begins to load a stage.
-  __device__ __forceinline__ void load(const Share (&table)[kDepth]) {
+  // Begin to load A's part of a stage, and one pass of B's.
+  __device__ __forceinline__ void load_left(const Share (&table)[kDepth]) {
     const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll
     for (int i = 0; i < kLeftPasses; ++i) {
       const int line = thread / kChunks + i * (kThreads / kChunks), k = thread % kChunks * kPer;
       if (line >= kRows) continue;
-      const bool exists = row0_ + line < p_.rows;
-      const T* const row = left_ + (row0_ + line) * left_stride_;
+      const bool exists = line < left_rows_;
+      const int row = (left_row0_ + line) * left_stride_;
       if (wide_) {
         const int32_t at = table[k].left;
-        a_[i] = exists && at >= 0 ? load_vector<kPer>(row + at) : Vector<T, kPer>{};
+        a_[i] = exists && at >= 0 ? load_vector<kPer>(left_ + (row + at)) : Vector<T, kPer>{};
       } else {
 #pragma unroll
         for (int e = 0; e < kPer; ++e) {
           const int32_t at = table[k + e].left;
-          a_[i][e] = exists && at >= 0 ? row[at] : T{};
+          a_[i][e] = exists && at >= 0 ? left_[row + at] : T{};
         }
       }
     }
+  }
+  __device__ __forceinline__ void load_right(const Share (&table)[kDepth], int pass) {
     const T* const right = static_cast<const T*>(p_.right);
+    const int k = chunk_of(pass) * kPer;
 #pragma unroll
-    for (int i = 0; i < kPasses; ++i) {
-      const int k = chunk_of(i) * kPer;
-#pragma unroll
-      for (int e = 0; e < kPer; ++e) {
-        b_[i][e] =
-            meet<T, kMode>(p_, right, columns_[kMode == ConvMode::weight ? i : 0], table[k + e]);
-      }
+    for (int e = 0; e < kPer; ++e) {
+      b_[pass][e] =
+          meet<T, kMode>(p_, right, columns_[kMode == ConvMode::weight ? pass : 0], table[k + e]);
     }
   }
 
-  // Puts what was loaded into shared memory.
-  __device__ __forceinline__ void store(unsigned char* a, unsigned char* b) {
+  // Put what was loaded into shared memory.
+  __device__ __forceinline__ void store_left(unsigned char* a) {
     const int thread = static_cast<int>(threadIdx.x);
 #pragma unroll
     for (int i = 0; i < kLeftPasses; ++i) {
       const int line = thread / kChunks + i * (kThreads / kChunks);
       if (line < kRows) put(a + chunk_offset(line, thread % kChunks), a_[i]);
     }
-#pragma unroll
-    for (int i = 0; i < kPasses; ++i) {
-      const int column = kMode == ConvMode::weight ? thread / kChunks + i * (kThreads / kChunks)
-                                                   : thread % kColumns;
-      put(b + chunk_offset(column, chunk_of(i)), b_[i]);
-    }
+  }
+  __device__ __forceinline__ void store_right(unsigned char* b, int pass) {
+    const int thread = static_cast<int>(threadIdx.x);
+    const int column = kMode == ConvMode::weight ? thread / kChunks + pass * (kThreads / kChunks)
+                                                 : thread % kColumns;
+    put(b + chunk_offset(column, chunk_of(pass)), b_[pass]);
   }
 
  private:
@@ -199,52 +198,51 @@ class Loader {
     for (int e = 0; e < kPer; ++e) values[e] = Product::prepare(values[e]);
     store_vector(reinterpret_cast<T*>(to), values);
   }
-  __device__ __forceinline__ Share column_share(int64_t column) const {
+  __device__ __forceinline__ Share column_share(int column) const {
     if (column >= p_.columns) return {0, kOutside, kOutside, 0};
     return kMode == ConvMode::weight ? tap_share<kMode>(p_, group_, column)
                                      : place_share<kMode>(p_, column);
   }
 
   const ConvProblem& p_;
-  int64_t group_, row0_, left_stride_;
+  int group_, left_row0_, left_rows_, left_stride_;
   const T* left_;
   bool wide_;
   Share columns_[kMode == ConvMode::weight ? kPasses : 1];
   Vector<T, kPer> a_[kLeftPasses], b_[kPasses];
 };
 
-// sums += the stage's A·B, of the warp's part.
+// sums += the A·B of one half of a stage, of the warp's part.
 template <int kDown, int kAcross, class T>
-__device__ __forceinline__ void multiply_stage(HalfProduct<T>, const unsigned char* a,
-                                               const unsigned char* b, int row0, int column0,
-                                               float (&sums)[kDown][kAcross][4]) {
+__device__ __forceinline__ void multiply_half(HalfProduct<T>, int step, const unsigned char* a,
+                                              const unsigned char* b, int row0, int column0,
+                                              float (&sums)[kDown][kAcross][4]) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
+  uint32_t x[kDown][4];
 #pragma unroll
-  for (int step = 0; step < 2; ++step) {
-    uint32_t x[kDown][4];
+  for (int i = 0; i < kDown; ++i) {
+    ldmatrix_x4(x[i], a + chunk_offset(row0 + 16 * i + lane % 16, 2 * step + lane / 16));
+  }
+#pragma unroll
+  for (int j = 0; j < kAcross; j += 2) {
+    uint32_t y[4];
+    ldmatrix_x4(
+        y, b + chunk_offset(column0 + 8 * j + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2));
 #pragma unroll
     for (int i = 0; i < kDown; ++i) {
-      ldmatrix_x4(x[i], a + chunk_offset(row0 + 16 * i + lane % 16, 2 * step + lane / 16));
-    }
-#pragma unroll
-    for (int j = 0; j < kAcross; j += 2) {
-      uint32_t y[4];
-      ldmatrix_x4(
-          y, b + chunk_offset(column0 + 8 * j + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2));
-#pragma unroll
-      for (int i = 0; i < kDown; ++i) {
-        mma_half(sums[i][j], x[i], {y[0], y[1]}, T{});
-        mma_half(sums[i][j + 1], x[i], {y[2], y[3]}, T{});
-      }
+      mma_half(sums[i][j], x[i], {y[0], y[1]}, T{});
+      mma_half(sums[i][j + 1], x[i], {y[2], y[3]}, T{});
     }
   }
 }
 
-// K pairs (4t, 4t+1) and (4t+2, 4t+3) stand where the instruction has (t, t+4), in both operands.
+// Both halves at once: one read gives a lane four neighbours of K. K pairs (4t, 4t+1) and (4t+2,
+// 4t+3) stand where the instruction has (t, t+4), in both operands.
 template <int kDown, int kAcross>
-__device__ __forceinline__ void multiply_stage(Tf32Product, const unsigned char* a,
-                                               const unsigned char* b, int row0, int column0,
-                                               float (&sums)[kDown][kAcross][4]) {
+__device__ __forceinline__ void multiply_half(Tf32Product, int step, const unsigned char* a,
+                                              const unsigned char* b, int row0, int column0,
+                                              float (&sums)[kDown][kAcross][4]) {
+  if (step > 0) return;
   const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
   const auto read = [&](const unsigned char* tile, int row) {
     return load_vector<4>(reinterpret_cast<const uint32_t*>(tile + chunk_offset(row, t)));
@@ -273,6 +271,8 @@ __global__ void __launch_bounds__(kThreads, kRows == 128 ? 1 : 2)
   using Shape = TileShape<kRows>;
   using Stages = Loader<Product, kMode, kRows>;
   constexpr int kDepth = Stages::kDepth;
+  // Where two blocks share a multiprocessor, B comes in two passes, which takes fewer registers.
+  constexpr bool kApart = kRows == 64 && is_half<T>;
   auto& shared = shared_memory<ConvShared<kRows, kDepth>>();
   int64_t block = blockIdx.x;
   const int64_t row0 = block % p.row_tiles * kRows;
@@ -280,28 +280,48 @@ __global__ void __launch_bounds__(kThreads, kRows == 128 ? 1 : 2)
   const int64_t column0 = block % p.column_tiles * kColumns;
   block /= p.column_tiles;
   const int64_t group = block % p.s.groups, slice = block / p.s.groups;
-  const int64_t k_begin = slice * p.slice_k, k_end = min(k_begin + p.slice_k, p.k);
+  const int k_begin = static_cast<int>(slice * p.slice_k);
+  const int k_end = static_cast<int>(min(k_begin + p.slice_k, p.k));
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int warp_row = warp / Shape::kWarpsAcross * Shape::kWarpRows;
   const int warp_column = warp % Shape::kWarpsAcross * Shape::kWarpColumns;
 
-  Stages stages(p, group, row0, column0);
+  Stages stages(p, static_cast<int>(group), static_cast<int>(row0), static_cast<int>(column0));
   float sums[Shape::kDown][Shape::kAcross][4] = {};
   stages.fill(shared.table[0], k_begin, k_end);
   stages.fill(shared.table[1], k_begin + kDepth, k_end);
   __syncthreads();
-  stages.load(shared.table[0]);
-  stages.store(shared.tiles.a[0], shared.tiles.b[0]);
+  stages.load_left(shared.table[0]);
+#pragma unroll
+  for (int pass = 0; pass < kPasses; ++pass) {
+    stages.load_right(shared.table[0], pass);
+    stages.store_right(shared.tiles.b[0], pass);
+  }
+  stages.store_left(shared.tiles.a[0]);
   __syncthreads();
   int now = 0;
 #pragma unroll 1
-  for (int64_t k = k_begin; k < k_end; k += kDepth) {
+  for (int k = k_begin; k < k_end; k += kDepth) {
     const bool more = k + kDepth < k_end;
-    if (more) stages.load(shared.table[1 - now]);
-    multiply_stage(Product{}, shared.tiles.a[now], shared.tiles.b[now], warp_row, warp_column,
-                   sums);
+    const auto& table = shared.table[1 - now];
+    unsigned char* const next_b = shared.tiles.b[1 - now];
     if (more) {
-      stages.store(shared.tiles.a[1 - now], shared.tiles.b[1 - now]);
+      stages.load_left(table);
+      stages.load_right(table, 0);
+      if (!kApart) stages.load_right(table, 1);
+    }
+    multiply_half(Product{}, 0, shared.tiles.a[now], shared.tiles.b[now], warp_row, warp_column,
+                  sums);
+    if (kApart && more) {
+      stages.store_right(next_b, 0);
+      stages.load_right(table, 1);
+    }
+    multiply_half(Product{}, 1, shared.tiles.a[now], shared.tiles.b[now], warp_row, warp_column,
+                  sums);
+    if (more) {
+      if (!kApart) stages.store_right(next_b, 0);
+      stages.store_right(next_b, 1);
+      stages.store_left(shared.tiles.a[1 - now]);
       stages.fill(shared.table[now], k + 2 * kDepth, k_end);
     }
     __syncthreads();

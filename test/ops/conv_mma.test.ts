@@ -26,7 +26,7 @@ interface Case {
   x: Shape;
   /** [O, C / groups, KH, KW]; of the transposed [C, O / groups, KH, KW]. */
   weight: Shape;
-  options?: Conv2dOptions;
+  options?: Omit<Conv2dOptions, 'padding'> & { padding?: number | [number, number] };
   dtype: DType;
   transposed?: boolean;
 }
