@@ -19,7 +19,7 @@ import { type Tensor, take } from '../tensor.js';
 import { gt, le, logicalAnd, mul, where } from './binary.js';
 import { type OpRows, ruleOf } from './define.js';
 import { arange } from './fill.js';
-import { matmul } from './gemm.js';
+import { matmul, matmulCodes } from './gemm.js';
 import { bernoulli, defaultGenerator, Generator } from './random.js';
 import { softmax } from './softmax.js';
 import { logicalNot } from './unary.js';
@@ -32,6 +32,7 @@ type Inputs = [
   causal: boolean,
   scale: number,
   keep: number,
+  precision: number,
 ];
 type Saved = [out: Handle, lse: Handle, dout: Handle];
 
@@ -80,6 +81,7 @@ interface Attributes {
   causal: boolean;
   scale: number;
   keep: number;
+  precision: number;
 }
 
 const name = 'scaledDotProductAttention';
@@ -129,6 +131,7 @@ function inputsOf(saved: readonly Tensor[], attributes: Attributes): Inputs {
     attributes.causal,
     attributes.scale,
     attributes.keep,
+    attributes.precision,
   ];
 }
 
@@ -164,6 +167,7 @@ function attend(q: Tensor, k: Tensor, v: Tensor, settings: Settings): Attended {
     causal,
     scale,
     keep: 1 - dropout,
+    precision: matmulCodes()[0],
   };
   const rest = [mask, padding, drawn].filter((tensor) => tensor !== null);
   native.scaledDotProductAttention(q.h, k.h, v.h, ...inputsOf(rest, attributes));
@@ -173,7 +177,8 @@ function attend(q: Tensor, k: Tensor, v: Tensor, settings: Settings): Attended {
 
 /**
  * Attention of every head: softmax(scale·Q·Kᵀ + mask)·V. A query that sees no key gets zeros.
- * Memory grows with T + S, not with T·S.
+ * Memory grows with T + S, not with T·S. On a GPU `setMatmulPrecision` holds for float32 here, too:
+ * TF32 unless `highest`, for heads up to 128 wide.
  * @param queries [B, H, T, D], D up to 256
  * @param keys [B, Hkv, S, D]; Hkv divides H, and neighbouring heads of q share one of k and v
  * @param values [B, Hkv, S, D]

@@ -108,13 +108,18 @@ Attention attention_of(const AttentionArgs& args, const View& out, const View& l
   return a;
 }
 
-bool on_tensor_cores(DType dtype) { return dtype == DType::bfloat16 || dtype == DType::float16; }
+bool on_tensor_cores(const AttentionArgs& args) {
+  const DType dtype = args.q.dtype;
+  if (dtype == DType::bfloat16 || dtype == DType::float16) return true;
+  return dtype == DType::float32 && args.precision != Precision::highest &&
+         args.q.shape[3] <= kMostTf32Width;
+}
 
 void forward(Stream& stream, const AttentionArgs& args, const View& out, const View& lse) {
   const Attention a = attention_of(args, out, lse);
   const DType dtype = args.q.dtype;
   if (a.batches * a.heads * a.queries == 0 || a.width == 0) return;
-  if (on_tensor_cores(dtype)) {
+  if (on_tensor_cores(args)) {
     launch_attention_mma_forward(stream, dtype, a);
   } else {
     launch_attention_simt_forward(stream, dtype, a);
@@ -134,7 +139,7 @@ void backward(Stream& stream, const AttentionArgs& args, const View& out, const 
   const size_t wide = dtype == DType::float64 ? sizeof(double) : sizeof(float);
   a.delta = acquire_scratch(stream, wide * (rows > 0 ? rows : 1));
   launch_delta(stream, dtype, a);
-  if (on_tensor_cores(dtype)) {
+  if (on_tensor_cores(args)) {
     launch_attention_mma_backward(stream, dtype, a);
   } else {
     launch_attention_simt_backward(stream, dtype, a);

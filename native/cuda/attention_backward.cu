@@ -147,8 +147,8 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
     }
     cp_async_commit();
     auto& stage = memory.stages[step % 2];
-    const bool used = !a.causal || (kKeysAreHeld ? column + kColumns > row : column < row + 16 * R);
-    if (used) {
+    const bool seen = !a.causal || (kKeysAreHeld ? column + kColumns > row : column < row + 16 * R);
+    if (seen && row < held_end) {
       const ScorePlace place = {batch, kKeysAreHeld ? head : held_head, row, column};
       float p[R][C][4];
       multiply_rows<M>(memory.a, warp_row, stage.a, 0, p);
@@ -222,7 +222,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
 template <class M, int kWidth, bool kKeysAreHeld>
 void launch_pass(Stream& stream, const Attention& a, int64_t heads, int64_t length) {
   using Memory = BackwardMemory<typename M::Element, kWidth, kKeysAreHeld>;
-  static_assert(sizeof(Memory) <= 99 * 1024, "shared memory of sm_86, sm_89 and sm_120");
+  static_assert(sizeof(Memory) <= kAttentionMostShared);
   const unsigned blocks = attention_blocks(a.batches * heads, length, Memory::kRows);
   if (blocks == 0) return;
   launch(stream, kAttentionName, attention_backward_kernel<M, kWidth, kKeysAreHeld>, dim3(blocks),

@@ -129,7 +129,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
   const auto after = [](int buffer, int n) { return (buffer + n) % kBuffers; };
   for (int tile = 0; tile < tiles; ++tile) {
     const int key = tile * kKeys;
-    const bool used = !a.causal || key < row + 16 * R;
+    const bool used = row < count && (!a.causal || key < row + 16 * R);
     const ScorePlace place = {batch, head, row, key};
     float scores[R][C][4];
 
@@ -193,7 +193,7 @@ template <class M, int kWidth>
 void launch_forward(Stream& stream, const Attention& a) {
   using Memory = ForwardMemory<typename M::Element, kWidth>;
   constexpr int kRows = 16 * Memory::kTiles.row_tiles * kWarps;
-  static_assert(sizeof(Memory) <= 99 * 1024, "shared memory of sm_86, sm_89 and sm_120");
+  static_assert(sizeof(Memory) <= kAttentionMostShared);
   launch(stream, kAttentionName, attention_forward_kernel<M, kWidth>,
          dim3(attention_blocks(a.batches * a.heads, a.queries, kRows)), dim3(kThreads),
          sizeof(Memory), a);

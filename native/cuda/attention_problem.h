@@ -8,6 +8,8 @@
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 constexpr const char* kAttentionName = "scaledDotProductAttention";
+constexpr size_t kAttentionMostShared =
+    99 * 1024;  // what a block of sm_86, sm_89 or sm_120 may have
 
 // Rows of [batch][head][row][width], contiguous.
 struct AttentionOperand {

@@ -378,16 +378,16 @@ __global__ void __launch_bounds__(S::kThreads) queries_kernel(const Attention a)
   store_sums<S>(dq, a.dq, at.batch, at.head, at.first, a.queries, a.width, tx, ty);
 }
 
-template <class S>
+template <class S, class Memory>
 void launch_tiles(Stream& stream, void (*kernel)(Attention), const Attention& a, int64_t heads,
-                  int64_t length, size_t shared_bytes) {
+                  int64_t length) {
+  static_assert(sizeof(Memory) <= kAttentionMostShared);
   const unsigned blocks = attention_blocks(a.batches * heads, length, S::kRows);
   if (blocks == 0) return;
-  launch(stream, kAttentionName, kernel, dim3(blocks), dim3(S::kThreads), shared_bytes, a);
+  launch(stream, kAttentionName, kernel, dim3(blocks), dim3(S::kThreads), sizeof(Memory), a);
 }
 
-// Calls f with the tile shapes of the forward pass and of the backward one. Shared memory stays
-// within 99 KiB, which every GPU from sm_80 on has.
+// Calls f with the tile shapes of the forward pass and of the backward one.
 template <class F>
 void with_shapes(DType dtype, int64_t width, const F& f) {
   if (dtype == DType::float64) {
@@ -406,15 +406,15 @@ void with_shapes(DType dtype, int64_t width, const F& f) {
 void launch_attention_simt_forward(Stream& stream, DType dtype, const Attention& a) {
   with_shapes(dtype, a.width, [&](auto shape, auto) {
     using S = decltype(shape);
-    launch_tiles<S>(stream, forward_kernel<S>, a, a.heads, a.queries, sizeof(ForwardMemory<S>));
+    launch_tiles<S, ForwardMemory<S>>(stream, forward_kernel<S>, a, a.heads, a.queries);
   });
 }
 
 void launch_attention_simt_backward(Stream& stream, DType dtype, const Attention& a) {
   with_shapes(dtype, a.width, [&](auto, auto shape) {
     using S = decltype(shape);
-    launch_tiles<S>(stream, keys_kernel<S>, a, a.kv_heads, a.keys, sizeof(BackwardMemory<S>));
-    launch_tiles<S>(stream, queries_kernel<S>, a, a.heads, a.queries, sizeof(BackwardMemory<S>));
+    launch_tiles<S, BackwardMemory<S>>(stream, keys_kernel<S>, a, a.kv_heads, a.keys);
+    launch_tiles<S, BackwardMemory<S>>(stream, queries_kernel<S>, a, a.heads, a.queries);
   });
 }
 

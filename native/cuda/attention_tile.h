@@ -161,7 +161,7 @@ __device__ __forceinline__ void multiply_rows(const Left& left, int row, const R
   const SharedAddress from_left = shared_address(left.at(row + lane % 16, lane / 16));
   const SharedAddress from_right = shared_address(right.at(lane % 8 + lane / 16 * 8, lane / 8 % 2));
   for_scores(sums, [](int, int, int, float& sum) { sum = 0.0f; });
-#pragma unroll
+#pragma unroll 8
   for (int step = 0; step < Left::kChunks / 2; ++step) {
     uint32_t x[R][4];
 #pragma unroll

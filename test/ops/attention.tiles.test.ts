@@ -1,5 +1,5 @@
 /** Attention at sizes beside, at and beyond the tiles of the kernels, against float64 on the CPU. */
-import { describe, expect, it } from 'vitest';
+import { afterEach, describe, expect, it } from 'vitest';
 import {
   type Device,
   type DType,
@@ -7,6 +7,7 @@ import {
   memory,
   scaledDotProductAttention,
   scope,
+  setMatmulPrecision,
   type Tensor,
 } from '../../lib/index.js';
 import { expectClose, expectSameBits, valuesOf } from '../support/compare.js';
@@ -71,6 +72,8 @@ function run(found: Case, dtype: DType, rounded: DType, device: Device): Tensor[
 const names = ['output', 'dq', 'dk', 'dv'];
 
 describe.each(accelerators)('attention by tiles on $name', (device) => {
+  afterEach(() => setMatmulPrecision('highest'));
+
   for (const found of cases) {
     const { sizes, ...rest } = found;
     for (const dtype of ['bfloat16', 'float16', 'float32'] as const) {
@@ -95,6 +98,26 @@ describe.each(accelerators)('attention by tiles on $name', (device) => {
         });
       });
     }
+  }
+
+  for (const found of cases.filter(({ sizes: [, , width] }) => width <= 128)) {
+    const { sizes, ...rest } = found;
+    it(`agrees in TF32 at ${sizes} with ${JSON.stringify(rest)}`, () => {
+      scope(() => {
+        const expected = run(found, 'float64', 'float32', cpu);
+        setMatmulPrecision('high');
+        const actual = run(found, 'float32', 'float32', device);
+        setMatmulPrecision('highest');
+        // TF32 has float16's mantissa.
+        const tolerance = 2 * toleranceOf('float16', Math.max(...sizes));
+        actual.forEach((x, i) => {
+          expectClose(valuesOf(x), valuesOf(expected[i] as Tensor), tolerance, names[i] as string);
+        });
+        expect(valuesOf(actual[0] as Tensor)).not.toEqual(
+          valuesOf(run(found, 'float32', 'float32', device)[0] as Tensor),
+        );
+      });
+    });
   }
 
   it('gives the value of a lone key, and no gradient to its weight', () => {

@@ -15,6 +15,7 @@ struct AttentionInputs {
   const std::optional<Tensor>& state;
   bool causal;
   double scale, keep;
+  int64_t precision;
 };
 
 void check_shapes(const Tensor& q, const Tensor& k, const Tensor& v) {
@@ -110,6 +111,7 @@ AttentionArgs arguments(const Tensor& q, const Tensor& k, const Tensor& v,
   args.scale = inputs.scale;
   args.keep = inputs.keep;
   args.causal = inputs.causal;
+  args.precision = static_cast<Precision>(inputs.precision);
   return args;
 }
 
@@ -143,10 +145,11 @@ std::tuple<Tensor, Tensor> attention(const Tensor& query, const Tensor& key, con
                                      const std::optional<Tensor>& mask,
                                      const std::optional<Tensor>& padding,
                                      const std::optional<Tensor>& state, bool causal, double scale,
-                                     double keep) {
+                                     double keep, int64_t precision) {
   check_shapes(query, key, value);
   const Tensor q = with_rows(query), k = with_rows(key), v = with_rows(value);
-  const AttentionArgs args = arguments(q, k, v, {mask, padding, state, causal, scale, keep});
+  const AttentionArgs args =
+      arguments(q, k, v, {mask, padding, state, causal, scale, keep, precision});
   const DType wide = q.dtype() == DType::float64 ? DType::float64 : DType::float32;
   const Tensor out = laid_like(q);
   const Tensor lse = empty(q.device(), {q.size(0), q.size(1), q.size(2)}, wide, kName);
@@ -157,10 +160,12 @@ std::tuple<Tensor, Tensor> attention(const Tensor& query, const Tensor& key, con
 std::tuple<Tensor, Tensor, Tensor> attention_backward(
     const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask,
     const std::optional<Tensor>& padding, const std::optional<Tensor>& state, bool causal,
-    double scale, double keep, const Tensor& out, const Tensor& lse, const Tensor& dout) {
+    double scale, double keep, int64_t precision, const Tensor& out, const Tensor& lse,
+    const Tensor& dout) {
   check_shapes(q, k, v);
   const Tensor dq = laid_like(q), dk = laid_like(k), dv = laid_like(v);
-  run_backward(q, k, v, {mask, padding, state, causal, scale, keep}, out, lse, dout, dq, dk, dv);
+  run_backward(q, k, v, {mask, padding, state, causal, scale, keep, precision}, out, lse, dout, dq,
+               dk, dv);
   return {dq, dk, dv};
 }
 
@@ -168,8 +173,8 @@ Tensor attention_backward_packed(const Tensor& q, const Tensor& k, const Tensor&
                                  const std::optional<Tensor>& mask,
                                  const std::optional<Tensor>& padding,
                                  const std::optional<Tensor>& state, bool causal, double scale,
-                                 double keep, const Tensor& out, const Tensor& lse,
-                                 const Tensor& dout) {
+                                 double keep, int64_t precision, const Tensor& out,
+                                 const Tensor& lse, const Tensor& dout) {
   check_shapes(q, k, v);
   if (q.shape() != k.shape()) {
     fail("%s: packed projections must have one shape, got %s and %s", kName,
@@ -178,8 +183,8 @@ Tensor attention_backward_packed(const Tensor& q, const Tensor& k, const Tensor&
   const Tensor packed =
       empty(q.device(), {q.size(0), q.size(2), 3, q.size(1), q.size(3)}, q.dtype(), kName);
   const auto part = [&](int64_t i) { return permute(select(packed, 2, i), {0, 2, 1, 3}); };
-  run_backward(q, k, v, {mask, padding, state, causal, scale, keep}, out, lse, dout, part(0),
-               part(1), part(2));
+  run_backward(q, k, v, {mask, padding, state, causal, scale, keep, precision}, out, lse, dout,
+               part(0), part(1), part(2));
   return packed;
 }
 

@@ -194,18 +194,19 @@ std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Ten
                                      const std::optional<Tensor>& mask,
                                      const std::optional<Tensor>& padding,
                                      const std::optional<Tensor>& state, bool causal, double scale,
-                                     double keep);
+                                     double keep, int64_t precision);
 std::tuple<Tensor, Tensor, Tensor> attention_backward(
     const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask,
     const std::optional<Tensor>& padding, const std::optional<Tensor>& state, bool causal,
-    double scale, double keep, const Tensor& out, const Tensor& lse, const Tensor& dout);
+    double scale, double keep, int64_t precision, const Tensor& out, const Tensor& lse,
+    const Tensor& dout);
 // The three gradients as one tensor [B,T,3,H,D], as a packed projection lies.
 Tensor attention_backward_packed(const Tensor& q, const Tensor& k, const Tensor& v,
                                  const std::optional<Tensor>& mask,
                                  const std::optional<Tensor>& padding,
                                  const std::optional<Tensor>& state, bool causal, double scale,
-                                 double keep, const Tensor& out, const Tensor& lse,
-                                 const Tensor& dout);
+                                 double keep, int64_t precision, const Tensor& out,
+                                 const Tensor& lse, const Tensor& dout);
 // A copy of a generator's state, which then moves on by so many counters.
 Tensor reserve_draws(const Tensor& state, int64_t counters);
 // rnn: one layer; `weights` are W_ih, W_hh and, where there are biases, b_ih, b_hh per direction.

@@ -1,6 +1,7 @@
 // Scaled dot-product attention: the contract of attention.cc and attention.cu (see core/backend.h).
 #pragma once
 
+#include "core/families/gemm.h"
 #include "core/view.h"
 
 namespace nodegrad {
@@ -19,6 +20,8 @@ struct AttentionArgs {
   double keep;  // 1 - p; weight (b,h,i,j) is kept where u < keep, and then divided by it;
                 // u is word j%4 of counter offset + ((b·H + h)·T + i)·ceil(S/4) + j/4
   bool causal;  // leaves out keys j > i
+  // Of float32 products, as in families/gemm.h; a device may take TF32 for medium, too.
+  Precision precision;
 };
 
 struct AttentionFamily {
