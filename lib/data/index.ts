@@ -69,5 +69,6 @@ export {
   Vocabulary,
   type VocabularyOptions,
 } from './text.js';
+export { type LabelledText, TextFolder, type TextFolderOptions } from './text-folder.js';
 export { normalize, type PerChannel } from './transform.js';
 export { loadVectors, type VectorsOptions, type WordVectors } from './vectors.js';
