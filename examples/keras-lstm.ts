@@ -1,0 +1,93 @@
+/**
+ * Sentiment of reviews in the manner of Keras: embedding, LSTM and a sigmoid by compile and fit.
+ *
+ * Embedding(10000, 32), LSTM(128), Dense(1) on reviews of food cut to 200 words, or with --data on
+ * IMDB's films. `--mnist 100` feeds it images instead: the error says what it expects.
+ */
+import {
+  datasets,
+  indexSelect,
+  layers,
+  manualSeed,
+  padSequences,
+  randperm,
+  saveCheckpoint,
+  sequential,
+  tensor,
+  Vocabulary,
+} from 'nodegrad';
+import { amount, count, parseFlags, text } from './support/flags.js';
+import { type Reviews, readReviews } from './support/reviews.js';
+
+const flags = parseFlags('keras-lstm', {
+  device: text('cpu', 'cpu, cuda, cuda:1 …'),
+  epochs: count(5, 'times through the reviews'),
+  batch: count(32, 'reviews per step'),
+  lr: amount(0.001, 'learning rate of Adam'),
+  seed: count(0, 'seed of the initial weights and of shuffling'),
+  data: text(undefined, 'folder aclImdb with {train,test}/{pos,neg}, instead of reviews of food'),
+  length: count(200, 'of longer reviews, the last so many words are taken'),
+  units: count(128, 'width of the LSTM'),
+  reviews: count(Number.POSITIVE_INFINITY, 'most reviews to train on, and to test on'),
+  mnist: count(0, 'train on so many images of digits instead, which must fail'),
+  save: text(undefined, 'write the model at the end and on Ctrl-C'),
+});
+const { device, epochs, batch: batchSize } = flags;
+manualSeed(flags.seed);
+
+const model = sequential(
+  [
+    layers.embedding(10_000, 32),
+    layers.lstm(flags.units),
+    layers.dense(1, { activation: 'sigmoid' }),
+  ],
+  { device },
+);
+model.compile({
+  optimizer: 'adam',
+  learningRate: flags.lr,
+  loss: 'binaryCrossentropy',
+  metrics: ['accuracy'],
+});
+
+if (flags.mnist > 0) {
+  const { images, labels } = (await datasets.mnist()).train;
+  const pixels = images.slice(0, 0, flags.mnist).to('float32').div(255);
+  try {
+    await model.fit(pixels, labels.slice(0, 0, flags.mnist), { epochs, validationSplit: 0.2 });
+  } catch (error) {
+    console.error((error as Error).message);
+    process.exit(1);
+  }
+}
+
+const train = await readReviews('train', flags.data, { most: flags.reviews });
+const test = await readReviews('test', flags.data, { most: flags.reviews });
+// 10,000 numbers: padding 0, unknown 1, and the most frequent words.
+const vocabulary = await Vocabulary.build(train.words, { maxSize: 9998 });
+const numbers = ({ words }: Reviews) =>
+  padSequences(
+    words.map((review) => vocabulary.encode(review)),
+    { maxLength: flags.length },
+  );
+// The last fifth validates: in class folders, one class would be the last.
+const order = randperm(train.labels.length);
+const x = indexSelect(numbers(train), order);
+const y = indexSelect(tensor(train.labels), order);
+
+const stop = new AbortController();
+process.once('SIGINT', () => stop.abort());
+const { stopped } = await model.fit(x, y, {
+  epochs,
+  batchSize,
+  validationSplit: 0.2,
+  signal: stop.signal,
+});
+if (flags.save) await saveCheckpoint(flags.save, { model });
+if (stopped) {
+  console.log(flags.save ? `interrupted; the model is in ${flags.save}` : 'interrupted');
+  process.exit(130);
+}
+console.log(model.summary());
+const { loss, accuracy } = await model.evaluate(numbers(test), test.labels, { verbose: 0 });
+console.log(`test loss ${loss?.toFixed(4)}, accuracy ${accuracy?.toFixed(4)}`);
