@@ -15,7 +15,6 @@ import {
   ImageFolder,
   layers,
   manualSeed,
-  type Run,
   Subset,
   sequential,
   type Tensor,
@@ -97,7 +96,7 @@ console.log(model.summary());
 const { stopped } = await model.fit(new DataLoader(train, { ...common, shuffle: true }), {
   epochs: flags.epochs,
   signal: stop.signal,
-  ...(save && { callbacks: [{ onTrainEnd: (run: Run) => run.save(save) }] }),
+  callbacks: [{ onTrainEnd: (run) => (save ? run.save(save) : undefined) }],
   ...(flags.resume && { resume: flags.resume }),
 });
 if (stopped) {
