@@ -9,8 +9,8 @@ import type { RandomWords } from './shuffle.js';
 type SharpModule = typeof import('sharp');
 let loading: Promise<SharpModule['default']> | null = null;
 
-/** sharp, loaded when the first image is. */
-function loadSharp(op: string): Promise<SharpModule['default']> {
+/** @internal sharp, loaded when the first image is. */
+export function loadSharp(op: string): Promise<SharpModule['default']> {
   loading ??= import('sharp').then((module) => module.default);
   return loading.catch((error) => {
     loading = null;

@@ -34,6 +34,7 @@ export {
   type DataLoaderOptions,
   type DataLoaderState,
 } from './loader.js';
+export { type SaveImagesOptions, saveImages } from './picture.js';
 export {
   type BatchSampler,
   BucketSampler,

@@ -14,6 +14,7 @@ export {
   Precision,
   Recall,
 } from './classification.js';
+export { FrechetDistance } from './frechet.js';
 export { Metric } from './metric.js';
 export {
   MeanAbsoluteError,
