@@ -17,8 +17,15 @@ import re
 import time
 import unicodedata
 
-import torch
-from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence
+# OpenBLAS takes its slowest kernels on a processor that it does not know; see support/openblas.ts.
+with open("/proc/cpuinfo") as cpuinfo:
+    sets = cpuinfo.read()
+for flag, core in {"avx512f": "SkylakeX", "avx2": "Haswell"}.items():
+    if f" {flag} " in sets:
+        os.environ.setdefault("OPENBLAS_CORETYPE", core)
+
+import torch  # noqa: E402
+from torch.nn.utils.rnn import pack_padded_sequence, pad_sequence  # noqa: E402
 
 parser = argparse.ArgumentParser()
 for name, value in {
