@@ -30,7 +30,7 @@ from torch.nn.utils.rnn import pad_sequence  # noqa: E402
 
 parser = argparse.ArgumentParser()
 for name, value in {
-    "epochs": 5, "batch": 64, "lr": 0.001, "seed": 0, "words": 25000, "length": 256,
+    "epochs": 6, "batch": 64, "lr": 0.001, "seed": 0, "words": 25000, "length": 256,
     "hidden": 256, "threads": 1,
 }.items():
     parser.add_argument(f"--{name}", type=type(value), default=value)
