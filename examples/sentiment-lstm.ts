@@ -26,7 +26,7 @@ import { type Reviews, readReviews } from './support/reviews.js';
 
 const flags = parseFlags('sentiment-lstm', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
-  epochs: count(5, 'times through the reviews'),
+  epochs: count(6, 'times through the reviews'),
   batch: count(64, 'reviews per step'),
   lr: amount(0.001, 'learning rate of Adam'),
   seed: count(0, 'seed of the initial weights, of shuffling and of dropout'),
