@@ -1,10 +1,9 @@
 /**
  * Digits from noise: a generator and a discriminator trained in turn on MNIST, judged by a classifier.
  *
- * Both are told the digit: the discriminator scores how real an image is as a 0, a 1 …, of which the
- * digit asked for counts. After each epoch a picture is written, a column for each digit, and a network
- * that reads real digits tells how far the generated ones are from them (Fréchet distance of its
- * features) and how many it takes for the digit asked for.
+ * The discriminator scores how real an image is as a 0, a 1 …, of which the digit asked for counts.
+ * After each epoch a picture is written, a column for each digit, and a network that reads real digits
+ * tells how far the generated ones are from them (Fréchet distance of its features).
  */
 import {
   capture,
@@ -26,7 +25,7 @@ import {
   type Tensor,
   TensorDataset,
 } from 'nodegrad';
-import { amount, count, parseFlags, text } from './support/flags.js';
+import { count, parseFlags, text } from './support/flags.js';
 import { Judge } from './support/judge.js';
 import { Progress } from './support/progress.js';
 
@@ -35,7 +34,6 @@ const flags = parseFlags('gan', {
   epochs: count(4, 'times through the training images'),
   images: count(20_000, 'images to learn from, of 60,000'),
   batch: count(64, 'images per step'),
-  lr: amount(0.0005, 'learning rate of Adam, for both networks'),
   noise: count(64, 'random numbers that a digit is made of'),
   width: count(32, 'channels of the networks'),
   judged: count(2000, 'digits to be judged after each epoch, beside as many real ones'),
@@ -46,11 +44,10 @@ const flags = parseFlags('gan', {
   save: text(undefined, 'write a checkpoint at the end and on Ctrl-C'),
   resume: text(undefined, 'go on from a checkpoint'),
 });
-const { device, width, batch: batchSize, save: file } = flags;
+const { device, width, batch: batchSize, save: file, out } = flags;
 manualSeed(flags.seed);
 const stop = new AbortController();
 process.once('SIGINT', () => stop.abort());
-
 const { train, test } = await datasets.mnist({ dir: flags.data });
 const pixels = (x: Tensor) => normalize(x.unsqueeze(1), 0.5, 0.5); // in [-1, 1]
 const digits = ({ images, labels }: typeof train, n: number) =>
@@ -59,7 +56,6 @@ const [real, unseen] = [digits(train, flags.images), digits(test, flags.judged)]
 console.log(`${real.length} digits to learn from; first, the judge learns to read them`);
 const judge = new Judge(real, unseen, device);
 await judge.learn(stop.signal, flags.classifier);
-
 const halved = { stride: 2, padding: 1, device }; // of a convolution; doubled, of a transposed one
 const normed = (channels: number) => [new nn.BatchNorm2d(channels, { device }), new nn.ReLU()];
 const generator = new nn.Sequential(
@@ -79,12 +75,10 @@ const discriminator = new nn.Sequential(
   new nn.Flatten(),
   new nn.Linear(2 * width * 7 * 7, 10, { device }),
 );
-const generate = (noise: Tensor, digit: Tensor): Tensor =>
+const generate = (noise: Tensor, digit: Tensor) =>
   generator.forward(cat([noise, oneHot(digit, 10).to('float32')], 1));
-const score = (x: Tensor, digit: Tensor): Tensor =>
-  gather(discriminator.forward(x), 1, digit.unsqueeze(1));
-
-const options = { lr: flags.lr, betas: [0.5, 0.999] } as const;
+const score = (x: Tensor, digit: Tensor) => gather(discriminator.forward(x), 1, digit.unsqueeze(1));
+const options = { lr: 0.0005, betas: [0.5, 0.999] } as const;
 const forger = new optim.Adam(generator.parameters(), options);
 const detective = new optim.Adam(discriminator.parameters(), options);
 const average = new optim.EMA(generator, { decay: 0.99 }); // what is judged and painted
@@ -100,7 +94,6 @@ const step = capture((x: Tensor, digit: Tensor) => {
   average.update();
   return caught;
 });
-
 const noise = randn([judge.asked.size, flags.noise], { device });
 const loader = new DataLoader(real, { batchSize, shuffle: true, device });
 const more = { discriminator, detective, average };
@@ -115,10 +108,9 @@ while (loader.epoch < flags.epochs && !stop.signal.aborted) {
     if (progress.done % 50 === 0) progress.show(Number(loss.item()));
     if (stop.signal.aborted) break;
   }
-  const made = average.with(() => noGrad(() => generate(noise, judge.asked)));
+  const made = noGrad(() => average.with(() => generate(noise, judge.asked)));
   judge.look(name, made);
-  const shown = { columns: 10, range: [-1, 1] } as const;
-  await saveImages(`${flags.out}/${name}.png`, made.slice(0, 0, 100), shown);
+  await saveImages(`${out}/${name}.png`, made.slice(0, 0, 100), { columns: 10, range: [-1, 1] });
 }
 if (file) await saveCheckpoint(file, run);
 if (stop.signal.aborted) {

@@ -63,5 +63,6 @@ export async function saveImages(
   }
   const sharp = await loadSharp(op);
   await mkdir(path.dirname(file), { recursive: true });
-  await sharp(bytes, { raw: size }).toFile(file);
+  const space = channels === 1 ? 'b-w' : 'srgb';
+  await sharp(bytes, { raw: size }).toColourspace(space).toFile(file);
 }
