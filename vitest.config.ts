@@ -5,6 +5,7 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     exclude: ['test/package/**', '**/node_modules/**'],
     env: { NODEGRAD_BUILD: process.env.NODEGRAD_BUILD ?? 'emulated' },
+    globalSetup: ['test/support/package.ts'],
     pool: 'forks',
     maxWorkers: 2,
     testTimeout: 60_000,

@@ -5,9 +5,8 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
 import { accelerators } from '../support/devices.js';
-import { command, linesOf, root, runExample, usePackage } from '../support/example.js';
+import { command, linesOf, root, runExample } from '../support/example.js';
 
-usePackage();
 const folder = mkdtempSync(path.join(tmpdir(), 'nodegrad-pictures-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 

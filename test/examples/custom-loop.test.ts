@@ -3,9 +3,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { accelerators } from '../support/devices.js';
-import { linesOf, runExample, usePackage } from '../support/example.js';
+import { linesOf, runExample } from '../support/example.js';
 
-usePackage();
 const folder = mkdtempSync(path.join(tmpdir(), 'nodegrad-loop-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 

@@ -4,9 +4,8 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
 import { accelerators } from '../support/devices.js';
-import { linesOf, usePackage } from '../support/example.js';
+import { linesOf } from '../support/example.js';
 
-usePackage();
 const folder = mkdtempSync(path.join(tmpdir(), 'nodegrad-gan-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 const at = (name: string): string => path.join(folder, name);

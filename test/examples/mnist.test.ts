@@ -1,9 +1,9 @@
-import { execFileSync, type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
+import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, describe, expect, it } from 'vitest';
 import { loadSafetensors } from '../../lib/index.js';
 import { accelerators } from '../support/devices.js';
 
@@ -12,10 +12,6 @@ const folder = mkdtempSync(path.join(tmpdir(), 'nodegrad-mnist-'));
 const command = ['--import', 'tsx', 'examples/run.ts'];
 const build = process.env.NODEGRAD_BUILD;
 
-beforeAll(() => {
-  // The examples import the package by its name, which is what was built into dist.
-  execFileSync('npx', ['tsc', '-p', 'tsconfig.build.json'], { cwd: root });
-}, 120_000);
 afterAll(() => rmSync(folder, { recursive: true }));
 
 function run(args: string[], env: NodeJS.ProcessEnv = {}): SpawnSyncReturns<string> {

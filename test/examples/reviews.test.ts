@@ -4,9 +4,8 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { accelerators } from '../support/devices.js';
-import { command, linesOf, root, runExample, usePackage } from '../support/example.js';
+import { command, linesOf, root, runExample } from '../support/example.js';
 
-usePackage();
 const folder = mkdtempSync(path.join(tmpdir(), 'nodegrad-reviews-'));
 afterAll(() => rmSync(folder, { recursive: true }));
 

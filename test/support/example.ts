@@ -1,17 +1,10 @@
-/** Runs an example as `npm run example` does, and gives what it printed. */
-import { execFileSync, type SpawnSyncReturns, spawnSync } from 'node:child_process';
+/** Runs an example as `npm run example` does (with dist/, which package.ts compiles). */
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
-import { beforeAll, expect } from 'vitest';
+import { expect } from 'vitest';
 
 export const root = fileURLToPath(new URL('../..', import.meta.url));
 export const command = ['--import', 'tsx', 'examples/run.ts'];
-
-/** The examples import the package by its name, which is what was built into dist. */
-export function usePackage(): void {
-  beforeAll(() => {
-    execFileSync('npx', ['tsc', '-p', 'tsconfig.build.json'], { cwd: root });
-  }, 120_000);
-}
 
 export function runExample(
   args: readonly string[],
