@@ -24,6 +24,7 @@ const elsewhere: Record<string, string> = {
   serveDataset: 'runs in a worker thread: test/data',
   loadSafetensors: 'reads files: test/io',
   saveSafetensors: 'writes files: test/io',
+  saveImages: 'writes files: test/data',
   loadCheckpoint: 'reads files: test/io',
   saveCheckpoint: 'writes files: test/io',
   'optim.Optimizer': 'abstract: SGD, Adam and AdamW stand for it',

@@ -64,6 +64,7 @@ for (const [name, kind] of [
   ['MeanAbsoluteError', 'numbers'],
   ['RootMeanSquaredError', 'numbers'],
   ['R2Score', 'numbers'],
+  ['FrechetDistance', 'numbers'],
 ] as const) {
   const Made = ng.metrics[name] as new (options: object) => ng.metrics.Metric<unknown>;
   plain(
