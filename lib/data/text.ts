@@ -183,9 +183,14 @@ export class Vocabulary {
 
   /** The words of numbers, padding left out. */
   decode(numbers: Iterable<number | bigint>): string[] {
+    const given: unknown = numbers;
+    if (given === null || typeof given !== 'object' || !(Symbol.iterator in given)) {
+      throw new TypeError(`Vocabulary.decode: needs a list of numbers, got ${describe(numbers)}`);
+    }
     const found: string[] = [];
     for (const each of numbers) {
-      const number = expectInteger('Vocabulary.decode', 'a number', Number(each), 0, this.size - 1);
+      const value = typeof each === 'bigint' ? Number(each) : each;
+      const number = expectInteger('Vocabulary.decode', 'a number', value, 0, this.size - 1);
       if (number !== this.paddingIndex) found.push(this.words[number] as string);
     }
     return found;
