@@ -22,5 +22,4 @@ if (name === undefined || !names.includes(name)) {
   const file = new URL(`${name}.ts`, folder);
   process.argv = [process.argv[0] as string, file.pathname, ...flags];
   await import(file.href);
-  process.exit(); // whatever a stopped run has left waiting
 }

@@ -120,7 +120,7 @@ describe('keras-lstm', () => {
   it('says what it expects where it gets images', () => {
     const { stderr, status } = runExample(['keras-lstm', '--mnist', '10']);
     expect(stderr.trim()).toBe(
-      "layer 0 'embedding': expects integer indices below 10000 of rank 2, [N,T], got float32[8,28,28]",
+      "sequential: layer 0 'embedding' expects integer indices below 10000 of rank 2, [N,T], got float32[8,28,28]",
     );
     expect(status).toBe(1);
   });

@@ -106,6 +106,19 @@ describe.each(devices)('capture on %s', (device) => {
     expect(step.recordings).toBe(1);
   });
 
+  it('resolves every call of steps that are called without waiting', async () => {
+    const double = capture((x: Tensor) => x.mul(2));
+    const next = capture((x: Tensor) => x.add(1));
+    const x = tensor([1, 2, 3], { device });
+    for (let i = 0; i < 2; ++i) await Promise.all([double(x), next(x)]);
+    const results = await Promise.all(
+      Array.from({ length: 100 }, (_, i) => (i % 2 === 0 ? double : next)(x)),
+    );
+    for (const [i, result] of results.entries()) {
+      expect(result.toArray()).toEqual(i % 2 === 0 ? [2, 4, 6] : [2, 3, 4]);
+    }
+  });
+
   it('returns structures, snapshots inputs and hands out fresh results', async () => {
     const step = capture((x: Tensor, scale: number) => ({
       y: x.mul(scale),

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
 
 #include "addon/convert.h"
 #include "ops/ops.h"
@@ -14,13 +15,17 @@ void ReplayDepth::enter() {
 }
 
 void ReplayDepth::leave() {
-  std::function<void()> ready;
+  std::vector<Waiter> reached;
   {
     std::lock_guard lock(mutex_);
     --in_flight_;
-    if (ready_ && in_flight_ <= limit_) std::swap(ready, ready_);
+    auto still = std::stable_partition(
+        waiting_.begin(), waiting_.end(),
+        [this](const Waiter& waiter) { return waiter.limit < in_flight_; });
+    std::move(still, waiting_.end(), std::back_inserter(reached));
+    waiting_.erase(still, waiting_.end());
   }
-  if (ready) ready();
+  for (Waiter& waiter : reached) waiter.ready();
 }
 
 int64_t ReplayDepth::in_flight() {
@@ -32,8 +37,7 @@ void ReplayDepth::when_below(int64_t limit, std::function<void()> ready) {
   {
     std::lock_guard lock(mutex_);
     if (in_flight_ > limit) {
-      limit_ = limit;
-      ready_ = std::move(ready);
+      waiting_.push_back({limit, std::move(ready)});
       return;
     }
   }

@@ -1,7 +1,6 @@
 // Captured steps: recording, replay, and how many replays are under way.
 #pragma once
 
-#include <condition_variable>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -11,7 +10,7 @@
 
 namespace nodegrad {
 
-// Replays enqueued and not yet done, on one device; wakes one waiter when few enough are left.
+// Replays enqueued and not yet done, on one device; wakes each waiter when few enough are left for it.
 class ReplayDepth {
  public:
   void enter();
@@ -21,10 +20,14 @@ class ReplayDepth {
   void when_below(int64_t limit, std::function<void()> ready);
 
  private:
+  struct Waiter {
+    int64_t limit;
+    std::function<void()> ready;
+  };
+
   std::mutex mutex_;
   int64_t in_flight_ = 0;
-  int64_t limit_ = 0;
-  std::function<void()> ready_;
+  std::vector<Waiter> waiting_;
 };
 
 // The buffers lie in the arena, which the next recording may use again: replays of one stream run
