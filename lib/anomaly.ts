@@ -5,6 +5,7 @@
  */
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { around } from './around.js';
 import { type Gradient, type Node, setWatcher } from './autograd.js';
 import { setBackwardWatcher, walking } from './backward.js';
 import { expectBoolean, expectFunction, expectOptions } from './check.js';
@@ -112,18 +113,8 @@ export function detectAnomaly<T>(fn: () => T, options: AnomalyOptions = {}): T {
   const { infinite = true } = expectOptions('detectAnomaly', options);
   blocks.push(expectBoolean('detectAnomaly', 'infinite', infinite));
   update();
-  const end = (): void => {
+  return around(fn, () => {
     blocks.splice(blocks.lastIndexOf(infinite), 1);
     update();
-  };
-  let result: T;
-  try {
-    result = fn();
-  } catch (error) {
-    end();
-    throw error;
-  }
-  if (result instanceof Promise) return result.finally(end) as T;
-  end();
-  return result;
+  });
 }

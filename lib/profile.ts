@@ -6,6 +6,7 @@
  * Off, it costs native code one load per call and per launch, and JavaScript nothing.
  */
 import { writeFileSync } from 'node:fs';
+import { around } from './around.js';
 import { describe, expectBoolean, expectFunction, expectOptions } from './check.js';
 import { native } from './native.js';
 
@@ -209,17 +210,7 @@ export function annotate<T>(name: string, fn: () => T): T {
   const list = spans;
   if (!list) return fn();
   const start = (performance.now() - zero) * 1000;
-  const end = (): void => {
+  return around(fn, () => {
     list.push([2, name, start, (performance.now() - zero) * 1000 - start, 0, -1, null]);
-  };
-  let result: T;
-  try {
-    result = fn();
-  } catch (error) {
-    end();
-    throw error;
-  }
-  if (result instanceof Promise) return result.finally(end) as T;
-  end();
-  return result;
+  });
 }

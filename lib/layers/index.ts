@@ -1,4 +1,6 @@
 /** Layers for `sequential`: sizes are inferred, defaults and initial values are Keras's. */
+
+export { type ConvolutionOptions, conv1d, conv2d } from './convolution.js';
 export {
   activation,
   type BatchNormOptions,
@@ -14,8 +16,6 @@ export {
 } from './core.js';
 export {
   avgPool2d,
-  type ConvolutionOptions,
-  conv2d,
   globalAvgPool2d,
   globalMaxPool2d,
   maxPool2d,
@@ -30,7 +30,6 @@ export type {
   Requirement,
 } from './layer.js';
 export {
-  conv1d,
   type EmbeddingLayerOptions,
   embedding,
   globalAvgPool1d,

@@ -1,20 +1,18 @@
 /** Layers for sequences: indices [N, T] and vectors [N, T, C], the features last as in Keras. */
-import { expectBoolean, expectInteger, expectOneOf } from '../check.js';
+import { expectBoolean, expectInteger } from '../check.js';
 import { isFloating } from '../dtype.js';
-import { Conv1d } from '../nn/conv.js';
 import { Embedding } from '../nn/embedding.js';
 import * as init from '../nn/init.js';
 import { Module } from '../nn/module.js';
 import { MaxPool1d } from '../nn/pool.js';
 import { GRU, LSTM, RNN } from '../nn/rnn.js';
-import type { Layer } from '../nn/sequential.js';
 import { to } from '../ops/copy.js';
 import { expectSingle } from '../ops/spatial.js';
-import { permute, reshape, transpose } from '../ops/view.js';
+import { permute, reshape } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
-import { type ConvolutionOptions, GlobalPool } from './image.js';
+import { FeaturesLast } from './convolution.js';
+import { GlobalPool } from './image.js';
 import {
-  activationModules,
   floats,
   type Initializer,
   initializerOf,
@@ -142,50 +140,6 @@ export function gru(units: number, options: RecurrentOptions = {}): LazyLayer {
 /** A recurrent layer with tanh: [N, T, C] to [N, units]. */
 export function simpleRnn(units: number, options: RecurrentOptions = {}): LazyLayer {
   return recurrent('simpleRnn', units, options);
-}
-
-/** A layer of [N, C, T] for [N, T, C]. */
-class FeaturesLast extends Module {
-  constructor(readonly layer: Layer) {
-    super();
-  }
-  forward(x: Tensor): Tensor {
-    return transpose(this.layer.forward(transpose(x, 1, 2)), 1, 2);
-  }
-}
-
-/** Convolution along a sequence: [N, T, C] to [N, T', filters]. */
-export function conv1d(
-  filters: number,
-  kernelSize: number,
-  options: ConvolutionOptions<number> = {},
-): LazyLayer {
-  const op = 'conv1d';
-  const given = named(op, options);
-  const { strides = 1, padding = 'valid', dilationRate = 1, groups = 1, useBias = true } = given;
-  expectInteger(op, 'filters', filters, 1);
-  expectSingle(op, 'kernelSize', kernelSize, 1);
-  expectSingle(op, 'strides', strides, 1);
-  expectOneOf(op, 'padding', padding, ['valid', 'same']);
-  expectSingle(op, 'dilationRate', dilationRate, 1);
-  expectInteger(op, 'groups', groups, 1);
-  const bias = expectBoolean(op, 'useBias', useBias);
-  const initialize = initializerOf(op, given.kernelInitializer ?? 'glorotUniform');
-  activationModules(op, given.activation);
-  return {
-    kind: op,
-    name: given.name,
-    needs: floats(2, -1),
-    build: (shape, place) => {
-      const layer = new Conv1d(known(shape, -1), filters, kernelSize, {
-        ...{ stride: strides, padding, dilation: dilationRate, groups, bias },
-        ...place,
-      });
-      initialize(layer.weight);
-      if (layer.bias) init.zeros(layer.bias);
-      return [new FeaturesLast(layer), ...activationModules(op, given.activation)];
-    },
-  };
 }
 
 /** The largest element of each window along a sequence [N, T, C]. */

@@ -3,6 +3,7 @@
  * swapped in and out, saved. Weights of 16 bits are averaged in float32.
  * Sources: Polyak and Juditsky 1992; Izmailov et al. 2018 (stochastic weight averaging).
  */
+import { around } from '../around.js';
 import { describe, expectBoolean, expectOptions, expectRange, expectTensorMap } from '../check.js';
 import { noGrad } from '../context.js';
 import type { Device } from '../device.js';
@@ -108,18 +109,7 @@ abstract class WeightAverage {
   /** Runs `fn` with the averages in the model, and puts the trained weights back, come what may. */
   with<R>(fn: () => R): R {
     this.swap();
-    let result: R;
-    try {
-      result = fn();
-    } catch (error) {
-      this.swap();
-      throw error;
-    }
-    if (result instanceof Promise) {
-      return result.finally(() => this.swap()) as R;
-    }
-    this.swap();
-    return result;
+    return around(fn, () => this.swap());
   }
 
   /** The averages by the names of the parameters and buffers, and what updating them needs. */

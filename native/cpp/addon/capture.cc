@@ -19,9 +19,9 @@ void ReplayDepth::leave() {
   {
     std::lock_guard lock(mutex_);
     --in_flight_;
-    auto still = std::stable_partition(
-        waiting_.begin(), waiting_.end(),
-        [this](const Waiter& waiter) { return waiter.limit < in_flight_; });
+    auto still =
+        std::stable_partition(waiting_.begin(), waiting_.end(),
+                              [this](const Waiter& waiter) { return waiter.limit < in_flight_; });
     std::move(still, waiting_.end(), std::back_inserter(reached));
     waiting_.erase(still, waiting_.end());
   }

@@ -10,7 +10,7 @@
 
 namespace nodegrad {
 
-// Replays enqueued and not yet done, on one device; wakes each waiter when few enough are left for it.
+// Replays enqueued and not yet done, on one device; wakes each waiter at its limit.
 class ReplayDepth {
  public:
   void enter();

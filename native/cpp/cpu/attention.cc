@@ -12,8 +12,8 @@
 #include "core/backend.h"
 #include "core/error.h"
 #include "core/philox.h"
-#include "cpu/gemm_kernel.h"
 #include "cpu/gemm_pack.h"
+#include "cpu/gemm_tiles.h"
 #include "cpu/launch.h"
 #include "cpu/math.h"
 
@@ -23,10 +23,6 @@ namespace {
 constexpr int64_t kTile = 64;      // queries, and keys, of a tile
 constexpr int64_t kFewHeads = 16;  // fewer pairs of batch and key head are cut further
 constexpr int64_t kManyTiles = 4;  // where there are so many tiles
-
-NODEGRAD_INLINE int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-NODEGRAD_INLINE int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
-NODEGRAD_INLINE int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 // A [batch][head][row][D] tensor whose rows are contiguous.
 struct Operand {

@@ -307,14 +307,14 @@ void backward_data_as(Stream& stream, const ConvShape& s, const void* dy, const 
 
 void forward(Stream& stream, const ConvShape& s, const void* x, const void* w, const void* bias,
              void* y, bool relu) {
-  with_types(s.dtype, [&](auto t, auto stored) {
+  with_floats("conv2d", s.dtype, [&](auto t, auto stored) {
     forward_as<decltype(t), decltype(stored)>(stream, s, x, w, bias, y, relu);
   });
 }
 
 void backward_data(Stream& stream, const ConvShape& s, const void* dy, const void* w,
                    const void* bias, void* dx, bool relu) {
-  with_types(s.dtype, [&](auto t, auto stored) {
+  with_floats("conv2d", s.dtype, [&](auto t, auto stored) {
     backward_data_as<decltype(t), decltype(stored)>(stream, s, dy, w, bias, dx, relu);
   });
 }

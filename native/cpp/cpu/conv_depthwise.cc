@@ -279,7 +279,7 @@ bool launch_product(Stream& stream, const Product& p) {
 bool product(Stream& stream, const Product& p, DType dtype) {
   if (p.m > kFewChannels || p.channels > kFewChannels) return false;
   bool served = false;
-  with_types(dtype, [&](auto t, auto stored) {
+  with_floats("conv2d", dtype, [&](auto t, auto stored) {
     served = launch_product<decltype(t), decltype(stored)>(stream, p);
   });
   return served;
@@ -433,7 +433,7 @@ bool weight(Stream& stream, const ConvShape& s, const void* x, const void* dy, v
   l.taps = s.c / s.groups * s.kh * s.kw;
   if (l.outputs * l.taps == 0) return false;
   bool served = false;
-  with_types(s.dtype, [&](auto t, auto stored) {
+  with_floats("conv2d", s.dtype, [&](auto t, auto stored) {
     served = launch_weight<decltype(t), decltype(stored)>(stream, s, l);
   });
   return served;

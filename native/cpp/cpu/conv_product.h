@@ -55,22 +55,5 @@ NODEGRAD_INLINE Patches patches_of(const ConvShape& s) {
           s.stride_h, s.stride_w, -s.pad_h,  -s.pad_w, s.dilation_h, s.dilation_w};
 }
 
-// Calls f(T{}, S{}) with the types of arithmetic and storage.
-template <class F>
-void with_types(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::float32:
-      return f(float{}, float{});
-    case DType::float64:
-      return f(double{}, double{});
-    case DType::bfloat16:
-      return f(float{}, BFloat16{});
-    case DType::float16:
-      return f(float{}, Float16{});
-    default:
-      fail("conv2d: dtype must be floating, got %s", dtype_name(dtype));
-  }
-}
-
 }  // namespace
 }  // namespace nodegrad::cpu::NODEGRAD_ISA

@@ -158,7 +158,7 @@ void backward_weight_as(Stream& stream, const ConvShape& s, const void* x, const
 
 void conv_weight_gradient(Stream& stream, const ConvShape& s, const void* x, const void* dy,
                           void* dw) {
-  with_types(s.dtype, [&](auto t, auto stored) {
+  with_floats("conv2d", s.dtype, [&](auto t, auto stored) {
     backward_weight_as<decltype(t), decltype(stored)>(stream, s, x, dy, dw);
   });
 }

@@ -11,6 +11,7 @@
 #include <cstdint>
 
 #include "core/dtype.h"
+#include "core/error.h"
 
 namespace nodegrad::cpu::NODEGRAD_ISA {
 
@@ -83,6 +84,23 @@ struct Stored<Bool> {
   static uint8_t load(Bool x) { return x.byte != 0; }
   static Bool store(uint8_t x) { return Bool{static_cast<uint8_t>(x != 0)}; }
 };
+
+// Calls f(T{}, S{}) with the types of arithmetic and storage of a floating dtype.
+template <class F>
+void with_floats(const char* op, DType dtype, const F& f) {
+  switch (dtype) {
+    case DType::float32:
+      return f(float{}, float{});
+    case DType::float64:
+      return f(double{}, double{});
+    case DType::bfloat16:
+      return f(float{}, BFloat16{});
+    case DType::float16:
+      return f(float{}, Float16{});
+    default:
+      fail("%s: dtype must be floating, got %s", op, dtype_name(dtype));
+  }
+}
 
 template <class T>
 struct IntegerRange;

@@ -392,18 +392,9 @@ void multiply(Stream& stream, const GemmArgs& g) {
 void gemm(Stream& stream, const GemmArgs& args) {
   if (args.m <= 0 || args.n <= 0 || args.batch <= 0) return;
   if (args.k == 0 && args.accumulate) return;
-  switch (args.dtype) {
-    case DType::float32:
-      return multiply<float, float>(stream, args);
-    case DType::float64:
-      return multiply<double, double>(stream, args);
-    case DType::bfloat16:
-      return multiply<float, BFloat16>(stream, args);
-    case DType::float16:
-      return multiply<float, Float16>(stream, args);
-    default:
-      fail("matmul: dtype must be floating, got %s", dtype_name(args.dtype));
-  }
+  with_floats("matmul", args.dtype, [&](auto zero, auto stored) {
+    multiply<decltype(zero), decltype(stored)>(stream, args);
+  });
 }
 
 }  // namespace

@@ -266,30 +266,13 @@ void launch_rows(Stream& stream, const char* name, Kernel kernel, Pool& p, int64
   launch(stream, name, kernel, &p, sizeof p, chunk_count(rows, p.rows_per_chunk));
 }
 
-// Calls f(T{}, S{}) with the types of arithmetic and storage.
-template <class F>
-void with_types(DType dtype, const F& f) {
-  switch (dtype) {
-    case DType::float32:
-      return f(float{}, float{});
-    case DType::float64:
-      return f(double{}, double{});
-    case DType::bfloat16:
-      return f(float{}, BFloat16{});
-    case DType::float16:
-      return f(float{}, Float16{});
-    default:
-      fail("pool: dtype must be floating, got %s", dtype_name(dtype));
-  }
-}
-
 int64_t window_rows(const PoolShape& s) {
   const PoolAxis& h = s.h;
   return s.adaptive ? h.size / max_of(1, h.out) + 1 : h.kernel;
 }
 
 void max_forward(Stream& stream, const PoolShape& s, const void* x, void* y, int32_t* index) {
-  with_types(s.dtype, [&](auto t, auto stored) {
+  with_floats("pool", s.dtype, [&](auto t, auto stored) {
     Pool p = {x, y, index, s, 0, 0};
     launch_rows(stream, "max_pool", max_kernel<decltype(t), decltype(stored)>, p,
                 s.planes * s.h.out, window_rows(s) * s.w.size);
@@ -298,7 +281,7 @@ void max_forward(Stream& stream, const PoolShape& s, const void* x, void* y, int
 
 void max_backward(Stream& stream, const PoolShape& s, const void* dy, const int32_t* index,
                   void* dx) {
-  with_types(s.dtype, [&](auto t, auto stored) {
+  with_floats("pool", s.dtype, [&](auto t, auto stored) {
     Pool p = {dy, dx, const_cast<int32_t*>(index), s, 0, 0};
     launch_rows(stream, "max_pool_backward", max_backward_kernel<decltype(t), decltype(stored)>, p,
                 s.planes * s.h.size, s.w.size);
@@ -306,7 +289,7 @@ void max_backward(Stream& stream, const PoolShape& s, const void* dy, const int3
 }
 
 void average_forward(Stream& stream, const PoolShape& s, const void* x, void* y) {
-  with_types(s.dtype, [&](auto t, auto stored) {
+  with_floats("pool", s.dtype, [&](auto t, auto stored) {
     Pool p = {x, y, nullptr, s, 0, 0};
     launch_rows(stream, "avg_pool", average_kernel<decltype(t), decltype(stored)>, p,
                 s.planes * s.h.out, window_rows(s) * s.w.size);
@@ -314,7 +297,7 @@ void average_forward(Stream& stream, const PoolShape& s, const void* x, void* y)
 }
 
 void average_backward(Stream& stream, const PoolShape& s, const void* dy, void* dx) {
-  with_types(s.dtype, [&](auto t, auto stored) {
+  with_floats("pool", s.dtype, [&](auto t, auto stored) {
     Pool p = {dy, dx, nullptr, s, 0, 0};
     launch_rows(stream, "avg_pool_backward", average_backward_kernel<decltype(t), decltype(stored)>,
                 p, s.planes * s.h.size, s.w.size);

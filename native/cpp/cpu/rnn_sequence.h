@@ -130,16 +130,7 @@ void with_cells(const RnnArgs& a, const F& f) {
         return f(zero, ModeOf<RnnMode::relu>{});
     }
   };
-  switch (a.dtype) {
-    case DType::float64:
-      return with_mode(double{});
-    case DType::bfloat16:
-      return with_mode(BFloat16{});
-    case DType::float16:
-      return with_mode(Float16{});
-    default:
-      return with_mode(float{});
-  }
+  with_floats("recurrent", a.dtype, [&](auto, auto stored) { with_mode(stored); });
 }
 
 }  // namespace
