@@ -1,0 +1,145 @@
+/** Ten losses of a small classifier with each layer, against PyTorch's (test/vectors/layer_runs.py). */
+import { describe, expect, it } from 'vitest';
+import {
+  crossEntropy,
+  type Device,
+  type DType,
+  flatten,
+  flip,
+  nn,
+  optim,
+  scope,
+  type Tensor,
+  tensor,
+} from '../../lib/index.js';
+import { devices } from '../support/devices.js';
+import { mixed, readVectors, uniformOf } from '../support/vectors.js';
+
+interface Case {
+  layer: string;
+  shape: number[];
+  /** Names, sorted, as PyTorch's. */
+  parameters: string[];
+  float32: number[];
+  float64: number[];
+}
+
+type Place = { dtype: DType; device: Device };
+
+const { cases } = readVectors<Case>('layer_runs');
+const [batch, classes, words] = [6, 3, 11];
+
+/** A part of the model under a name, called by a function. */
+function calling<M extends nn.Module>(name: string, part: M, call: (part: M, x: Tensor) => Tensor) {
+  const module = new (class extends nn.Module {
+    forward = (x: Tensor): Tensor => call(part, x);
+  })();
+  return Object.assign(module, { [name]: part });
+}
+
+/** A cell over the positions of [B, T, E]; the last h. */
+function unrolled(cell: nn.RNNCell | nn.GRUCell | nn.LSTMCell): nn.Layer {
+  return calling('cell', cell, (_, x) => {
+    let state: Tensor | [Tensor, Tensor] | null = null;
+    for (let step = 0; step < (x.shape[1] as number); ++step) {
+      state = cell.forward(x.select(1, step), state as never);
+    }
+    return Array.isArray(state) ? state[0] : (state as unknown as Tensor);
+  });
+}
+
+const transformer = (place: Place) =>
+  ({ dimFeedforward: 10, dropout: 0, activation: 'gelu', batchFirst: true, ...place }) as const;
+
+const layers: Record<string, (place: Place) => nn.Layer> = {
+  Conv1d: (place) => new nn.Conv1d(3, 4, 3, { stride: 2, padding: 2, dilation: 2, ...place }),
+  Conv2d: (place) => new nn.Conv2d(4, 6, 3, { stride: 2, padding: 1, groups: 2, ...place }),
+  ConvTranspose1d: (place) =>
+    new nn.ConvTranspose1d(3, 4, 3, { stride: 2, padding: 1, outputPadding: 1, ...place }),
+  ConvTranspose2d: (place) =>
+    new nn.ConvTranspose2d(4, 2, 3, { stride: 2, padding: 1, groups: 2, ...place }),
+  MaxPool1d: () => new nn.MaxPool1d(3, { stride: 2 }),
+  MaxPool2d: () => new nn.MaxPool2d(2),
+  AvgPool1d: () => new nn.AvgPool1d(3, { stride: 2 }),
+  AvgPool2d: () => new nn.AvgPool2d(3, { stride: 2, padding: 1 }),
+  AdaptiveAvgPool2d: () => new nn.AdaptiveAvgPool2d([2, 3]),
+  AdaptiveMaxPool2d: () => new nn.AdaptiveMaxPool2d([2, 3]),
+  Upsample: () => new nn.Upsample({ scaleFactor: 2, mode: 'bilinear' }),
+  EmbeddingBag: (place) => new nn.EmbeddingBag(words, 5, { mode: 'mean', ...place }),
+  RNNCell: (place) => unrolled(new nn.RNNCell(4, 5, place)),
+  GRUCell: (place) => unrolled(new nn.GRUCell(4, 5, place)),
+  LSTMCell: (place) => unrolled(new nn.LSTMCell(4, 5, place)),
+  MultiheadAttention: (place) =>
+    calling(
+      'attention',
+      new nn.MultiheadAttention(6, 2, { batchFirst: true, ...place }),
+      (part, x) => part.forward(x, x, x)[0],
+    ),
+  AdditiveAttention: (place) => {
+    const layer = new nn.AdditiveAttention(4, 4, 5, place);
+    const { query, key, score } = layer;
+    const module = calling('query', query, (_, x) => layer.forward(x, x)[0]);
+    return Object.assign(module, { key, score });
+  },
+  DotProductAttention: () =>
+    calling('attention', new nn.DotProductAttention(), (part, x) => part.forward(x, x)[0]),
+  TransformerEncoderLayer: (place) => new nn.TransformerEncoderLayer(6, 2, transformer(place)),
+  TransformerDecoder: (place) => {
+    const make = () => new nn.TransformerDecoderLayer(6, 2, transformer(place));
+    return calling('decoder', new nn.TransformerDecoder(make, 2), (part, x) =>
+      part.forward(x, flip(x, 1)),
+    );
+  },
+  LearnedPositions: (place) => new nn.LearnedPositions(5, 4, place),
+  SinusoidalPositions: (place) => new nn.SinusoidalPositions(5, 4, place),
+  RotaryPositions: (place) => new nn.RotaryPositions(5, 4, place),
+};
+
+describe.each(devices)('ten losses on $name', (device) => {
+  describe.each(['float32', 'float64'] as const)('in %s', (dtype) => {
+    it.each(cases)('with $layer', ({ layer, shape, parameters, ...losses }) => {
+      scope(() => {
+        const place = { dtype, device };
+        const indices = layer === 'EmbeddingBag';
+        const inputOf = (step: number): Tensor => {
+          if (!indices) return uniformOf(2000 + step, [batch, ...shape]).to(dtype, device);
+          const found = mixed(2000 + step, batch * 4);
+          return tensor(
+            Array.from(found, (u) => BigInt(Math.floor(u * words))),
+            [batch, 4],
+            { device },
+          );
+        };
+        const width = shape.at(-1) as number;
+        const front = indices ? new nn.Identity() : new nn.Linear(width, width, place);
+        const middle = (layers[layer] as (place: Place) => nn.Layer)(place);
+        const features = (x: Tensor) => flatten(middle.forward(front.forward(x)), 1);
+        const head = new nn.Linear(features(inputOf(0)).shape[1] as number, classes, place);
+        const model = calling('head', head, (_, x) => head.forward(features(x)));
+        Object.assign(model, { front, layer: middle });
+
+        const own = new Map(model.namedParameters());
+        expect([...own.keys()].sort()).toEqual(parameters);
+        parameters.forEach((name, i) => {
+          const parameter = own.get(name) as Tensor;
+          const values = uniformOf(1000 + i, parameter.shape, -0.5, 0.5);
+          const scales = name.includes('norm') && name.endsWith('weight');
+          parameter.copyFrom((scales ? values.add(1) : values).to(dtype, device));
+        });
+        const optimizer = new optim.SGD(model.parameters(), { lr: 0.1, momentum: 0.9 });
+        losses[dtype].forEach((expected, step) => {
+          const labels = Array.from(mixed(3000 + step, batch), (u) =>
+            BigInt(Math.floor(u * classes)),
+          );
+          optimizer.zeroGrad();
+          const loss = crossEntropy(model.forward(inputOf(step)), tensor(labels, { device }));
+          loss.backward();
+          optimizer.step();
+          const error = Math.abs(Number(loss.item()) - expected) / expected;
+          // Ten steps with a high rate spread roundings.
+          expect(error, `loss ${step}`).toBeLessThan(dtype === 'float32' ? 2e-5 : 1e-9);
+        });
+      });
+    });
+  });
+});
