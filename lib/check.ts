@@ -31,8 +31,14 @@ export function expectFunction<F>(op: string, name: string, value: F): F {
 }
 
 export function expectTensor(op: string, value: unknown, name = 'its argument'): Tensor {
-  if (value instanceof Tensor) return value;
-  throw new TypeError(`${op}: ${name} must be a tensor, got ${describe(value)}`);
+  if (!(value instanceof Tensor)) {
+    throw new TypeError(`${op}: ${name} must be a tensor, got ${describe(value)}`);
+  }
+  if (!value.released) return value;
+  throw new Error(
+    `${op}: ${name} is a tensor that was released; tensors live until their scope ends, ` +
+      'call .keep() on those that must outlive it',
+  );
 }
 
 /** A tensor, or null where there is none. */

@@ -39,7 +39,7 @@ function unary(
           x.dispose();
           return fn(x);
         },
-        message: new RegExp(`^${op}: argument 1 is a tensor that was released`),
+        message: new RegExp(`^${op}: its argument is a tensor that was released`),
       },
     ],
     ...options,
