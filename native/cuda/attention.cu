@@ -1,6 +1,8 @@
 // Scaled dot-product attention: O = softmax(scale·Q·Kᵀ + mask)·V. Chooses the form by dtype and
 // precision, and computes Δ = Σ dO·O per query for the backward pass.
-//   bfloat16, float16      attention_forward.cu and attention_backward.cu, on tensor cores
+//   bfloat16, float16      on sm_90, where strides allow and heads are at most 128 wide,
+//                          attention_wgmma_forward.cu; else attention_forward.cu and
+//                          attention_backward.cu, by mma.sync
 //   float32                the same through TF32 where the precision allows, else attention_simt.cu
 //   float64                attention_simt.cu
 // Every form walks tiles of keys with a running maximum and sum and keeps lse = max + ln Σ; none
@@ -9,6 +11,7 @@
 
 #include "attention_mma.h"
 #include "attention_simt.h"
+#include "attention_wgmma.h"
 #include "core/error.h"
 #include "families.h"
 #include "launch.h"
@@ -119,6 +122,7 @@ void forward(Stream& stream, const AttentionArgs& args, const View& out, const V
   const Attention a = attention_of(args, out, lse);
   const DType dtype = args.q.dtype;
   if (a.batches * a.heads * a.queries == 0 || a.width == 0) return;
+  if (launch_attention_wgmma_forward(stream, dtype, a)) return;
   if (on_tensor_cores(args)) {
     launch_attention_mma_forward(stream, dtype, a);
   } else {

@@ -143,6 +143,7 @@ void begin_block(Executor& e, size_t slot, uint64_t number, Cluster& cluster) {
     thread.product_fence = false;
     thread.products = 0;
     thread.product_groups.clear();
+    thread.left.clear();
     start_fiber(*thread.fiber, run_thread, &thread);
     e.ready.push_back(&thread);
   }

@@ -55,6 +55,13 @@ struct AsyncCopy {
 
 enum class Wait : uint8_t { none, block, warp, named, cluster, mbarrier, product, exited };
 
+// Registers of A that a product may still read, and what they held when it was issued.
+struct LeftRegisters {
+  uint64_t product;
+  const uint32_t* registers;
+  uint32_t at_issue[4];
+};
+
 struct Thread {
   Fiber* fiber;
   uintptr_t stack_low;
@@ -74,6 +81,7 @@ struct Thread {
   bool product_fence;       // since its last wait for products
   uint64_t products;        // issued
   std::vector<uint64_t> product_groups;  // products issued at each commit
+  std::vector<LeftRegisters> left;       // of products not yet waited for
 };
 
 struct Warp {
@@ -104,6 +112,7 @@ struct IssuedProduct {
   Product product;
   unsigned issued;
   float* d[128];
+  uint32_t left[128][4];  // A, where it is in registers
 };
 
 struct Warpgroup {
