@@ -25,7 +25,7 @@ struct Config {
   static constexpr int kWidth = kWidth_;
   static constexpr bool kSpecial = kSpecial_;
   static constexpr int kConsumers = kWidth <= 64 && !kSpecial ? 3 : 2;
-  static constexpr int kRegisters = kConsumers == 3 ? 160 : 240;
+  static constexpr RegisterShares kRegisters = register_shares(kConsumers);
   static constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
   static constexpr int kRows = 64 * kConsumers, kKeys = 128;
   static constexpr int kStages = kWidth <= 64 ? 3 : 2;
@@ -259,13 +259,13 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   // Shuffled, so that the compiler knows it to be the same in the whole warp.
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp < kWarpgroup / 32) {
-    lower_registers<32>();
+    lower_registers<C::kRegisters.load>();
     if (warp == 0) {
       if (elect_one()) produce<C>(shared, maps, work);
       __syncwarp();
     }
   } else {
-    raise_registers<C::kRegisters>();
+    raise_registers<C::kRegisters.multiply>();
     consume<C>(shared, a, work, warp / 4 - 1);
   }
 #else

@@ -19,6 +19,23 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 constexpr int kWarpgroup = 128;
 constexpr int kMostHopperShared = 227 * 1024;
 
+// Registers of a thread that loads, and of one that multiplies. A block is launched with 65536, or
+// what a multiple of 8 for each thread leaves of them, and may not come to ask for more.
+struct RegisterShares {
+  int load, multiply;
+};
+
+constexpr RegisterShares register_shares(int consumers) {
+  return consumers == 3 ? RegisterShares{32, 160} : RegisterShares{24, 240};
+}
+
+constexpr bool shares_fit(int consumers) {
+  const int threads = (1 + consumers) * kWarpgroup, launched = 65536 / threads / 8 * 8 * threads;
+  const RegisterShares shares = register_shares(consumers);
+  return (shares.load + consumers * shares.multiply) * kWarpgroup <= launched;
+}
+static_assert(shares_fit(2) && shares_fit(3));
+
 template <class M>
 constexpr WgmmaType kWgmmaType =
     std::is_same_v<M, Float16Products> ? WgmmaType::float16 : WgmmaType::bfloat16;

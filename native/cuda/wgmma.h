@@ -137,8 +137,10 @@ __device__ __forceinline__ void wgmma_touch(uint32_t (&a)[kCount]) {
 template <WgmmaType kType, int kN, bool kATransposed, bool kBTransposed>
 __device__ __forceinline__ void wgmma(float (&d)[kN / 2], uint64_t a_descriptor,
                                       uint64_t b_descriptor, bool accumulate) {
-  static_assert(kN == 64 || kN == 128 || kN == 192 || kN == 256);
-  if constexpr (kN == 64) {
+  static_assert(kN == 32 || kN == 64 || kN == 128 || kN == 192 || kN == 256);
+  if constexpr (kN == 32) {
+    NODEGRAD_WGMMA(32, 16, 17, 18, 19, 20, NODEGRAD_R0_HALF, NODEGRAD_D16(0))
+  } else if constexpr (kN == 64) {
     NODEGRAD_WGMMA(64, 32, 33, 34, 35, 36, NODEGRAD_R0, NODEGRAD_D32(0))
   } else if constexpr (kN == 128) {
     NODEGRAD_WGMMA(128, 64, 65, 66, 67, 68, NODEGRAD_R0 NODEGRAD_R1, NODEGRAD_D32(0),

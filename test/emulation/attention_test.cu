@@ -1,5 +1,5 @@
-// Attention by warpgroups (attention_wgmma_forward.cu): which problems are its own, and many
-// lengths, against sums in float64.
+// Attention by warpgroups (attention_wgmma_forward.cu, attention_wgmma_backward.cu): which problems
+// are theirs, and many lengths, against sums in float64.
 #include <cmath>
 #include <limits>
 
@@ -62,8 +62,8 @@ struct Rows {
 
 struct Case {
   std::unique_ptr<Stream> stream;
-  Rows q, k, v, out;
-  Buffer<float> lse;
+  Rows q, k, v, out, dout, dq, dk, dv;
+  Buffer<float> lse, delta;
   Attention a{};
 
   explicit Case(const Problem& p)
@@ -72,12 +72,22 @@ struct Case {
         k(*stream, p, p.kv_heads, p.keys, 2),
         v(*stream, p, p.kv_heads, p.keys, 3),
         out(*stream, p, p.heads, p.queries, 4),
-        lse(static_cast<size_t>(p.batches * p.heads * p.queries)) {
+        dout(*stream, p, p.heads, p.queries, 5),
+        dq(*stream, p, p.heads, p.queries, 6),
+        dk(*stream, p, p.kv_heads, p.keys, 7),
+        dv(*stream, p, p.kv_heads, p.keys, 8),
+        lse(static_cast<size_t>(p.batches * p.heads * p.queries)),
+        delta(static_cast<size_t>(p.batches * p.heads * p.queries)) {
     a.q = q.operand();
     a.k = k.operand();
     a.v = v.operand();
     a.out = out.operand();
+    a.dout = dout.operand();
+    a.dq = dq.operand();
+    a.dk = dk.operand();
+    a.dv = dv.operand();
     a.lse = lse.data();
+    a.delta = delta.data();
     a.scale = 1 / std::sqrt(static_cast<double>(p.width));
     a.log2_scale = a.factor = static_cast<float>(a.scale * 1.4426950408889634);
     a.inverse_keep = 1;
@@ -151,6 +161,48 @@ void run_forward(const Problem& p) {
   }
 }
 
+void expect_rows(const char* what, const Case& c, const Problem& p, const Rows& rows,
+                 const std::vector<double>& expected) {
+  const auto got = rows.data.read(*c.stream);
+  for (size_t i = 0; i < got.size(); ++i) {
+    const double tolerance = 4 * unit_of(p.dtype) * (1 + std::fabs(expected[i]));
+    expect_near(what, unpacked(p.dtype, got[i]), expected[i], tolerance);
+  }
+}
+
+void run_backward(const Problem& p) {
+  Case c(p);
+  std::vector<double> weights, dq(c.q.values.size()), dk(c.k.values.size()), dv(dk.size());
+  std::vector<float> lse, deltas;
+  for (int64_t row = 0; row < p.batches * p.heads * p.queries; ++row) {
+    const int64_t i = row % p.queries, head = row / p.queries % p.heads;
+    const int64_t batch = row / p.queries / p.heads, shared = head * p.kv_heads / p.heads;
+    const size_t q = c.q.at(batch, head, i);
+    lse.push_back(static_cast<float>(weights_of(c, p, batch, head, i, weights)));
+    std::vector<double> slopes(weights.size());
+    double delta = 0;
+    for (size_t j = 0; j < weights.size(); ++j) {
+      const size_t k = c.k.at(batch, shared, static_cast<int64_t>(j));
+      slopes[j] = dot(&c.dout.values[q], &c.v.values[k], p.width);
+      delta += weights[j] * slopes[j];
+    }
+    deltas.push_back(static_cast<float>(delta));
+    for (size_t j = 0; j < weights.size(); ++j) {
+      const size_t k = c.k.at(batch, shared, static_cast<int64_t>(j));
+      const double slope = c.a.scale * weights[j] * (slopes[j] - delta);
+      add_scaled(&dq[q], slope, &c.k.values[k], p.width);
+      add_scaled(&dk[k], slope, &c.q.values[q], p.width);
+      add_scaled(&dv[k], weights[j], &c.dout.values[q], p.width);
+    }
+  }
+  c.lse.write(*c.stream, lse);
+  c.delta.write(*c.stream, deltas);
+  EXPECT(launch_attention_wgmma_backward(*c.stream, p.dtype, c.a));
+  expect_rows("dq", c, p, c.dq, dq);
+  expect_rows("dk", c, p, c.dk, dk);
+  expect_rows("dv", c, p, c.dv, dv);
+}
+
 // Each seed has a part of a case's problems, in turn.
 template <class F>
 void in_turns(size_t parts, std::initializer_list<Problem> problems, F run) {
@@ -196,10 +248,46 @@ CASE(attention_wgmma_forward_causal) {
            run_forward);
 }
 
+CASE(attention_wgmma_backward) {
+  in_turns(5,
+           {
+               {DType::bfloat16, 1, 1, 64},
+               {DType::float16, 17, 65, 32},
+               {DType::bfloat16, 64, 129, 128},
+               {DType::float16, 65, 128, 96},
+               {DType::bfloat16, 129, 200, 24, false, 1, 2, 1},
+               {DType::float16, 200, 17, 72, false, 2},
+               {DType::bfloat16, 300, 130, 64},
+               {DType::float16, 129, 390, 32},
+               {DType::bfloat16, 200, 300, 128},
+               {DType::float16, 64, 200, 88, false, 2, 2, 2},
+           },
+           run_backward);
+}
+
+CASE(attention_wgmma_backward_causal) {
+  in_turns(5,
+           {
+               {DType::bfloat16, 1, 200, 64, true},
+               {DType::float16, 17, 17, 32, true},
+               {DType::bfloat16, 65, 64, 128, true},
+               {DType::float16, 200, 129, 96, true},
+               {DType::bfloat16, 300, 300, 64, true},
+               {DType::float16, 257, 200, 128, true, 1, 2, 1},
+               {DType::bfloat16, 385, 100, 32, true},
+               {DType::float16, 129, 500, 64, true},
+               {DType::bfloat16, 200, 200, 80, true, 2},
+               {DType::float16, 192, 192, 64, true, 1, 4, 2},
+           },
+           run_backward);
+}
+
 CASE(attention_wgmma_refuses) {
   const auto refused = [](const Problem& p, DType dtype) {
     Case c(p);
-    return !launch_attention_wgmma_forward(*c.stream, dtype, c.a);
+    const bool both = !launch_attention_wgmma_forward(*c.stream, dtype, c.a) &&
+                      !launch_attention_wgmma_backward(*c.stream, dtype, c.a);
+    return both;
   };
   EXPECT(refused({DType::bfloat16, 4, 4, 36}, DType::bfloat16));   // rows of 72 bytes
   EXPECT(refused({DType::bfloat16, 4, 4, 136}, DType::bfloat16));  // too wide
