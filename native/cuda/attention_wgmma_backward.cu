@@ -28,8 +28,8 @@ struct Walk {
 };
 
 constexpr Walk walk_of(int width, bool keys_are_held, bool special) {
-  if (keys_are_held) return {special && width > 64 ? 32 : 64, width > 64};
-  return {special ? 64 : 128, width > 64};
+  if (keys_are_held) return {special && width > 96 ? 32 : 64, !special && width > 96};
+  return {special ? 64 : 128, !special && width > 64};
 }
 
 template <class M_, int kWidth_, bool kKeysAreHeld_, bool kSpecial_>

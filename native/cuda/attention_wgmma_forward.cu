@@ -17,7 +17,8 @@
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
-// By the head's width; the special kernels take the registers of a third warpgroup.
+// By the head's width; the special kernels take the registers of a third warpgroup, or of half the
+// keys.
 template <class M_, int kWidth_, bool kSpecial_>
 struct Config {
   using M = M_;
@@ -27,7 +28,7 @@ struct Config {
   static constexpr int kConsumers = kWidth <= 64 && !kSpecial ? 3 : 2;
   static constexpr RegisterShares kRegisters = register_shares(kConsumers);
   static constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
-  static constexpr int kRows = 64 * kConsumers, kKeys = 128;
+  static constexpr int kRows = 64 * kConsumers, kKeys = kSpecial && kWidth > 96 ? 64 : 128;
   static constexpr int kStages = kWidth <= 64 ? 3 : 2;
   static constexpr int C = kKeys / 8, W = kWidth / 8;
 

@@ -26,7 +26,7 @@ struct RegisterShares {
 };
 
 constexpr RegisterShares register_shares(int consumers) {
-  return consumers == 3 ? RegisterShares{32, 160} : RegisterShares{24, 240};
+  return consumers == 3 ? RegisterShares{32, 160} : RegisterShares{40, 232};
 }
 
 constexpr bool shares_fit(int consumers) {

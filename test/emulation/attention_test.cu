@@ -215,7 +215,7 @@ void in_turns(size_t parts, std::initializer_list<Problem> problems, F run) {
 }  // namespace
 
 CASE(attention_wgmma_forward) {
-  in_turns(5,
+  in_turns(10,
            {
                {DType::bfloat16, 1, 1, 64},
                {DType::float16, 17, 65, 32},
@@ -232,7 +232,7 @@ CASE(attention_wgmma_forward) {
 }
 
 CASE(attention_wgmma_forward_causal) {
-  in_turns(5,
+  in_turns(10,
            {
                {DType::bfloat16, 1, 200, 64, true},
                {DType::float16, 17, 17, 32, true},
@@ -249,7 +249,7 @@ CASE(attention_wgmma_forward_causal) {
 }
 
 CASE(attention_wgmma_backward) {
-  in_turns(5,
+  in_turns(10,
            {
                {DType::bfloat16, 1, 1, 64},
                {DType::float16, 17, 65, 32},
@@ -266,7 +266,7 @@ CASE(attention_wgmma_backward) {
 }
 
 CASE(attention_wgmma_backward_causal) {
-  in_turns(5,
+  in_turns(10,
            {
                {DType::bfloat16, 1, 200, 64, true},
                {DType::float16, 17, 17, 32, true},

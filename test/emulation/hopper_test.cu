@@ -494,4 +494,26 @@ CASE(elects_one_lane) {
   EXPECT(y.read(*stream) == std::vector<int>(32, 1));
 }
 
+// A loading warpgroup gives registers back, two others take some.
+template <int kLoads, int kMultiplies>
+__global__ void shares_kernel(int* y) {
+  if (threadIdx.x < 128) {
+    lower_registers<kLoads>();
+  } else {
+    raise_registers<kMultiplies>();
+  }
+  y[threadIdx.x] = 1;
+}
+template <int kLoads, int kMultiplies>
+static void run_shares() {
+  auto stream = hopper_stream();
+  Buffer<int> y(384);
+  launch(*stream, "shares", shares_kernel<kLoads, kMultiplies>, 1, 384, 0, y.data());
+  EXPECT(y.read(*stream) == std::vector<int>(384, 1));
+}
+CASE(registers_change_hands) { run_shares<40, 232>(); }
+CASE(registers_that_are_not_there) {
+  expect_error(run_shares<48, 232>, "no thread makes progress");
+}
+
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

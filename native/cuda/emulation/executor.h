@@ -80,6 +80,7 @@ struct Thread {
   uint32_t mbarrier_fence;  // of its last fence.mbarrier_init
   bool product_fence;       // since its last wait for products
   uint64_t products;        // issued
+  unsigned register_changes;
   std::vector<uint64_t> product_groups;  // products issued at each commit
   std::vector<LeftRegisters> left;       // of products not yet waited for
 };
@@ -118,6 +119,8 @@ struct IssuedProduct {
 struct Warpgroup {
   std::vector<IssuedProduct> pending;
   uint64_t done;  // products before the first of `pending`
+  int registers;  // of a thread
+  unsigned register_changes;
   std::vector<Thread*> waiters;
 };
 
@@ -154,6 +157,7 @@ struct Block {
   unsigned rank;
   std::map<uint32_t, Mbarrier> mbarriers;  // by offset
   std::vector<Warpgroup> warpgroups;
+  int spare_registers;  // given back, times 128 threads
 };
 
 struct Launch {

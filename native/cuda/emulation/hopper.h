@@ -53,7 +53,7 @@ void product_wait(int groups_in_flight, NODEGRAD_SITE);
 
 // One lane of the warp, any.
 bool elect_lane(NODEGRAD_SITE);
-// setmaxnreg: does nothing but check its argument.
+// setmaxnreg: waits until the block has as many registers to give.
 void set_max_registers(int count);
 
 }  // namespace nodegrad::emulation
