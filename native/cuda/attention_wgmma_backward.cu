@@ -1,16 +1,14 @@
-// dQ, dK and dV of attention on sm_90a by wgmma and tensor copies, from lse and delta = Σ dO·O per
-// query.
+// dQ, dK and dV of attention on sm_90a by wgmma and tensor copies, from lse and delta = Σ dO·O.
 //
 // P = exp(scores - lse), dS = P·(dO·Vᵀ - delta), dV = Pᵀ·dO, dK = scale·dSᵀ·Q, dQ = scale·dS·K.
-// Two launches of one kernel, as in attention_backward.cu: a block holds 128 keys (K, V), 64 for
-// each of two warpgroups, and walks the queries of all heads that share them for dK and dV; or
-// holds 128 queries (Q, dO) and walks the keys for dQ. The held rows are on the left, so that P and
-// dS stay in registers as left operands of the next product. No atomics, one fixed order. One
-// thread of a third warpgroup brings the walked tiles into a ring of stages, and one of its warps
-// what is known of walked queries. While a warpgroup has exponentials to compute, the product dO·Vᵀ
-// runs, and that for dV while it computes dS. Cost: 14·T·S·D operations (half of it where causal),
-// floor 14·T·S·D / 989e12 s on H100; 96·D bytes of shared memory per 2·4·64·D operations of a
-// warpgroup and walked row.
+// Two launches of one kernel, as in attention_backward.cu: a block holds 128 keys (K, V) and walks
+// the queries of all heads that share them, for dK and dV; or holds 128 queries (Q, dO) and walks
+// the keys, for dQ. The held rows, 64 for each of two warpgroups, are on the left, so that P and dS
+// stay in registers as left operands of the next product. One thread of a third warpgroup brings
+// tiles into a ring of stages, a warp what is known of walked queries. dO·Vᵀ runs under the
+// exponentials, the product for dV under dS. No atomics, one fixed order.
+// Cost: 14·T·S·D operations (half of it where causal), floor 14·T·S·D / 989e12 s on H100; a
+// warpgroup reads 12·D bytes of shared memory for 512·D operations, in tiles of 64 walked rows.
 #include "attention_wgmma.h"
 #include "attention_wgmma_tile.h"
 #include "launch.h"

@@ -2,13 +2,13 @@
 // Shah et al., "FlashAttention-3", 2024). A block has a tile of queries, 64 for each of two or
 // three warpgroups; one thread of another warpgroup brings tiles of keys and values into two rings.
 //
-// Each warpgroup has the product of scores of the next tile and that with the values of this one on
-// the tensor cores while it weighs scores: they and the weights, the left operand of the second
-// product, never leave registers. Tiles of keys are walked from the last, so that only the first
-// one walked can hold keys that some query does not see for its place. What asks for more registers
-// (masks, padding, dropout, scales that are not positive) has kernels of its own.
-// Cost: 4·T·S·D operations (half of it where causal), floor 4·T·S·D / 989e12 s on H100; 16 bytes
-// of shared memory per 2·64·16 operations of a warpgroup at head 128.
+// A warpgroup begins the scores of the next tile before the product with the values of this one,
+// which runs while it weighs them, and warpgroups take turns, so that one weighs while another
+// multiplies. Scores and weights, the left operand of the second product, never leave registers.
+// Tiles are walked from the last, so that only a warpgroup's first can hold keys that some query
+// does not see for its place. Masks, padding, dropout, scales not above 0 have kernels of their
+// own. Cost: 4·T·S·D operations (half of it where causal), floor 4·T·S·D / 989e12 s on H100; a
+// warpgroup reads 5·D bytes of shared memory for 256·D operations.
 #include "attention_wgmma.h"
 #include "attention_wgmma_tile.h"
 #include "launch.h"
@@ -141,6 +141,27 @@ __device__ __forceinline__ void weigh(const Attention& a, const Work& work, int 
   }
 }
 
+// Warpgroups begin the products of a tile in turns, each as many times.
+class Turns {
+ public:
+  __device__ __forceinline__ Turns(int consumer, int consumers, int count)
+      : consumer_(consumer), next_((consumer + 1) % consumers), left_(count) {
+    if (next_ == 0 && left_ > 0) pass();
+  }
+  __device__ __forceinline__ void wait() {
+    named_barrier_sync(kFirst + consumer_, 2 * kWarpgroup);
+    --left_;
+  }
+  __device__ __forceinline__ void end() {
+    if (next_ != 0 || left_ > 0) pass();
+  }
+
+ private:
+  static constexpr int kFirst = 4;  // after the warpgroups' own
+  __device__ __forceinline__ void pass() { named_barrier_arrive(kFirst + next_, 2 * kWarpgroup); }
+  int consumer_, next_, left_;
+};
+
 template <class C>
 __device__ __forceinline__ void consume(typename C::Shared& shared, const Attention& a,
                                         const Work& work, int consumer) {
@@ -153,9 +174,14 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
   const int tiles = first >= count ? 0
                     : a.causal     ? min((first + 63) / C::kKeys + 1, work.tiles)
                                    : work.tiles;
+  Turns turns(consumer, C::kConsumers, work.tiles - 1);
   Ring<C::kStages> ring;
   int tile = work.tiles - 1;
   for (; tile >= tiles; --tile) {
+    if (tile > 0) {
+      turns.wait();
+      turns.end();
+    }
     mbarrier_wait(&shared.keys_full[ring.stage], ring.parity);
     release(&shared.keys_empty[ring.stage]);
     mbarrier_wait(&shared.values_full[ring.stage], ring.parity);
@@ -184,6 +210,7 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
     const Ring<C::kStages> of_values = ring;
     ring.advance();
     mbarrier_wait(&shared.keys_full[ring.stage], ring.parity);
+    turns.wait();
     wgmma_touch(registers_of(scores));
     wgmma_touch(registers_of(out));
     keep_weights(weights);
@@ -194,6 +221,7 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
     wgmma_fence();
     begin_sums<M>(weights, shared.values[of_values.stage], out);
     wgmma_commit();
+    turns.end();
     wgmma_wait<1>();
     wgmma_touch(registers_of(scores));
     release(&shared.keys_empty[ring.stage]);
