@@ -61,6 +61,8 @@ struct Config {
     Mbarrier held_full, full[kStages], empty[kStages];
   };
   static_assert(kStages >= 2 && sizeof(Shared) <= kMostHopperShared);
+  static_assert(C % 2 == 0 && W % 4 == 0 && kRegisters.load < kRegisters.multiply);
+  static_assert(!kDrains || kWidth > 64);
 };
 
 struct Maps {

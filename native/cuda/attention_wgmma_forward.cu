@@ -6,8 +6,8 @@
 // which runs while it weighs them, and warpgroups take turns, so that one weighs while another
 // multiplies. Scores and weights, the left operand of the second product, never leave registers.
 // Tiles are walked from the last, so that only a warpgroup's first can hold keys that some query
-// does not see for its place. Masks, padding, dropout, scales not above 0 have kernels of their
-// own. Cost: 4·T·S·D operations (half of it where causal), floor 4·T·S·D / 989e12 s on H100; a
+// does not see for its place. Masks, padding, dropout and scales not above 0 take other kernels.
+// Cost: 4·T·S·D operations (half of it where causal), floor 4·T·S·D / 989e12 s on H100; a
 // warpgroup reads 5·D bytes of shared memory for 256·D operations.
 #include "attention_wgmma.h"
 #include "attention_wgmma_tile.h"
@@ -39,7 +39,8 @@ struct Config {
     Mbarrier keys_full[kStages], keys_empty[kStages];
     Mbarrier values_full[kStages], values_empty[kStages];
   };
-  static_assert(sizeof(Shared) <= kMostHopperShared);
+  static_assert(sizeof(Shared) <= kMostHopperShared && C % 2 == 0 && W % 4 == 0);
+  static_assert(kRegisters.load < kRegisters.multiply);
 };
 
 struct Maps {
@@ -148,11 +149,11 @@ class Turns {
       : consumer_(consumer), next_((consumer + 1) % consumers), left_(count) {
     if (next_ == 0 && left_ > 0) pass();
   }
-  __device__ __forceinline__ void wait() {
+  [[maybe_unused]] __device__ __forceinline__ void wait() {
     named_barrier_sync(kFirst + consumer_, 2 * kWarpgroup);
     --left_;
   }
-  __device__ __forceinline__ void end() {
+  [[maybe_unused]] __device__ __forceinline__ void end() {
     if (next_ != 0 || left_ > 0) pass();
   }
 
