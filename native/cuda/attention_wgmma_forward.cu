@@ -143,17 +143,18 @@ __device__ __forceinline__ void weigh(const Attention& a, const Work& work, int 
 }
 
 // Warpgroups begin the products of a tile in turns, each as many times.
+template <int kConsumers>
 class Turns {
  public:
-  __device__ __forceinline__ Turns(int consumer, int consumers, int count)
-      : consumer_(consumer), next_((consumer + 1) % consumers), left_(count) {
+  __device__ __forceinline__ Turns(int consumer, int count)
+      : consumer_(consumer), next_((consumer + 1) % kConsumers), left_(count) {
     if (next_ == 0 && left_ > 0) pass();
   }
-  [[maybe_unused]] __device__ __forceinline__ void wait() {
+  __device__ __forceinline__ void wait() {
     named_barrier_sync(kFirst + consumer_, 2 * kWarpgroup);
     --left_;
   }
-  [[maybe_unused]] __device__ __forceinline__ void end() {
+  __device__ __forceinline__ void end() {
     if (next_ != 0 || left_ > 0) pass();
   }
 
@@ -175,7 +176,7 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
   const int tiles = first >= count ? 0
                     : a.causal     ? min((first + 63) / C::kKeys + 1, work.tiles)
                                    : work.tiles;
-  Turns turns(consumer, C::kConsumers, work.tiles - 1);
+  Turns<C::kConsumers> turns(consumer, work.tiles - 1);
   Ring<C::kStages> ring;
   int tile = work.tiles - 1;
   for (; tile >= tiles; --tile) {

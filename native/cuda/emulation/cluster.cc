@@ -88,7 +88,12 @@ void set_max_registers(int count) {
   Warpgroup& group = block.warpgroups[thread.linear / 128];
   const unsigned change = ++thread.register_changes;
   // One thread acts for its warpgroup, and the others wait until it has.
-  while (group.register_changes < change) {
+  constexpr int kRounds = 500;
+  for (int round = 0; group.register_changes < change; ++round) {
+    if (round == kRounds) {
+      fail_thread("setmaxnreg: waits without end for %d registers a thread, %d are given back",
+                  count - group.registers, block.spare_registers);
+    }
     if (block.spare_registers >= count - group.registers) {
       block.spare_registers -= count - group.registers;
       group.registers = count;
