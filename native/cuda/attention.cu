@@ -1,6 +1,8 @@
 // Scaled dot-product attention: O = softmax(scale·Q·Kᵀ + mask)·V. Chooses the form by dtype and
 // precision, and computes Δ = Σ dO·O per query for the backward pass.
-//   bfloat16, float16      attention_forward.cu and attention_backward.cu, on tensor cores
+//   bfloat16, float16      on sm_90, where strides allow and heads are at most 128 wide,
+//                          attention_wgmma_forward.cu and attention_wgmma_backward.cu;
+//                          else attention_forward.cu and attention_backward.cu, by mma.sync
 //   float32                the same through TF32 where the precision allows, else attention_simt.cu
 //   float64                attention_simt.cu
 // Every form walks tiles of keys with a running maximum and sum and keeps lse = max + ln Σ; none
@@ -9,6 +11,7 @@
 
 #include "attention_mma.h"
 #include "attention_simt.h"
+#include "attention_wgmma.h"
 #include "core/error.h"
 #include "families.h"
 #include "launch.h"
@@ -119,6 +122,7 @@ void forward(Stream& stream, const AttentionArgs& args, const View& out, const V
   const Attention a = attention_of(args, out, lse);
   const DType dtype = args.q.dtype;
   if (a.batches * a.heads * a.queries == 0 || a.width == 0) return;
+  if (launch_attention_wgmma_forward(stream, dtype, a)) return;
   if (on_tensor_cores(args)) {
     launch_attention_mma_forward(stream, dtype, a);
   } else {
@@ -139,10 +143,12 @@ void backward(Stream& stream, const AttentionArgs& args, const View& out, const 
   const size_t wide = dtype == DType::float64 ? sizeof(double) : sizeof(float);
   a.delta = acquire_scratch(stream, wide * (rows > 0 ? rows : 1));
   launch_delta(stream, dtype, a);
-  if (on_tensor_cores(args)) {
-    launch_attention_mma_backward(stream, dtype, a);
-  } else {
-    launch_attention_simt_backward(stream, dtype, a);
+  if (!launch_attention_wgmma_backward(stream, dtype, a)) {
+    if (on_tensor_cores(args)) {
+      launch_attention_mma_backward(stream, dtype, a);
+    } else {
+      launch_attention_simt_backward(stream, dtype, a);
+    }
   }
   release_scratch(stream, a.delta);
 }

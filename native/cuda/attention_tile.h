@@ -158,8 +158,8 @@ template <class M, class Left, class Right, int R, int C>
 __device__ __forceinline__ void multiply_rows(const Left& left, int row, const Right& right,
                                               int right_row, float (&sums)[R][C][4]) {
   const int lane = computed_here(static_cast<int>(threadIdx.x) % 32);
-  const SharedAddress from_left = shared_address(left.at(row + lane % 16, lane / 16));
-  const SharedAddress from_right = shared_address(right.at(lane % 8 + lane / 16 * 8, lane / 8 % 2));
+  const SharedAddress from_left = matrix_address(left.at(row + lane % 16, lane / 16));
+  const SharedAddress from_right = matrix_address(right.at(lane % 8 + lane / 16 * 8, lane / 8 % 2));
   for_scores(sums, [](int, int, int, float& sum) { sum = 0.0f; });
 #pragma unroll 8
   for (int step = 0; step < Left::kChunks / 2; ++step) {
@@ -206,9 +206,9 @@ __device__ __forceinline__ void add_product(const float (&scores)[R][C][4], cons
   constexpr bool kWide = M::kDepth == 8;
   // float32 has no transposing load: four words, of rows 2t and 2t+1, columns g and g+8.
   const int chunk = first / Tile::kPerChunk;
-  const SharedAddress from = kWide ? shared_address(tile.at(2 * t, chunk + g / 4)) + g % 4 * 4
-                                   : shared_address(tile.at(lane % 16, chunk + lane / 16));
-  const SharedAddress odd = shared_address(tile.at(2 * t + 1, chunk + g / 4)) + g % 4 * 4;
+  const SharedAddress from = kWide ? matrix_address(tile.at(2 * t, chunk + g / 4)) + g % 4 * 4
+                                   : matrix_address(tile.at(lane % 16, chunk + lane / 16));
+  const SharedAddress odd = matrix_address(tile.at(2 * t + 1, chunk + g / 4)) + g % 4 * 4;
 #pragma unroll
   for (int step = 0; step < C * 8 / M::kDepth; ++step) {
     uint32_t x[R][4];
@@ -277,11 +277,48 @@ __device__ __forceinline__ void apply_mask(const Attention& a, const ScorePlace&
   }
 }
 
+// -inf where a query does not see a key for its place, or, where rows are keys, `padded` says so.
+template <bool kKeysAreRows, int R, int C, class Padded>
+__device__ __forceinline__ void hide_unseen(const Attention& a, const ScorePlace& at,
+                                            float (&scores)[R][C][4], const Padded& padded) {
+  const int lane = computed_here(static_cast<int>(threadIdx.x) % 32), g = lane / 4, t = lane % 4;
+  const int keys = static_cast<int>(a.keys);
+#pragma unroll
+  for (int r = 0; r < R; ++r) {
+#pragma unroll
+    for (int h = 0; h < 2; ++h) {
+      const int row = at.row + 16 * r + g + 8 * h;
+      if constexpr (kKeysAreRows) {
+        // How many queries of the piece do not see the key.
+        const int hidden = row >= keys || padded(row) ? 8 * C : a.causal ? row - at.column : 0;
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            float& score = scores[r][c][2 * h + e];
+            score = 8 * c + e < hidden - 2 * t ? -INFINITY : score;
+          }
+        }
+      } else {
+        const int seen = (a.causal ? min(row + 1, keys) : keys) - at.column - 2 * t;
+#pragma unroll
+        for (int c = 0; c < C; ++c) {
+#pragma unroll
+          for (int e = 0; e < 2; ++e) {
+            float& score = scores[r][c][2 * h + e];
+            score = 8 * c + e < seen ? score : -INFINITY;
+          }
+        }
+      }
+    }
+  }
+}
+
 // -inf where the query does not see the key; adds the mask.
 template <class T, bool kKeysAreRows, int R, int C>
 __device__ __forceinline__ void mask_scores(const Attention& a, const ScorePlace& at,
                                             float (&scores)[R][C][4]) {
-  const int lane = computed_here(static_cast<int>(threadIdx.x) % 32), g = lane / 4, t = lane % 4;
+  const int t = computed_here(static_cast<int>(threadIdx.x) % 4);
   const int keys = static_cast<int>(a.keys);
   if (a.mask_scales) {
     for_scores(scores, [&](int, int, int, float& score) { score *= a.log2_scale; });
@@ -291,25 +328,7 @@ __device__ __forceinline__ void mask_scores(const Attention& a, const ScorePlace
     return a.padding &&
            a.padding[at.batch * a.padding_batch + static_cast<int64_t>(j) * a.padding_key];
   };
-  if constexpr (kKeysAreRows) {
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const int j = at.row + 16 * r + g + 8 * h;
-        // How many queries of the piece do not see the key.
-        const int hidden = j >= keys || padded(j) ? 8 * C : a.causal ? j - at.column : 0;
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            float& score = scores[r][c][2 * h + e];
-            score = 8 * c + e < hidden - 2 * t ? -INFINITY : score;
-          }
-        }
-      }
-    }
-  } else {
+  if constexpr (!kKeysAreRows) {
     if (a.padding) {
 #pragma unroll
       for (int c = 0; c < C; ++c) {
@@ -322,23 +341,8 @@ __device__ __forceinline__ void mask_scores(const Attention& a, const ScorePlace
         }
       }
     }
-#pragma unroll
-    for (int r = 0; r < R; ++r) {
-#pragma unroll
-      for (int h = 0; h < 2; ++h) {
-        const int i = at.row + 16 * r + g + 8 * h;
-        const int seen = (a.causal ? min(i + 1, keys) : keys) - at.column - 2 * t;
-#pragma unroll
-        for (int c = 0; c < C; ++c) {
-#pragma unroll
-          for (int e = 0; e < 2; ++e) {
-            float& score = scores[r][c][2 * h + e];
-            score = 8 * c + e < seen ? score : -INFINITY;
-          }
-        }
-      }
-    }
   }
+  hide_unseen<kKeysAreRows>(a, at, scores, padded);
 }
 
 // Dropout of a head: weight (i, j) is kept where u < keep, u = its word's upper 24 bits / 2²⁴.

@@ -15,10 +15,6 @@
 #include "tensor_copy.h"
 #include "wgmma.h"
 
-#if defined(NODEGRAD_EMULATED) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
-#define NODEGRAD_HAS_WGMMA 1
-#endif
-
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
@@ -81,19 +77,6 @@ __device__ __forceinline__ Place unit_place(const WgmmaProblem& p, uint32_t unit
   place.n = static_cast<int32_t>(in_band / rows) * C::kBN;
   return place;
 }
-
-// Which stage comes next, and the parity of the phase in which it is full.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void advance() {
-    if (++stage == kStages) {
-      stage = 0;
-      parity ^= 1;
-    }
-  }
-};
 
 // The blocks of K that a block multiplies.
 struct Range {
@@ -337,23 +320,6 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 #endif
 }
 
-// Whether this build's kernels have wgmma on a chip of capability 9.0: older PTX may run there,
-// too.
-bool has_wgmma() {
-#ifdef NODEGRAD_EMULATED
-  return true;
-#else
-  static const bool has = [] {
-    cudaFuncAttributes attributes{};
-    const auto kernel = gemm_wgmma_kernel<Config<WgmmaType::bfloat16, 128, 128, true, true>>;
-    const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
-    if (status != cudaSuccess) cudaGetLastError();
-    return status == cudaSuccess && attributes.ptxVersion >= 90;
-  }();
-  return has;
-#endif
-}
-
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // An operand as a tensor for its copies: lines along K, or along M or N.
@@ -483,6 +449,21 @@ double estimated_cycles(const GemmArgs& args, const WgmmaPlan& plan, int process
 }
 
 }  // namespace
+
+bool has_wgmma() {
+#ifdef NODEGRAD_EMULATED
+  return true;
+#else
+  static const bool has = [] {
+    cudaFuncAttributes attributes{};
+    const auto kernel = gemm_wgmma_kernel<Config<WgmmaType::bfloat16, 128, 128, true, true>>;
+    const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
+    if (status != cudaSuccess) cudaGetLastError();
+    return status == cudaSuccess && attributes.ptxVersion >= 90;
+  }();
+  return has;
+#endif
+}
 
 // The quickest of all shapes by that estimate: in pairs where tiles fill the chip more than once,
 // K sliced where they fill it once at most.

@@ -10,6 +10,19 @@ struct alignas(8) Mbarrier {
   uint64_t opaque;
 };
 
+// Which of a ring's stages comes next, and the parity of the phase in which it is full.
+template <int kStages>
+struct Ring {
+  int stage = 0;
+  uint32_t parity = 0;
+  __device__ __forceinline__ void advance() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
 #ifdef NODEGRAD_EMULATED
 
 inline void mbarrier_init(Mbarrier* b, unsigned count) { emulation::mbarrier_init(b, count); }

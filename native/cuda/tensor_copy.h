@@ -11,12 +11,12 @@
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
-// A tensor of up to three dimensions and a box of it, the contiguous dimension first.
+// A tensor of three dimensions, or of four, and a box of it, the contiguous dimension first.
 struct TensorBox {
   const void* data;     // 16-byte aligned
-  uint64_t sizes[3];    // 1 to 2^32
-  uint64_t strides[2];  // bytes between neighbours along dimensions 1 and 2: multiples of 16
-  uint32_t box[3];      // at most 256 each; box[0] is 128 bytes, the swizzle's line
+  uint64_t sizes[4];    // 1 to 2^32; of the fourth dimension 0 where there is none
+  uint64_t strides[3];  // bytes between neighbours along dimensions 1 and up: multiples of 16
+  uint32_t box[4];      // at most 256 each; box[0] is the swizzle's line: 128 bytes, or 64
   bool to_tf32;         // float32 rounded on its way
   uint8_t item;         // bytes
 };
@@ -33,14 +33,16 @@ inline bool encode_tensor_map(CUtensorMap* map, const TensorBox& t) {
     return usable ? reinterpret_cast<PFN_cuTensorMapEncodeTiled_v12000>(function) : nullptr;
   }();
   if (!encode) return false;
-  const uint32_t steps[3] = {1, 1, 1};
+  const uint32_t steps[4] = {1, 1, 1, 1};
   const auto type = t.to_tf32     ? CU_TENSOR_MAP_DATA_TYPE_TFLOAT32
                     : t.item == 4 ? CU_TENSOR_MAP_DATA_TYPE_UINT32
                                   : CU_TENSOR_MAP_DATA_TYPE_UINT16;
-  const cuuint64_t sizes[3] = {t.sizes[0], t.sizes[1], t.sizes[2]};
-  const cuuint64_t strides[2] = {t.strides[0], t.strides[1]};
-  return encode(map, type, 3, const_cast<void*>(t.data), sizes, strides, t.box, steps,
-                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+  const cuuint64_t sizes[4] = {t.sizes[0], t.sizes[1], t.sizes[2], t.sizes[3]};
+  const cuuint64_t strides[3] = {t.strides[0], t.strides[1], t.strides[2]};
+  const auto swizzle =
+      t.box[0] * t.item == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B;
+  return encode(map, type, t.sizes[3] == 0 ? 3 : 4, const_cast<void*>(t.data), sizes, strides,
+                t.box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
@@ -51,6 +53,11 @@ inline void prefetch_tensor_map(const CUtensorMap*) {}
 inline void load_box(void* dst, const CUtensorMap* map, int x, int y, int z, Mbarrier* barrier) {
   const int at[3] = {x, y, z};
   emulation::tensor_load(dst, map, 3, at, barrier, 0);
+}
+inline void load_box(void* dst, const CUtensorMap* map, int x, int y, int z, int w,
+                     Mbarrier* barrier) {
+  const int at[4] = {x, y, z, w};
+  emulation::tensor_load(dst, map, 4, at, barrier, 0);
 }
 inline void load_box_multicast(void* dst, const CUtensorMap* map, int x, int y, int z,
                                Mbarrier* barrier, uint16_t blocks) {
@@ -80,6 +87,16 @@ __device__ __forceinline__ void load_box(void* dst, const CUtensorMap* map, int 
       "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
       "[%0], [%1, {%2, %3, %4}], [%5];" ::"r"(shared_address(dst)),
       "l"(map), "r"(x), "r"(y), "r"(z), "r"(shared_address(barrier))
+      : "memory");
+}
+
+// The same from a tensor of four dimensions.
+__device__ __forceinline__ void load_box(void* dst, const CUtensorMap* map, int x, int y, int z,
+                                         int w, Mbarrier* barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(shared_address(dst)),
+      "l"(map), "r"(x), "r"(y), "r"(z), "r"(w), "r"(shared_address(barrier))
       : "memory");
 }
 

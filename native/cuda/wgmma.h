@@ -1,25 +1,34 @@
-// Warpgroup products (sm_90a): D[64,N] (+)= A[64,K]·B[K,N] with K = 32 bytes, both operands in
-// shared memory in lines of 128 bytes with the 128-byte swizzle. Thread 32w + 4g + t of the
-// warpgroup holds d[4j + 2h + i] = D(16w + 8h + g, 8j + 2t + i).
+// Warpgroup products (sm_90a): D[64,N] (+)= A[64,K]·B[K,N] with K = 32 bytes, operands in shared
+// memory in lines of 128 (or 64) bytes with the swizzle of that size, A also in registers. Thread
+// 32w + 4g + t of the warpgroup holds d[4j + 2h + i] = D(16w + 8h + g, 8j + 2t + i), and of A in
+// registers A(16w + 8·(r % 2) + g, 8·(r / 2) + 2t + i) in half i of word r.
 // Descriptor (PTX ISA, "Matrix Descriptor Format"): address/16 in bits 0-13, leading offset/16 in
-// 16-29, stride offset/16 in 32-45, 1 << 62 for the 128-byte swizzle. Canonical layouts:
-//   along K     lines are rows of M or N; 8 rows, 1024 bytes, repeat at the stride offset; the next
-//               32 bytes of K start 32 bytes on, which the swizzle, made of address bits, allows.
-//   along M, N  lines are K, 64 elements of M or N each; 8 lines repeat at the stride offset, the
-//               next 64 elements at the leading one. 16-bit types alone.
+// 16-29, stride offset/16 in 32-45, 1 (2) << 62 for the 128-byte (64-byte) swizzle. Layouts:
+//   along K     lines are rows of M or N; 8 rows repeat at the stride offset; the next 32 bytes of
+//               K start 32 bytes on, which the swizzle, made of address bits, allows.
+//   along M, N  lines are K, of 64 (32) elements of M or N each; 8 lines repeat at the stride
+//               offset, the next elements at the leading one. 16-bit types alone.
 #pragma once
 
 #include "mbarrier.h"
+
+#if defined(NODEGRAD_EMULATED) || defined(__CUDA_ARCH_FEAT_SM90_ALL)
+#define NODEGRAD_HAS_WGMMA 1
+#endif
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 enum class WgmmaType { bfloat16, float16, tf32 };
 
+// Whether this build's kernels have wgmma on a chip of capability 9.0, where older PTX may run,
+// too.
+bool has_wgmma();
+
 __device__ __forceinline__ uint64_t wgmma_descriptor(const void* shared, uint32_t leading,
-                                                     uint32_t stride) {
+                                                     uint32_t stride, int line = 128) {
   return static_cast<uint64_t>((shared_address(shared) & 0x3ffff) >> 4) |
          static_cast<uint64_t>(leading >> 4) << 16 | static_cast<uint64_t>(stride >> 4) << 32 |
-         uint64_t{1} << 62;
+         uint64_t{line == 128 ? 1u : 2u} << 62;
 }
 
 #ifdef NODEGRAD_EMULATED
@@ -33,11 +42,17 @@ void wgmma_wait(NODEGRAD_SITE) {
 template <WgmmaType kType, int kN, bool kATransposed, bool kBTransposed>
 void wgmma(float (&d)[kN / 2], uint64_t a, uint64_t b, bool accumulate) {
   emulation::product_issue({a, b, static_cast<emulation::ProductType>(kType), kN, kATransposed,
-                            kBTransposed, accumulate},
+                            kBTransposed, accumulate, false},
                            d);
 }
-template <int kCount>
-void wgmma_touch(float (&)[kCount]) {}
+template <WgmmaType kType, int kN, bool kBTransposed>
+void wgmma(float (&d)[kN / 2], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
+  emulation::product_issue(
+      {0, b, static_cast<emulation::ProductType>(kType), kN, false, kBTransposed, accumulate, true},
+      d, a);
+}
+template <class T, int kCount>
+void wgmma_touch(T (&)[kCount]) {}
 inline bool elect_one(NODEGRAD_SITE) { return emulation::elect_lane(file, line); }
 template <int kRegisters>
 void raise_registers() {
@@ -62,14 +77,21 @@ __device__ __forceinline__ void wgmma_wait() {
   asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kInFlight) : "memory");
 }
 
-// Keeps the compiler from moving uses of the accumulators across this point.
+// Keeps the compiler from moving uses of accumulators or operands across this point.
 template <int kCount>
 __device__ __forceinline__ void wgmma_touch(float (&d)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+f"(d[i])::"memory");
 }
+template <int kCount>
+__device__ __forceinline__ void wgmma_touch(uint32_t (&a)[kCount]) {
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(a[i])::"memory");
+}
 
-// Register lists, 32 at a time: the instruction's text, and its operands.
+// Register lists, 32 or 16 at a time: the instruction's text, and its operands.
+#define NODEGRAD_R0_HALF "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
+#define NODEGRAD_R1_HALF ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
 #define NODEGRAD_R0                                                                \
   "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15,%16,%17,%18,%19,%20,%21," \
   "%22,%23,%24,%25,%26,%27,%28,%29,%30,%31"
@@ -86,7 +108,7 @@ __device__ __forceinline__ void wgmma_touch(float (&d)[kCount]) {
 #define NODEGRAD_D16(i) NODEGRAD_D4(i), NODEGRAD_D4(i + 4), NODEGRAD_D4(i + 8), NODEGRAD_D4(i + 12)
 #define NODEGRAD_D32(i) NODEGRAD_D16(i), NODEGRAD_D16(i + 16)
 
-// The numbers are those of the operands after the registers: descriptors, scale-d, transpositions.
+// The numbers are those of the operands after the accumulators: A, B, scale-d, transpositions.
 #define NODEGRAD_WGMMA_16BIT(n, type, a, b, s, ta, tb, registers, ...)                        \
   asm volatile("{\n.reg .pred scale;\nsetp.ne.b32 scale, %" #s                                \
                ", 0;\n"                                                                       \
@@ -115,8 +137,10 @@ __device__ __forceinline__ void wgmma_touch(float (&d)[kCount]) {
 template <WgmmaType kType, int kN, bool kATransposed, bool kBTransposed>
 __device__ __forceinline__ void wgmma(float (&d)[kN / 2], uint64_t a_descriptor,
                                       uint64_t b_descriptor, bool accumulate) {
-  static_assert(kN == 64 || kN == 128 || kN == 192 || kN == 256);
-  if constexpr (kN == 64) {
+  static_assert(kN == 32 || kN == 64 || kN == 128 || kN == 192 || kN == 256);
+  if constexpr (kN == 32) {
+    NODEGRAD_WGMMA(32, 16, 17, 18, 19, 20, NODEGRAD_R0_HALF, NODEGRAD_D16(0))
+  } else if constexpr (kN == 64) {
     NODEGRAD_WGMMA(64, 32, 33, 34, 35, 36, NODEGRAD_R0, NODEGRAD_D32(0))
   } else if constexpr (kN == 128) {
     NODEGRAD_WGMMA(128, 64, 65, 66, 67, 68, NODEGRAD_R0 NODEGRAD_R1, NODEGRAD_D32(0),
@@ -130,6 +154,42 @@ __device__ __forceinline__ void wgmma(float (&d)[kN / 2], uint64_t a_descriptor,
   }
 }
 
+#define NODEGRAD_WGMMA_LEFT_OF(n, type, a0, a1, a2, a3, b, s, tb, registers, ...)                \
+  asm volatile("{\n.reg .pred scale;\nsetp.ne.b32 scale, %" #s                                   \
+               ", 0;\n"                                                                          \
+               "wgmma.mma_async.sync.aligned.m64n" #n "k16.f32." type "." type " {" registers    \
+               "}, {%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #b ", scale, 1, 1, %" #tb ";\n}" \
+               : __VA_ARGS__                                                                     \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_descriptor),                  \
+                 "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(kBTransposed)))
+#define NODEGRAD_WGMMA_LEFT(n, a0, a1, a2, a3, b, s, tb, registers, ...)                 \
+  if constexpr (kType == WgmmaType::bfloat16) {                                          \
+    NODEGRAD_WGMMA_LEFT_OF(n, "bf16", a0, a1, a2, a3, b, s, tb, registers, __VA_ARGS__); \
+  } else {                                                                               \
+    NODEGRAD_WGMMA_LEFT_OF(n, "f16", a0, a1, a2, a3, b, s, tb, registers, __VA_ARGS__);  \
+  }
+
+// The same with A in registers, which stay as they are until the wait. 16-bit types alone.
+template <WgmmaType kType, int kN, bool kBTransposed>
+__device__ __forceinline__ void wgmma(float (&d)[kN / 2], const uint32_t (&a)[4],
+                                      uint64_t b_descriptor, bool accumulate) {
+  static_assert(kN == 32 || kN == 64 || kN == 96 || kN == 128);
+  static_assert(kType != WgmmaType::tf32);
+  if constexpr (kN == 32) {
+    NODEGRAD_WGMMA_LEFT(32, 16, 17, 18, 19, 20, 21, 22, NODEGRAD_R0_HALF, NODEGRAD_D16(0))
+  } else if constexpr (kN == 64) {
+    NODEGRAD_WGMMA_LEFT(64, 32, 33, 34, 35, 36, 37, 38, NODEGRAD_R0, NODEGRAD_D32(0))
+  } else if constexpr (kN == 96) {
+    NODEGRAD_WGMMA_LEFT(96, 48, 49, 50, 51, 52, 53, 54, NODEGRAD_R0 NODEGRAD_R1_HALF,
+                        NODEGRAD_D32(0), NODEGRAD_D16(32))
+  } else {
+    NODEGRAD_WGMMA_LEFT(128, 64, 65, 66, 67, 68, 69, 70, NODEGRAD_R0 NODEGRAD_R1, NODEGRAD_D32(0),
+                        NODEGRAD_D32(32))
+  }
+}
+
+#undef NODEGRAD_WGMMA_LEFT
+#undef NODEGRAD_WGMMA_LEFT_OF
 #undef NODEGRAD_WGMMA
 #undef NODEGRAD_WGMMA_TF32
 #undef NODEGRAD_WGMMA_16BIT
@@ -140,6 +200,8 @@ __device__ __forceinline__ void wgmma(float (&d)[kN / 2], uint64_t a_descriptor,
 #undef NODEGRAD_R2
 #undef NODEGRAD_R1
 #undef NODEGRAD_R0
+#undef NODEGRAD_R1_HALF
+#undef NODEGRAD_R0_HALF
 
 // One lane of a whole warp.
 __device__ __forceinline__ bool elect_one() {

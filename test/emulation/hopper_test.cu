@@ -401,6 +401,85 @@ CHECKED_CASE(product_overwritten) {
                "product: thread");
 }
 
+// --- warpgroup products with A in registers ---
+
+constexpr int kLeftK = 64;
+template <int kN>
+struct alignas(1024) RightOperand {
+  unsigned char b[kN * kLeftK * 2];
+};
+enum class LeftFault { none, changes };
+
+// y[64][N] = A·B, A [64][64] from registers, B [64][N] in lines of as many columns as N allows.
+template <WgmmaType kType, int kN, LeftFault kFault>
+__global__ void left_kernel(const float* a, const float* b, float* y) {
+  using T = ElementOf<kType>;
+  constexpr int kLine = kN % 64 == 0 ? 128 : 64, kPerLine = kLine / 2;
+  auto& s = shared_memory<RightOperand<kN>>();
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, g = lane / 4, t = lane % 4;
+  for (int i = thread; i < kLeftK * kN; i += 128) {
+    const int k = i / kN, n = i % kN, swizzle = kLine == 128 ? k % 8 : k / 2 % 4;
+    const int at =
+        n / kPerLine * kLeftK * kLine + k * kLine + ((n % kPerLine / 8) ^ swizzle) * 16 + n % 8 * 2;
+    *reinterpret_cast<T*>(s.b + at) = from_float<T>(b[i]);
+  }
+  uint32_t left[kLeftK / 16][4];
+  for (int step = 0; step < kLeftK / 16; ++step) {
+    for (int r = 0; r < 4; ++r) {
+      const int row = thread / 32 * 16 + r % 2 * 8 + g, k = step * 16 + r / 2 * 8 + 2 * t;
+      const float* const pair = a + row * kLeftK + k;
+      left[step][r] =
+          from_float<T>(pair[0]).bits | static_cast<uint32_t>(from_float<T>(pair[1]).bits) << 16;
+    }
+  }
+  fence_proxy_async();
+  __syncthreads();
+  float d[kN / 2] = {};
+  wgmma_fence();
+  const uint64_t right = wgmma_descriptor(s.b, kLeftK * kLine, 8 * kLine, kLine);
+  for (unsigned step = 0; step < kLeftK / 16; ++step) {
+    wgmma<kType, kN, true>(d, left[step], right + step * kLine, true);
+  }
+  wgmma_commit();
+  if (kFault == LeftFault::changes && thread == 77) left[3][1] ^= 1;
+  wgmma_wait<0>();
+  for (int i = 0; i < kN / 2; ++i) {
+    const int row = thread / 32 * 16 + i % 4 / 2 * 8 + g;
+    y[row * kN + i / 4 * 8 + t * 2 + i % 2] = d[i];
+  }
+}
+
+template <WgmmaType kType, int kN, LeftFault kFault = LeftFault::none>
+static void run_left() {
+  auto stream = hopper_stream();
+  Buffer<float> a(64 * kLeftK), b(kLeftK * kN), y(64 * kN);
+  std::vector<float> av(64 * kLeftK), bv(kLeftK * kN), expected(64 * kN);
+  for (size_t i = 0; i < av.size(); ++i) av[i] = static_cast<float>(i * 7 % 23) - 11;
+  for (size_t i = 0; i < bv.size(); ++i) bv[i] = static_cast<float>(i * 5 % 29) - 14;
+  for (size_t row = 0; row < 64; ++row) {
+    for (size_t n = 0; n < kN; ++n) {
+      for (size_t k = 0; k < kLeftK; ++k) {
+        expected[row * kN + n] += av[row * kLeftK + k] * bv[k * kN + n];
+      }
+    }
+  }
+  a.write(*stream, av);
+  b.write(*stream, bv);
+  launch(*stream, "left", left_kernel<kType, kN, kFault>, 1, 128, sizeof(RightOperand<kN>),
+         a.data(), b.data(), y.data());
+  EXPECT(y.read(*stream) == expected);
+}
+
+CASE(product_with_left_in_registers) {
+  run_left<WgmmaType::bfloat16, 32>();
+  run_left<WgmmaType::float16, 64>();
+  run_left<WgmmaType::bfloat16, 96>();
+  run_left<WgmmaType::float16, 128>();
+}
+CASE(product_with_registers_changed) {
+  expect_error(run_left<WgmmaType::bfloat16, 64, LeftFault::changes>, "registers of A");
+}
+
 __global__ void elect_kernel(int* y) {
   lower_registers<24>();
   for (int i = 0; i < 8; ++i) {
@@ -413,6 +492,28 @@ CASE(elects_one_lane) {
   Buffer<int> y(32);
   launch(*stream, "elect", elect_kernel, 1, 128, 0, y.data());
   EXPECT(y.read(*stream) == std::vector<int>(32, 1));
+}
+
+// A loading warpgroup gives registers back, two others take some.
+template <int kLoads, int kMultiplies>
+__global__ void shares_kernel(int* y) {
+  if (threadIdx.x < 128) {
+    lower_registers<kLoads>();
+  } else {
+    raise_registers<kMultiplies>();
+  }
+  y[threadIdx.x] = 1;
+}
+template <int kLoads, int kMultiplies>
+static void run_shares() {
+  auto stream = hopper_stream();
+  Buffer<int> y(384);
+  launch(*stream, "shares", shares_kernel<kLoads, kMultiplies>, 1, 384, 0, y.data());
+  EXPECT(y.read(*stream) == std::vector<int>(384, 1));
+}
+CASE(registers_change_hands) { run_shares<40, 232>(); }
+CASE(registers_that_are_not_there) {
+  expect_error(run_shares<48, 232>, "waits without end for 64 registers");
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

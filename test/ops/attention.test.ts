@@ -18,12 +18,12 @@ import {
   zeros,
 } from '../../lib/index.js';
 import { expectClose, expectSameBits, valuesOf } from '../support/compare.js';
-import { cpu, devices } from '../support/devices.js';
+import { cpu, devices, hopper } from '../support/devices.js';
 import { testOps } from '../support/op.js';
 import { type Packed, readVectors, uniformOf, unpacked } from '../support/vectors.js';
 import { attentionRows } from './rows/attention.js';
 
-testOps(attentionRows);
+testOps(attentionRows, [...devices, ...hopper]);
 
 type Three = [Tensor, Tensor, Tensor];
 

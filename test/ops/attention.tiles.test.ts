@@ -11,7 +11,7 @@ import {
   type Tensor,
 } from '../../lib/index.js';
 import { expectClose, expectSameBits, valuesOf } from '../support/compare.js';
-import { accelerators, cpu } from '../support/devices.js';
+import { accelerators, cpu, hopper } from '../support/devices.js';
 import { toleranceOf } from '../support/tolerance.js';
 import { uniformOf } from '../support/vectors.js';
 
@@ -38,6 +38,8 @@ const cases: readonly Case[] = [
   { sizes: [129, 129, 128], mask: 'bool' },
   { sizes: [65, 129, 32], heads: [4, 2], mask: 'added', causal: true, dropout: 0.5 },
   { sizes: [70, 66, 96], batch: 2, mask: 'added', padding: true },
+  { sizes: [200, 330, 64] },
+  { sizes: [150, 270, 128], heads: [2, 1], causal: true },
   { sizes: [35, 70, 256], causal: true, dropout: 0.1 },
   { sizes: [33, 40, 36], batch: 2, heads: [2, 1], mask: 'bool', scale: -0.4 },
   { sizes: [130, 70, 130], padding: true, causal: true },
@@ -71,7 +73,7 @@ function run(found: Case, dtype: DType, rounded: DType, device: Device): Tensor[
 
 const names = ['output', 'dq', 'dk', 'dv'];
 
-describe.each(accelerators)('attention by tiles on $name', (device) => {
+describe.each([...accelerators, ...hopper])('attention by tiles on $name', (device) => {
   afterEach(() => setMatmulPrecision('highest'));
 
   for (const found of cases) {
@@ -162,5 +164,29 @@ describe.each(accelerators)('attention by tiles on $name', (device) => {
       });
     const [short, long] = [peak(128), peak(640)];
     expect(long).toBeLessThan(5.5 * short);
+  });
+});
+
+describe.each(hopper)('attention by warpgroups on $name', (device) => {
+  const differing = (found: Case, dtype: DType): string[] => {
+    const [own, other] = [device, ...accelerators].map((on) => run(found, dtype, dtype, on));
+    const bits = (x: Tensor | undefined): string => `${valuesOf(x as Tensor).data}`;
+    return names.filter((_, i) => bits(own?.[i]) !== bits(other?.[i]));
+  };
+
+  it.each([32, 64, 96, 128])('sums in another order than mma.sync in heads of %i', (width) => {
+    scope(() => {
+      const sizes: Case['sizes'] = [130, 200, width];
+      const others = expect.arrayContaining(['output', 'dq', 'dk']);
+      expect(differing({ sizes }, 'bfloat16')).toEqual(others);
+      expect(differing({ sizes, dropout: 0.1, padding: true }, 'float16')).toEqual(others);
+    });
+  });
+
+  it('leaves heads of other widths to mma.sync', () => {
+    scope(() => {
+      expect(differing({ sizes: [70, 130, 36] }, 'bfloat16')).toEqual([]);
+      expect(differing({ sizes: [70, 130, 136] }, 'float16')).toEqual([]);
+    });
   });
 });

@@ -83,6 +83,25 @@ void set_max_registers(int count) {
   if (count < 24 || count > 256 || count % 8 != 0) {
     fail_thread("setmaxnreg: a multiple of 8 from 24 to 256, got %d", count);
   }
+  Thread& thread = *current_thread;
+  Block& block = *thread.block;
+  Warpgroup& group = block.warpgroups[thread.linear / 128];
+  const unsigned change = ++thread.register_changes;
+  // One thread acts for its warpgroup, and the others wait until it has.
+  constexpr int kRounds = 500;
+  for (int round = 0; group.register_changes < change; ++round) {
+    if (round == kRounds) {
+      fail_thread("setmaxnreg: waits without end for %d registers a thread, %d are given back",
+                  count - group.registers, block.spare_registers);
+    }
+    if (block.spare_registers >= count - group.registers) {
+      block.spare_registers -= count - group.registers;
+      group.registers = count;
+      group.register_changes = change;
+    } else {
+      yield();
+    }
+  }
 }
 
 }  // namespace nodegrad::emulation

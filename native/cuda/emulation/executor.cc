@@ -118,6 +118,10 @@ void begin_block(Executor& e, size_t slot, uint64_t number, Cluster& cluster) {
   cluster.live += count;
   block.mbarriers.clear();
   block.warpgroups.assign((count + 127) / 128, Warpgroup{});
+  block.spare_registers = 0;
+  // As a kernel that changes them is compiled for: all that its block can have.
+  const int registers = std::min(255, 65536 / static_cast<int>(count) / 8 * 8);
+  for (Warpgroup& group : block.warpgroups) group.registers = registers;
   block.warps.assign((count + 31) / 32, Warp{});
   for (NamedBarrier& barrier : block.named) {
     barrier.expected = barrier.arrived = 0;
@@ -142,7 +146,9 @@ void begin_block(Executor& e, size_t slot, uint64_t number, Cluster& cluster) {
     thread.proxy_fence = thread.mbarrier_fence = 0;
     thread.product_fence = false;
     thread.products = 0;
+    thread.register_changes = 0;
     thread.product_groups.clear();
+    thread.left.clear();
     start_fiber(*thread.fiber, run_thread, &thread);
     e.ready.push_back(&thread);
   }

@@ -55,6 +55,13 @@ struct AsyncCopy {
 
 enum class Wait : uint8_t { none, block, warp, named, cluster, mbarrier, product, exited };
 
+// Registers of A that a product may still read, and what they held when it was issued.
+struct LeftRegisters {
+  uint64_t product;
+  const uint32_t* registers;
+  uint32_t at_issue[4];
+};
+
 struct Thread {
   Fiber* fiber;
   uintptr_t stack_low;
@@ -73,7 +80,9 @@ struct Thread {
   uint32_t mbarrier_fence;  // of its last fence.mbarrier_init
   bool product_fence;       // since its last wait for products
   uint64_t products;        // issued
+  unsigned register_changes;
   std::vector<uint64_t> product_groups;  // products issued at each commit
+  std::vector<LeftRegisters> left;       // of products not yet waited for
 };
 
 struct Warp {
@@ -104,11 +113,14 @@ struct IssuedProduct {
   Product product;
   unsigned issued;
   float* d[128];
+  uint32_t left[128][4];  // A, where it is in registers
 };
 
 struct Warpgroup {
   std::vector<IssuedProduct> pending;
   uint64_t done;  // products before the first of `pending`
+  int registers;  // of a thread
+  unsigned register_changes;
   std::vector<Thread*> waiters;
 };
 
@@ -145,6 +157,7 @@ struct Block {
   unsigned rank;
   std::map<uint32_t, Mbarrier> mbarriers;  // by offset
   std::vector<Warpgroup> warpgroups;
+  int spare_registers;  // given back, times 128 threads
 };
 
 struct Launch {

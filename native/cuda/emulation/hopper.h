@@ -36,23 +36,24 @@ void tensor_store(const void* map, int rank, const int* coordinates, const void*
 void bulk_commit();
 void bulk_wait(int groups_in_flight);
 
-// wgmma: D[64,N] (+)= A[64,K]·B[K,N], 32 bytes of K. `d` has N/2 floats.
+// wgmma: D[64,N] (+)= A[64,K]·B[K,N], 32 bytes of K. `d` has N/2 floats; `left` holds A in four
+// registers, where it does not lie in shared memory. Both stay as they are until the wait.
 enum class ProductType : uint8_t { bfloat16, float16, tf32 };
 struct Product {
   uint64_t a, b;
   ProductType type;
   int n;
-  bool a_transposed, b_transposed, accumulate;
+  bool a_transposed, b_transposed, accumulate, a_in_registers;
   bool operator==(const Product&) const = default;
 };
 void product_fence();
-void product_issue(const Product& product, float* d);
+void product_issue(const Product& product, float* d, const uint32_t* left = nullptr);
 void product_commit(NODEGRAD_SITE);
 void product_wait(int groups_in_flight, NODEGRAD_SITE);
 
 // One lane of the warp, any.
 bool elect_lane(NODEGRAD_SITE);
-// setmaxnreg: does nothing but check its argument.
+// setmaxnreg: waits until the block has as many registers to give.
 void set_max_registers(int count);
 
 }  // namespace nodegrad::emulation

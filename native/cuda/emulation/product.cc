@@ -47,6 +47,11 @@ struct Operand {
   }
 };
 
+float value_of(ProductType type, uint16_t bits) {
+  return type == ProductType::bfloat16 ? std::bit_cast<float>(static_cast<uint32_t>(bits) << 16)
+                                       : half_to_float(bits);
+}
+
 float value_at(ProductType type, const char* p) {
   if (type == ProductType::tf32) {
     uint32_t bits;
@@ -55,8 +60,7 @@ float value_at(ProductType type, const char* p) {
   }
   uint16_t bits;
   std::memcpy(&bits, p, 2);
-  return type == ProductType::bfloat16 ? std::bit_cast<float>(static_cast<uint32_t>(bits) << 16)
-                                       : half_to_float(bits);
+  return value_of(type, bits);
 }
 
 uint32_t item_bytes(ProductType type) { return type == ProductType::tf32 ? 4 : 2; }
@@ -66,6 +70,24 @@ void check_inside(const Block& block, uint32_t offset) {
     fail_thread("wgmma: an operand at offset %d of the block's %zu bytes of shared memory",
                 static_cast<int>(offset), block.shared_bytes);
   }
+}
+
+// Element (row, k) of A in registers: four of a lane, of rows g, g+8 and k 2t.., 2t+8.. in turns.
+float left_value(const IssuedProduct& issued, uint32_t row, uint32_t k) {
+  const auto& lane = issued.left[row / 16 * 32 + row % 8 * 4 + k % 8 / 2];
+  const uint32_t word = lane[k / 8 * 2 + row % 16 / 8];
+  return value_of(issued.product.type, static_cast<uint16_t>(word >> k % 2 * 16));
+}
+
+// Registers are read at some moment before the wait, so they must still hold what they held.
+void check_left(Thread& thread, uint64_t end) {
+  std::erase_if(thread.left, [&](const LeftRegisters& left) {
+    if (left.product >= end) return false;
+    if (std::memcmp(left.registers, left.at_issue, sizeof left.at_issue) != 0) {
+      fail_thread("wgmma: registers of A have changed before the wait");
+    }
+    return true;
+  });
 }
 
 // Tells the checks that the asynchronous proxy reads the product's operands for this warp: its rows
@@ -82,8 +104,15 @@ void note_reads(const Block& block, const Product& p, uint32_t warp) {
       }
     }
   };
-  note(a, warp * 16, warp * 16 + 16);
+  if (!p.a_in_registers) note(a, warp * 16, warp * 16 + 16);
   for (uint32_t row = warp * 8; row < static_cast<uint32_t>(p.n); row += 32) note(b, row, row + 8);
+}
+
+float shared_value(const Block& block, ProductType type, const Operand& x, uint32_t row,
+                   uint32_t k) {
+  const uint32_t at = x.chunk_of(row, k);
+  check_inside(block, at);
+  return value_at(type, block.shared + at + x.within_chunk(row, k));
 }
 
 __attribute__((optimize("O3"))) void run(const Block& block, const IssuedProduct& issued) {
@@ -94,9 +123,7 @@ __attribute__((optimize("O3"))) void run(const Block& block, const IssuedProduct
   float right[16][256], sums[256];
   for (uint32_t k = 0; k < count; ++k) {
     for (uint32_t column = 0; column < n; ++column) {
-      const uint32_t at = b.chunk_of(column, k);
-      check_inside(block, at);
-      right[k][column] = value_at(p.type, block.shared + at + b.within_chunk(column, k));
+      right[k][column] = shared_value(block, p.type, b, column, k);
     }
   }
   for (uint32_t row = 0; row < kRows; ++row) {
@@ -108,9 +135,8 @@ __attribute__((optimize("O3"))) void run(const Block& block, const IssuedProduct
       sums[column] = p.accumulate ? d[column % 2] : 0.0f;
     }
     for (uint32_t k = 0; k < count; ++k) {
-      const uint32_t at = a.chunk_of(row, k);
-      check_inside(block, at);
-      const float left = value_at(p.type, block.shared + at + a.within_chunk(row, k));
+      const float left =
+          p.a_in_registers ? left_value(issued, row, k) : shared_value(block, p.type, a, row, k);
       for (uint32_t column = 0; column < n; ++column) sums[column] += left * right[k][column];
     }
     for (uint32_t column = 0; column < n; ++column) {
@@ -135,7 +161,7 @@ void run_until(Block& block, Warpgroup& group, uint64_t end) {
 
 void product_fence() { current_thread->product_fence = true; }
 
-void product_issue(const Product& product, float* d) {
+void product_issue(const Product& product, float* d, const uint32_t* left) {
   Thread& thread = *current_thread;
   Block& block = *thread.block;
   if (product.n < 8 || product.n > 256 || product.n % 8 != 0) {
@@ -143,6 +169,9 @@ void product_issue(const Product& product, float* d) {
   }
   if (product.type == ProductType::tf32 && (product.a_transposed || product.b_transposed)) {
     fail_thread("wgmma: tf32 operands are K-major");
+  }
+  if (product.a_in_registers && product.type == ProductType::tf32) {
+    fail_thread("wgmma: operands in registers are emulated for 16-bit types alone");
   }
   if (!thread.product_fence) {
     fail_thread("wgmma: no wgmma.fence since the accumulators were last touched");
@@ -152,12 +181,17 @@ void product_issue(const Product& product, float* d) {
   }
   Warpgroup& group = warpgroup_of(thread);
   const uint64_t number = thread.products++;
-  if (number - group.done == group.pending.size()) group.pending.push_back({product, 0, {}});
+  if (number - group.done == group.pending.size()) group.pending.push_back({product, 0, {}, {}});
   IssuedProduct& issued = group.pending[number - group.done];
   if (!(issued.product == product)) {
     fail_thread("wgmma: the threads of a warpgroup issue different products");
   }
   issued.d[thread.linear % 128] = d;
+  if (left) {
+    std::memcpy(issued.left[thread.linear % 128], left, sizeof issued.left[0]);
+    LeftRegisters& kept = thread.left.emplace_back(LeftRegisters{number, left, {}});
+    std::memcpy(kept.at_issue, left, sizeof kept.at_issue);
+  }
   if (thread.linear % 32 == 0) note_reads(block, product, thread.linear % 128 / 32);
   if (++issued.issued < 128) return;
   for (Thread* waiter : group.waiters) release(*waiter);
@@ -178,6 +212,7 @@ void product_wait(int groups_in_flight, const char* file, int line) {
   if (commits.size() > kept) {
     const size_t over = commits.size() - kept;
     const uint64_t end = commits[over - 1];
+    check_left(thread, end);
     commits.erase(commits.begin(), commits.begin() + static_cast<ptrdiff_t>(over));
     while (group.done < end && group.pending[end - 1 - group.done].issued < 128) {
       group.waiters.push_back(&thread);
