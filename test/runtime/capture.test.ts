@@ -245,6 +245,27 @@ describe.each(devices)('capture on %s', (device) => {
   });
 });
 
+describe('recordings of many shapes', () => {
+  it('takes little more memory for batches of many shapes than for the largest', async () => {
+    const megabyte = 1 << 20;
+    memory.emptyCache('cpu');
+    const before = memory.stats('cpu').reserved;
+    const step = capture((x: Tensor) => x.add(1).mul(x).sum());
+    const held: number[] = [];
+    for (let epoch = 0; epoch < 5; ++epoch) {
+      for (const size of [3, 6, 2, 8, 4, 7, 5]) {
+        for (const _ of steps(1))
+          (await step(ones([(size * megabyte) / 4], { device: 'cpu' }))).item();
+      }
+      held.push(memory.stats('cpu').reserved - before);
+    }
+    expect(step.recordings).toBe(7);
+    // At once: a batch and two results, 24 MB for the largest, run eagerly and recorded.
+    expect(held[1]).toBeLessThanOrEqual(2 * 48 * megabyte);
+    expect(held.slice(2)).toEqual(new Array(3).fill(held[1]));
+  });
+});
+
 describe('the event loop', () => {
   it('stays free while captured steps run back to back', async () => {
     const model = new nn.Linear(512, 512);

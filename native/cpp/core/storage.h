@@ -18,8 +18,11 @@ class Arena : public RefCounted<Arena> {
   int64_t in_use() const { return in_use_; }  // blocks that tensors hold now
 
  private:
+  void* from_device(size_t bytes, size_t& block_bytes);
+
   Ref<Device> device_;
-  std::unordered_map<size_t, std::vector<void*>> free_;
+  std::unordered_map<size_t, std::vector<void*>> free_;  // small blocks by class
+  FreeRanges ranges_;
   std::vector<std::pair<void*, size_t>> blocks_;
   int64_t in_use_ = 0;
 };
