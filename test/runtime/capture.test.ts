@@ -245,7 +245,31 @@ describe.each(devices)('capture on %s', (device) => {
   });
 });
 
-describe('recordings of many shapes', () => {
+describe('the memory of recordings', () => {
+  it('is what the step needs when it is run eagerly', async () => {
+    const chain = Array.from({ length: 6 }, () => [
+      new nn.Linear(128, 128, { device: 'cpu' }),
+      new nn.ReLU(),
+    ]).flat();
+    const model = new nn.Sequential(...chain);
+    const x = rand([8192, 128], { device: 'cpu' });
+    const step = capture(() => {
+      model.zeroGrad();
+      const loss = model.forward(x).sum();
+      loss.backward();
+      return loss;
+    });
+    memory.resetPeak('cpu');
+    const before = memory.stats('cpu').allocated;
+    for (const _ of steps(1)) await step();
+    const eager = memory.stats('cpu').peakAllocated - before;
+    const between = memory.stats('cpu').allocated;
+    for (const _ of steps(2)) await step();
+    expect(step.recordings).toBe(1);
+    expect(memory.stats('cpu').allocated - between).toBeLessThanOrEqual(1.3 * eager);
+    expect(eager).toBeGreaterThan(6 * x.size * 4);
+  });
+
   it('takes little more memory for batches of many shapes than for the largest', async () => {
     const megabyte = 1 << 20;
     memory.emptyCache('cpu');

@@ -53,6 +53,7 @@ void* CachingAllocator::allocate(size_t bytes, size_t& block_bytes) {
   if (!block) return nullptr;
   stats_.allocated += static_cast<int64_t>(block_bytes);
   stats_.peak_allocated = std::max(stats_.peak_allocated, stats_.allocated);
+  measured_peak_ = std::max(measured_peak_, stats_.allocated);
   ++stats_.blocks;
   return block;
 }
@@ -96,6 +97,16 @@ MemoryStats CachingAllocator::stats() const {
 void CachingAllocator::reset_peak() {
   std::lock_guard lock(mutex_);
   stats_.peak_allocated = stats_.allocated;
+}
+
+void CachingAllocator::begin_measure() {
+  std::lock_guard lock(mutex_);
+  measured_peak_ = stats_.allocated;
+}
+
+int64_t CachingAllocator::end_measure() {
+  std::lock_guard lock(mutex_);
+  return measured_peak_ - stats_.allocated;
 }
 
 }  // namespace nodegrad

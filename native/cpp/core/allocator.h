@@ -52,6 +52,9 @@ class CachingAllocator {
   bool outgrown(size_t bytes) const;
   MemoryStats stats() const;
   void reset_peak();
+  // Between them: the most that was held at once, less what is still held at the end.
+  void begin_measure();
+  int64_t end_measure();
 
  private:
   void* from_driver(size_t bytes);
@@ -64,6 +67,7 @@ class CachingAllocator {
   std::unordered_map<size_t, std::vector<void*>> cached_;  // small blocks by class
   FreeRanges ranges_;
   MemoryStats stats_;
+  int64_t measured_peak_ = 0;
 };
 
 }  // namespace nodegrad

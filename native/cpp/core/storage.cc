@@ -36,8 +36,18 @@ Arena::~Arena() {
 
 void* Arena::from_device(size_t bytes, size_t& block_bytes) {
   void* const block = device_->allocator().allocate(bytes, block_bytes);
-  if (block) blocks_.emplace_back(block, block_bytes);
+  if (!block) return nullptr;
+  blocks_.emplace_back(block, block_bytes);
+  bytes_ += block_bytes;
   return block;
+}
+
+void Arena::reserve(size_t bytes) {
+  // What eager runs left in the cache, in parts, would be held beside this.
+  device_->synchronize();
+  device_->allocator().release_cached();
+  size_t taken = 0;
+  if (void* const block = from_device(bytes, taken)) ranges_.add(block, taken);
 }
 
 void* Arena::take(size_t bytes, size_t& block_bytes) {
@@ -109,16 +119,19 @@ Storage::~Storage() {
   }
 }
 
+void Device::make_way(size_t bytes) {
+  if (!allocator_.outgrown(bytes)) return;
+  synchronize();
+  allocator_.release_cached();
+}
+
 Ref<Storage> Device::allocate(size_t bytes, const char* op) {
   size_t block_bytes = 0;
   auto take = [&] {
     return arena ? arena->take(bytes, block_bytes) : allocator_.allocate(bytes, block_bytes);
   };
   const bool capturing = stream_->capturing();
-  if (!arena && !capturing && allocator_.outgrown(bytes)) {
-    synchronize();
-    allocator_.release_cached();
-  }
+  if (!arena && !capturing) make_way(bytes);
   void* block = take();
   if (!block && !capturing) {
     // Cached blocks of other sizes may be all that stands in the way.
