@@ -29,6 +29,7 @@ const flags = parseFlags('cats-dogs', {
   size: count(150, 'height and width that pictures are resized to'),
   crop: count(0, 'augment: mirror at random, and cut out of pictures so many pixels larger'),
   ahead: count(4, 'batches decoded ahead of their step'),
+  keep: count(1, 'keep decoded pictures in memory; 0 decodes them anew in each epoch'),
   seed: count(0, 'seed of the initial weights, of shuffling and of changes'),
   data: text(undefined, 'folder of pictures, in folders by class'),
   digits: count(200, 'pictures per class that are written without --data; half as many to test'),
@@ -51,7 +52,7 @@ if (data === undefined) {
 
 const open = (dir: string, crop = 0) =>
   new ImageFolder(dir, {
-    ...{ size, interpolation: 'nearest' },
+    ...{ size, interpolation: 'nearest', cache: flags.keep > 0 },
     ...(crop > 0 && { augment: { flip: true, crop } }),
   });
 

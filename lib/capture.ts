@@ -152,6 +152,8 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
   const warm = new Map<string, Warm[]>();
   const recordings = new Map<string, Recording[]>();
   const numbers = new Set<number>();
+  // The bytes that the eager run of a signature needed.
+  const needs = new Map<string, number>();
   let clock = 0;
   // Where the results of the eager run were, for steps without tensors among their arguments.
   let seen: Device | null = null;
@@ -180,6 +182,9 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
   function runEagerly(key: string, args: A): R {
     const guards = new Guards();
     const { scope } = context();
+    const first = args.find((arg) => arg instanceof Tensor);
+    const { code } = first?.device ?? seen ?? getDefaultDevice();
+    native.measureBegin(code);
     const result = runWatched(
       guards,
       () => fn(...args),
@@ -189,6 +194,7 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
           leave(tensor, scope);
         }),
     );
+    needs.set(key, native.measureEnd(code));
     const before = guards.before();
     const after = before.map(({ owner, key: name }) => ({ owner, key: name, value: owner[name] }));
     const known = warm.get(key) ?? [];
@@ -197,12 +203,13 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
     return result;
   }
 
-  function recordStep(args: A, tensors: Tensor[]): Recording {
+  function recordStep(key: string, args: A, tensors: Tensor[]): Recording {
     const on = deviceOf(tensors, seen);
     makeRoom();
     native.captureBegin(
       on.code,
       tensors.map((tensor) => tensor.h),
+      needs.get(key) ?? 0,
     );
     const guards = new Guards();
     const detached = rootContext;
@@ -252,12 +259,14 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
     }
   }
 
-  function replay(recording: Recording, tensors: Tensor[]): { result: R; inFlight: number } {
+  /** Null where the recording has made way for a larger one. */
+  function replay(recording: Recording, tensors: Tensor[]): { result: R; inFlight: number } | null {
     recording.used = ++clock;
     const inFlight = native.replay(
       recording.number,
       tensors.map((tensor) => tensor.h),
     );
+    if (inFlight < 0) return null;
     const owner = context();
     const result = mapTensors(recording.result, (place) =>
       record(
@@ -278,16 +287,25 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
     const key = signatureOf(args);
     if (watched()) return runEagerly(key, args);
     const tensors = args.filter((arg) => arg instanceof Tensor) as Tensor[];
+    const make = (): Recording => {
+      const made = recordStep(key, args, tensors);
+      recordings.set(key, [...(recordings.get(key) ?? []), made]);
+      return made;
+    };
     let recording = recordings.get(key)?.find(({ guards }) => guardsHold(guards));
     if (!recording) {
       const ranBefore = warm
         .get(key)
         ?.some(({ before, after }) => guardsHold(before) || guardsHold(after));
       if (!ranBefore) return runEagerly(key, args);
-      recording = recordStep(args, tensors);
-      recordings.set(key, [...(recordings.get(key) ?? []), recording]);
+      recording = make();
     }
-    const { result, inFlight } = replay(recording, tensors);
+    let done = replay(recording, tensors);
+    if (!done) {
+      drop(recording);
+      done = replay(make(), tensors) as NonNullable<typeof done>;
+    }
+    const { result, inFlight } = done;
     // Enqueuing must neither run far ahead of the device nor starve the event loop.
     if (inFlight >= mostInFlight) {
       await native.settle(recording.device.code, mostInFlight - 1);
@@ -303,6 +321,7 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
     dispose(): void {
       for (const list of [...recordings.values()]) for (const item of [...list]) drop(item);
       warm.clear();
+      needs.clear();
     },
   }) as unknown as CapturedStep<A, R>;
   Object.defineProperty(captured, 'recordings', { get: () => numbers.size });

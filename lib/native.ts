@@ -164,7 +164,10 @@ export interface NativeRuntime {
   receiveTensor(number: number): void;
   unshareTensor(number: number): void;
 
-  captureBegin(device: number, inputs: Numbers): void;
+  /** Between them: the most bytes that were held at once, less those still held at the end. */
+  measureBegin(device: number): void;
+  measureEnd(device: number): number;
+  captureBegin(device: number, inputs: Numbers, bytes: number): void;
   captureEnd(device: number, inputs: Numbers, outputs: Numbers): number;
   captureAbort(device: number): void;
   replay(step: number, inputs: Numbers): number;

@@ -70,16 +70,39 @@ export async function decode(file: string, form: Form): Promise<Uint8Array> {
   const nearest = interpolation === 'nearest';
   const image = sharp(file, { failOn: 'error', sequentialRead: true })
     .removeAlpha()
-    .toColourspace(channels === 1 ? 'b-w' : 'srgb')
-    .resize(width, height, {
-      fit,
-      kernel: nearest ? 'nearest' : 'linear',
-      // A JPEG decoder may halve images as it reads them, which is not the nearest pixel.
-      fastShrinkOnLoad: !nearest,
-    });
+    .toColourspace(channels === 1 ? 'b-w' : 'srgb');
+  if (!nearest) image.resize(width, height, { fit, kernel: 'linear' });
   const { data, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
-  if (info.channels === channels) return data;
-  return repeated(data, info.channels, channels);
+  const pixels = nearest ? nearestPixels(data, info, form) : data;
+  return info.channels === channels ? pixels : repeated(pixels, info.channels, channels);
+}
+
+/**
+ * The pixels in which the middles of the form's lie, as Pillow has them. (sharp's own kernel first
+ * leaves out whole rows and columns, and so picks pixels beside.)
+ */
+function nearestPixels(
+  data: Uint8Array,
+  from: { width: number; height: number; channels: number },
+  { width, height, fit }: Form,
+): Uint8Array {
+  const { channels } = from;
+  const least = Math.min(from.width / width, from.height / height);
+  const places = (count: number, size: number): number[] => {
+    const span = fit === 'cover' ? least * count : size;
+    const begin = (size - span) / 2;
+    return Array.from({ length: count }, (_, i) => Math.floor(begin + ((i + 0.5) * span) / count));
+  };
+  const columns = places(width, from.width);
+  const out = new Uint8Array(height * width * channels);
+  let at = 0;
+  for (const y of places(height, from.height)) {
+    for (const x of columns) {
+      const pixel = (y * from.width + x) * channels;
+      for (let c = 0; c < channels; ++c) out[at++] = data[pixel + c] as number;
+    }
+  }
+  return out;
 }
 
 /** Pixels with other channels: the first, once or three times. */

@@ -86,6 +86,32 @@ describe('ImageFolder', () => {
     expect(gray.shape).toEqual([1, 1, 6, 6]);
   });
 
+  it('picks the pixels in which the middles lie, whatever the sizes', async () => {
+    const dir = path.join(folder, 'odd/all');
+    await mkdir(dir, { recursive: true });
+    const [width, height] = [250, 187];
+    const raw = { width, height, channels: 3 as const };
+    const bytes = new Uint8Array(width * height * 3);
+    for (let i = 0; i < width * height; ++i) {
+      bytes.set([i % width, Math.floor(i / width), 0], 3 * i);
+    }
+    await sharp(bytes, { raw }).png().toFile(path.join(dir, 'x.png'));
+    const middles = (count: number, from: number, begin = 0): number[] =>
+      Array.from({ length: count }, (_, i) => begin + Math.floor(((i + 0.5) * from) / count));
+    const found = async (fit: 'fill' | 'cover', size: number): Promise<[number[], number[]]> => {
+      const image = await first('odd', { size, fit, interpolation: 'nearest', scale: null });
+      const [x, y] = (image.toArray() as number[][][][])[0] as [number[][], number[][]];
+      return [x[0] as number[], y.map((row) => row[0] as number)];
+    };
+    for (const size of [16, 31, 64, 300]) {
+      expect(await found('fill', size)).toEqual([middles(size, width), middles(size, height)]);
+    }
+    // Of the width, (250 - 187) / 2 = 31.5 are cut off on either side.
+    const [x, y] = await found('cover', 17);
+    expect(y).toEqual(middles(17, height));
+    expect(x).toEqual(Array.from({ length: 17 }, (_, i) => 31.5 + (i + 0.5) * 11).map(Math.floor));
+  });
+
   it('takes gray, transparent and 16-bit files for what they are', async () => {
     const dir = path.join(folder, 'kinds/all');
     await mkdir(dir, { recursive: true });

@@ -245,6 +245,51 @@ describe.each(devices)('capture on %s', (device) => {
   });
 });
 
+describe('the memory of recordings', () => {
+  it('is what the step needs when it is run eagerly', async () => {
+    const chain = Array.from({ length: 6 }, () => [
+      new nn.Linear(128, 128, { device: 'cpu' }),
+      new nn.ReLU(),
+    ]).flat();
+    const model = new nn.Sequential(...chain);
+    const x = rand([8192, 128], { device: 'cpu' });
+    const step = capture(() => {
+      model.zeroGrad();
+      const loss = model.forward(x).sum();
+      loss.backward();
+      return loss;
+    });
+    memory.resetPeak('cpu');
+    const before = memory.stats('cpu').allocated;
+    for (const _ of steps(1)) await step();
+    const eager = memory.stats('cpu').peakAllocated - before;
+    const between = memory.stats('cpu').allocated;
+    for (const _ of steps(2)) await step();
+    expect(step.recordings).toBe(1);
+    expect(memory.stats('cpu').allocated - between).toBeLessThanOrEqual(1.3 * eager);
+    expect(eager).toBeGreaterThan(6 * x.size * 4);
+  });
+
+  it('takes little more memory for batches of many shapes than for the largest', async () => {
+    const megabyte = 1 << 20;
+    memory.emptyCache('cpu');
+    const before = memory.stats('cpu').reserved;
+    const step = capture((x: Tensor) => x.add(1).mul(x).sum());
+    const held: number[] = [];
+    for (let epoch = 0; epoch < 5; ++epoch) {
+      for (const size of [3, 6, 2, 8, 4, 7, 5]) {
+        for (const _ of steps(1))
+          (await step(ones([(size * megabyte) / 4], { device: 'cpu' }))).item();
+      }
+      held.push(memory.stats('cpu').reserved - before);
+    }
+    expect(step.recordings).toBe(7);
+    // At once: a batch and two results, 24 MB for the largest, run eagerly and recorded.
+    expect(held[1]).toBeLessThanOrEqual(2 * 48 * megabyte);
+    expect(held.slice(2)).toEqual(new Array(3).fill(held[1]));
+  });
+});
+
 describe('the event loop', () => {
   it('stays free while captured steps run back to back', async () => {
     const model = new nn.Linear(512, 512);

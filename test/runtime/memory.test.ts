@@ -60,3 +60,43 @@ describe.each(devices)('memory on %s', (device) => {
     expect(memory.stats(device).blocks).toBeLessThanOrEqual(start + 1);
   });
 });
+
+// Every device has the same allocator; the CPU is quick with large tensors.
+describe('large blocks', () => {
+  it('cuts large blocks to requests, and joins the parts again', () => {
+    const megabytes = (count: number): void => void ones([count << 18], { device: 'cpu' });
+    memory.emptyCache('cpu');
+    const { reserved, driverCalls } = memory.stats('cpu');
+    scope(() => megabytes(24));
+    for (const sizes of [[4, 12, 6], [24], [8, 16], [22]]) {
+      scope(() => sizes.forEach(megabytes));
+      expect(memory.stats('cpu').driverCalls).toBe(driverCalls + 1);
+    }
+    // Of two blocks that are free, neither has room: they make way.
+    scope(() => [40, 40].forEach(megabytes));
+    scope(() => megabytes(70));
+    expect(memory.stats('cpu').reserved - reserved).toBeLessThanOrEqual(96 << 20);
+    memory.emptyCache('cpu');
+    expect(memory.stats('cpu').reserved).toBe(reserved);
+  });
+
+  it('holds no more for batches of many sizes than for the largest', () => {
+    const weight = ones([256, 256], { device: 'cpu' });
+    const step = (rows: number): void => {
+      scope(() => {
+        const x = ones([rows, 256], { device: 'cpu' });
+        x.matmul(weight).relu().matmul(weight).sum();
+      });
+    };
+    memory.emptyCache('cpu');
+    const start = memory.stats('cpu').reserved;
+    step(8192);
+    const largest = memory.stats('cpu').reserved - start;
+    memory.emptyCache('cpu');
+    for (const rows of [5, 2, 8, 3, 7, 1, 4, 6, 8]) step(1024 * rows);
+    expect(memory.stats('cpu').reserved - start).toBeLessThanOrEqual(1.3 * largest);
+    const { driverCalls } = memory.stats('cpu');
+    for (const rows of [1, 3, 5, 7, 2, 4, 6, 8]) step(1024 * rows);
+    expect(memory.stats('cpu').driverCalls).toBe(driverCalls);
+  });
+});

@@ -4,9 +4,12 @@ import {
   crossEntropy,
   DataLoader,
   type FitOptions,
+  full,
+  layers,
   memory,
   optim,
   scope,
+  sequential,
   type Tensor,
   TensorDataset,
   tensor,
@@ -165,6 +168,27 @@ describe.each(devices)('fit on $name', (device) => {
     note();
     expect(held.at(-1)).toBe(held[0]);
   });
+});
+
+it('takes for batches of many lengths little more memory than for the longest', async () => {
+  const held = async (lengths: readonly number[]): Promise<number[]> => {
+    const model = sequential([layers.lstm(64), layers.dense(1)], { device: cpu });
+    model.compile({ optimizer: 'adam', loss: 'mse' });
+    const batches = lengths.map((steps, i): [Tensor, Tensor] => [
+      full([32, steps, 32], i / 8, { device: cpu }),
+      full([32, 1], i, { device: cpu }),
+    ]);
+    memory.emptyCache(cpu);
+    const before = memory.stats(cpu).reserved;
+    const found: number[] = [];
+    const onEpochEnd = (): void => void found.push(memory.stats(cpu).reserved - before);
+    await model.fit(() => batches, { ...quiet, epochs: 5, callbacks: [{ onEpochEnd }] });
+    return found;
+  };
+  const longest = (await held([240]))[4] as number;
+  const [, second = 0, ...later] = await held([80, 48, 160, 64, 240, 32, 96]);
+  expect(later).toEqual([second, second, second]);
+  expect(second).toBeLessThanOrEqual(2 * longest);
 });
 
 describe('what fit prints', () => {

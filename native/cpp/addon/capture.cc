@@ -53,12 +53,31 @@ bool same_view(const View& a, const View& b) {
   return std::equal(a.shape, a.shape + a.rank, b.shape);
 }
 
-// Begins recording; the results are the buffers that stand for the inputs.
-void capture_begin(Environment& environment, napi_env, Device& device, const TensorList& inputs) {
+// An arena with room for a recording. One that is too small makes way, with the recordings in it,
+// which are made anew when they are next asked for: so there is one, of the size of the largest.
+Ref<Arena>& arena_of(Environment& environment, Device& device, int64_t bytes) {
+  Ref<Arena>& arena = environment.arena(device);
+  const size_t needed = static_cast<size_t>(bytes);
+  if (needed <= kLargeRequest || needed <= arena->bytes()) return arena;
+  std::erase_if(environment.steps,
+                [&](auto& step) { return step.second->arena.get() == arena.get(); });
+  arena = Ref<Arena>(new Arena(Ref<Device>(&device)));
+  arena->reserve(needed + needed / 8);  // requests of many sizes leave gaps
+  return arena;
+}
+
+// What `fn` needs at once beside what it leaves behind: between these two.
+void measure_begin(Device& device) { device.allocator().begin_measure(); }
+double measure_end(Device& device) { return static_cast<double>(device.allocator().end_measure()); }
+
+// Begins recording a step that is known to need so many bytes; the results are the buffers that
+// stand for the inputs.
+void capture_begin(Environment& environment, napi_env, Device& device, const TensorList& inputs,
+                   int64_t bytes) {
   if (device.stream().capturing()) {
     fail("capture: a step cannot be captured inside another");
   }
-  Ref<Arena>& arena = environment.arena(device);
+  Ref<Arena>& arena = arena_of(environment, device, bytes);
   device.arena = arena.get();
   device.arena_in_use_before = arena->in_use();
   try {
@@ -103,9 +122,7 @@ double capture_end(Environment& environment, napi_env, Device& device, const Ten
   }
   std::sort(own.begin(), own.end());
   own.erase(std::unique(own.begin(), own.end()), own.end());
-  for (Ref<Storage>& storage : device.captured) {
-    if (!storage->from_arena()) step->uses.push_back(std::move(storage));
-  }
+  step->uses = std::move(device.captured);
   device.captured.clear();
   const int64_t outliving =
       device.arena->in_use() - device.arena_in_use_before - static_cast<int64_t>(own.size());
@@ -131,9 +148,12 @@ CapturedStep& find_step(Environment& environment, int64_t number) {
   return *found->second;
 }
 
-// Copies the inputs in, replays, copies the outputs to new tensors; returns replays in flight.
+// Copies the inputs in, replays, copies the outputs to new tensors; returns replays in flight, or
+// -1 where the recording has made way for a larger one.
 double replay(Environment& environment, napi_env, int64_t number, const TensorList& inputs) {
-  CapturedStep& step = find_step(environment, number);
+  const auto found = environment.steps.find(number);
+  if (found == environment.steps.end()) return -1;
+  CapturedStep& step = *found->second;
   Device& device = *step.device;
   Stream& stream = device.stream();
   if (stream.capturing()) fail("capture: a captured step cannot run while another is captured");
@@ -184,6 +204,8 @@ void release_step(Environment& environment, napi_env, int64_t number) {
 }  // namespace
 
 void register_capture(Registry& registry) {
+  registry.add("measureBegin", measure_begin);
+  registry.add("measureEnd", measure_end);
   registry.add("captureBegin", capture_begin);
   registry.add("captureEnd", capture_end);
   registry.add("captureAbort", capture_abort);

@@ -103,7 +103,8 @@ Tensor& Environment::tensor(double handle, const char* op, int argument) {
   }
   Tensor& found = slots_[slot].tensor;
   Device& device = found.device();
-  if (device.stream().capturing()) device.capture_uses(*found.storage);
+  if (device.stream().capturing() && !found.storage->from_arena())
+    device.capture_uses(*found.storage);
   return found;
 }
 

@@ -1,6 +1,8 @@
 // A caching allocator, one per stream: a freed block is reused by later work of the same stream,
 // which runs after everything that used it, so that no wait and no driver call is needed in a
-// steady loop. Requests are rounded to size classes (at most 1/8 waste above 4 KiB).
+// steady loop. Small requests are rounded to size classes (at most 1/8 waste above 4 KiB) and kept
+// by class; large ones are cut from blocks, of which a loop over changing sizes needs no more than
+// over its largest.
 //
 // What all streams of a device hold is counted in its MemoryAccount, which also keeps the limit.
 #pragma once
@@ -12,6 +14,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "core/ranges.h"
 #include "core/stream.h"
 
 namespace nodegrad {
@@ -45,17 +48,26 @@ class CachingAllocator {
   void* allocate(size_t bytes, size_t& block_bytes);
   void release(void* block, size_t block_bytes);
   void release_cached();  // back to the driver; the stream must be idle
+  // Whether blocks that nobody uses, each too small, could make way for one of this size.
+  bool outgrown(size_t bytes) const;
   MemoryStats stats() const;
   void reset_peak();
+  // Between them: the most that was held at once, less what is still held at the end.
+  void begin_measure();
+  int64_t end_measure();
 
  private:
   void* from_driver(size_t bytes);
+  void* take_small(size_t block_bytes);
+  void* take_large(size_t block_bytes);
 
   DeviceDriver& driver_;
   MemoryAccount& account_;
   mutable std::mutex mutex_;
-  std::unordered_map<size_t, std::vector<void*>> cached_;
+  std::unordered_map<size_t, std::vector<void*>> cached_;  // small blocks by class
+  FreeRanges ranges_;
   MemoryStats stats_;
+  int64_t measured_peak_ = 0;
 };
 
 }  // namespace nodegrad

@@ -56,6 +56,9 @@ class Device : public RefCounted<Device> {
   // what was asked, what is held and by whom where there is no memory.
   Ref<Storage> allocate(size_t bytes, const char* op);
 
+  // Gives blocks that nobody uses back to the driver, where a larger one is asked for.
+  void make_way(size_t bytes);
+
   // While a step is captured: where its buffers come from, and what it must keep alive.
   Arena* arena = nullptr;
   std::vector<Ref<Storage>> captured;

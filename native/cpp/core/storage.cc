@@ -34,24 +34,53 @@ Arena::~Arena() {
   for (auto [block, bytes] : blocks_) device_->allocator().release(block, bytes);
 }
 
+void* Arena::from_device(size_t bytes, size_t& block_bytes) {
+  void* const block = device_->allocator().allocate(bytes, block_bytes);
+  if (!block) return nullptr;
+  blocks_.emplace_back(block, block_bytes);
+  bytes_ += block_bytes;
+  return block;
+}
+
+void Arena::reserve(size_t bytes) {
+  // What eager runs left in the cache, in parts, would be held beside this.
+  device_->synchronize();
+  device_->allocator().release_cached();
+  size_t taken = 0;
+  if (void* const block = from_device(bytes, taken)) ranges_.add(block, taken);
+}
+
 void* Arena::take(size_t bytes, size_t& block_bytes) {
-  block_bytes = size_class(bytes);
-  auto& free = free_[block_bytes];
   void* block = nullptr;
-  if (!free.empty()) {
-    block = free.back();
-    free.pop_back();
+  if (bytes > kLargeRequest) {
+    block_bytes = FreeRanges::rounded(bytes);
+    block = ranges_.take(block_bytes);
+    if (!block) {
+      size_t taken = 0;
+      void* const more = from_device(bytes, taken);
+      if (!more) return nullptr;
+      ranges_.add(more, taken);
+      block = ranges_.take(block_bytes);
+    }
   } else {
-    block = device_->allocator().allocate(bytes, block_bytes);
-    if (!block) return nullptr;
-    blocks_.emplace_back(block, block_bytes);
+    block_bytes = size_class(bytes);
+    auto& free = free_[block_bytes];
+    if (!free.empty()) {
+      block = free.back();
+      free.pop_back();
+    } else {
+      block = from_device(bytes, block_bytes);
+    }
   }
-  ++in_use_;
+  if (block) ++in_use_;
   return block;
 }
 
 void Arena::give_back(void* block, size_t block_bytes) {
-  free_[block_bytes].push_back(block);
+  if (block_bytes > kLargeRequest)
+    ranges_.give_back(block, block_bytes);
+  else
+    free_[block_bytes].push_back(block);
   --in_use_;
 }
 
@@ -90,15 +119,23 @@ Storage::~Storage() {
   }
 }
 
+void Device::make_way(size_t bytes) {
+  if (!allocator_.outgrown(bytes)) return;
+  synchronize();
+  allocator_.release_cached();
+}
+
 Ref<Storage> Device::allocate(size_t bytes, const char* op) {
   size_t block_bytes = 0;
   auto take = [&] {
     return arena ? arena->take(bytes, block_bytes) : allocator_.allocate(bytes, block_bytes);
   };
+  const bool capturing = stream_->capturing();
+  if (!arena && !capturing) make_way(bytes);
   void* block = take();
-  if (!block && !stream_->capturing()) {
+  if (!block && !capturing) {
     // Cached blocks of other sizes may be all that stands in the way.
-    stream_->synchronize();
+    synchronize();
     allocator_.release_cached();
     block = take();
   }

@@ -15,12 +15,19 @@ class Arena : public RefCounted<Arena> {
   ~Arena();
   void* take(size_t bytes, size_t& block_bytes);
   void give_back(void* block, size_t block_bytes);
+  // One block for all of a recording, from which parts of any size can be cut; before recording.
+  void reserve(size_t bytes);
+  size_t bytes() const { return bytes_; }
   int64_t in_use() const { return in_use_; }  // blocks that tensors hold now
 
  private:
+  void* from_device(size_t bytes, size_t& block_bytes);
+
   Ref<Device> device_;
-  std::unordered_map<size_t, std::vector<void*>> free_;
+  std::unordered_map<size_t, std::vector<void*>> free_;  // small blocks by class
+  FreeRanges ranges_;
   std::vector<std::pair<void*, size_t>> blocks_;
+  size_t bytes_ = 0;  // of all blocks
   int64_t in_use_ = 0;
 };
 
