@@ -1,5 +1,5 @@
 // What the kernels of the gemm family share: the problem as they receive it, a block's place in
-// it, and the end of a product: bias, ReLU, accumulation and storing.
+// it, and the end of a product: scale, bias, activation, residual, accumulation and storing.
 //
 // A product is cut into tiles of C, and along K into `slices` of `slice_k`. Blocks are numbered
 // batch, slice, then tile in bands of eight rows of tiles, so that neighbours share operands in
@@ -9,16 +9,21 @@
 
 #include "core/backend.h"
 #include "device.h"
+#include "unary_formulas.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 struct GemmOutput {
   void* c;
   const void* bias;
+  const void* residual;  // of C's layout, as `before` is
+  void* before;
   float* partial;  // null with one slice
   int64_t ld, batch_stride, partial_ld;
-  bool vector;  // c and bias allow 16-byte access
-  bool relu, accumulate;
+  float scale;
+  bool vector;  // all allow 16-byte access
+  bool accumulate;
+  Activation activation;
 };
 
 // What the kernels write, without partial sums.
@@ -65,15 +70,34 @@ __device__ __forceinline__ int clamp_count(int64_t left, int most) {
   return left <= 0 ? 0 : left >= most ? most : static_cast<int>(left);
 }
 
-// Finishes kCount neighbouring columns of one row of C: adds bias, or what C held, applies ReLU.
-// The first column is a multiple of kCount.
+template <class T>
+__device__ __forceinline__ T activate(Activation activation, T x) {
+  switch (activation) {
+    case Activation::relu:
+      return x < T(0) ? T(0) : x;
+    case Activation::gelu:
+      return Formula<UnaryOp::gelu>::forward(x);
+    case Activation::gelu_tanh:
+      return Formula<UnaryOp::gelu_tanh>::forward(x);
+    default:
+      return x;
+  }
+}
+
+// Finishes kCount neighbouring columns of one row of C: scale, bias or what C held, activation,
+// residual. The first column is a multiple of kCount.
 template <class T, int kCount>
 __device__ __forceinline__ void finish_columns(const GemmOutput& out, int64_t batch, int64_t row,
                                                int64_t column, int64_t columns,
                                                float (&v)[kCount]) {
   constexpr int kVector = 16 / sizeof(T) < kCount ? 16 / sizeof(T) : kCount;
-  T* c = static_cast<T*>(out.c) + batch * out.batch_stride + row * out.ld + column;
-  const T* bias = static_cast<const T*>(out.bias) + column;
+  const int64_t at = batch * out.batch_stride + row * out.ld + column;
+  T* const c = static_cast<T*>(out.c) + at;
+  T* const before = static_cast<T*>(out.before) + at;
+  const T* const residual = static_cast<const T*>(out.residual) + at;
+  const T* const bias = static_cast<const T*>(out.bias) + column;
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) v[i] *= out.scale;
   if (out.vector && column + kCount <= columns) {
 #pragma unroll
     for (int i = 0; i < kCount; i += kVector) {
@@ -85,9 +109,19 @@ __device__ __forceinline__ void finish_columns(const GemmOutput& out, int64_t ba
       }
 #pragma unroll
       for (int j = 0; j < kVector; ++j) {
-        const float sum = v[i + j] + to_float(old[j]);
-        old[j] = from_float<T>(out.relu && sum < 0 ? 0.0f : sum);
+        v[i + j] += to_float(old[j]);
+        old[j] = from_float<T>(v[i + j]);
       }
+      if (out.before) store_vector(before + i, old);
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) v[i + j] = activate(out.activation, v[i + j]);
+      if (out.residual) {
+        const auto more = load_vector<kVector>(residual + i);
+#pragma unroll
+        for (int j = 0; j < kVector; ++j) v[i + j] += to_float(more[j]);
+      }
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) old[j] = from_float<T>(v[i + j]);
       store_vector(c + i, old);
     }
   } else {
@@ -100,7 +134,10 @@ __device__ __forceinline__ void finish_columns(const GemmOutput& out, int64_t ba
       } else if (out.bias) {
         sum += to_float(bias[i]);
       }
-      c[i] = from_float<T>(out.relu && sum < 0 ? 0.0f : sum);
+      if (out.before) before[i] = from_float<T>(sum);
+      sum = activate(out.activation, sum);
+      if (out.residual) sum += to_float(residual[i]);
+      c[i] = from_float<T>(sum);
     }
   }
 }
