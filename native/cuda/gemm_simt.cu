@@ -210,9 +210,9 @@ __global__ void __launch_bounds__(kSide64* kSide64) gemm_float64_kernel(const Ge
     }
     if (p.bias) sum += static_cast<const double*>(p.bias)[column];
     if (p.before) static_cast<double*>(p.before)[at] = sum;
-    sum = activate(p.activation, sum);
-    if (p.residual) sum += static_cast<const double*>(p.residual)[at];
-    *c = sum;
+    double y[1] = {sum};
+    activate(p.activation, y);
+    *c = p.residual ? y[0] + static_cast<const double*>(p.residual)[at] : y[0];
   }
 }
 
