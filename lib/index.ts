@@ -85,6 +85,8 @@ export {
 export {
   getMatmulBackend,
   getMatmulPrecision,
+  type LinearActivation,
+  type LinearCall,
   linear,
   type MatmulBackend,
   type MatmulPrecision,

@@ -10,7 +10,7 @@ import { copyOps } from '../ops/copy.js';
 import type { OpRow } from '../ops/define.js';
 import { arange } from '../ops/fill.js';
 import { gatherOps } from '../ops/gather.js';
-import { gemmOps, matmul } from '../ops/gemm.js';
+import { gemmOps, type LinearAttributes, linear, matmul, scaledProduct } from '../ops/gemm.js';
 import { indexOps } from '../ops/index.js';
 import { movementOps } from '../ops/movement.js';
 import { reduceOps, sum } from '../ops/reduce.js';
@@ -156,7 +156,7 @@ function recordedPart(name: 'slice' | 'select'): void {
 recordedPart('slice');
 recordedPart('select');
 
-differentiable(gemmOps.matmul.gradient as Rule, (dout, [left, right], _, needs) => {
+differentiable(gemmOps.matmul.gradient as Rule<number>, (dout, [left, right], scale, needs) => {
   const [a, b] = [left as Tensor, right as Tensor];
   const rows = a.rank === 1 ? unsqueeze(a, 0) : a;
   const columns = b.rank === 1 ? unsqueeze(b, 1) : b;
@@ -167,22 +167,31 @@ differentiable(gemmOps.matmul.gradient as Rule, (dout, [left, right], _, needs) 
     shape.splice(axis, 1);
     return reshape(x, shape);
   };
-  const da = needs[0] ? matmul(dc, transpose(columns)) : null;
-  const db = needs[1] ? matmul(transpose(rows), dc) : null;
+  const times = (x: Tensor, y: Tensor): Tensor => scaledProduct('matmul', x, y, scale);
+  const da = needs[0] ? times(dc, transpose(columns)) : null;
+  const db = needs[1] ? times(transpose(rows), dc) : null;
   return [da && (a.rank === 1 ? without(da, -2) : da), db && (b.rank === 1 ? without(db, -1) : db)];
 });
 
 differentiable(
-  gemmOps.linear.gradient as Rule<{ relu: boolean; bias: boolean }>,
-  (dout, [x, weight, y], { relu, bias }, needs) => {
-    const dy = relu ? mul(dout, gt(y as Tensor, 0).to(dout.dtype)) : dout;
+  gemmOps.linear.gradient as Rule<LinearAttributes>,
+  (dout, [x, weight, saved, offset], { activation, bias, residual }, needs) => {
     const [input, w] = [x as Tensor, weight as Tensor];
+    let dy = dout;
+    if (activation === 'relu') {
+      dy = mul(dout, gt(saved as Tensor, 0).to(dout.dtype));
+    } else if (activation !== 'none') {
+      // The kernel's sums are no part of the graph: the same ones that are.
+      const sums = linear(input, w, offset ?? null);
+      dy = mul(dout, (derivatives[activation] as (s: Tensor) => Tensor)(sums));
+    }
     const lead = input.shape.slice(0, -1).reduce((a, b) => a * b, 1);
     const matrix = (t: Tensor): Tensor => reshape(t, [lead, t.shape[t.rank - 1] as number]);
     return [
       needs[0] ? matmul(dy, w) : null,
       needs[1] ? matmul(transpose(matrix(dy)), matrix(input)) : null,
       ...(bias ? [needs[2] ? sum(matrix(dy), 0) : null] : []),
+      ...(residual ? [needs.at(-1) ? dout : null] : []),
     ];
   },
 );

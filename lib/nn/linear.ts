@@ -2,8 +2,10 @@
 import { expectInteger, expectOptions } from '../check.js';
 import type { TensorOptions } from '../ops/fill.js';
 import { zeros } from '../ops/fill.js';
-import { linear } from '../ops/gemm.js';
+import { type LinearActivation, linear } from '../ops/gemm.js';
+import { gelu, geluTanh, relu } from '../ops/unary.js';
 import type { Tensor } from '../tensor.js';
+import { hasHooks } from './hooks.js';
 import { kaimingUniform, uniform } from './init.js';
 import { Module, parameter } from './module.js';
 
@@ -45,9 +47,10 @@ export class Linear extends Module {
     return linear(x, this.weight, this.bias);
   }
 
-  /** The layer followed by a ReLU, as one kernel. */
-  forwardRelu(x: Tensor): Tensor {
-    return linear(x, this.weight, this.bias, { relu: true });
+  /** The layer followed by an activation, as one kernel. */
+  forwardWith(activation: LinearActivation, x: Tensor): Tensor {
+    if (hasHooks(this)) return { relu, gelu, geluTanh }[activation](this.forward(x));
+    return linear(x, this.weight, this.bias, { activation });
   }
 
   protected override describe(): string {

@@ -2,7 +2,7 @@
 import { describe } from '../check.js';
 import { relu } from '../ops/unary.js';
 import type { Tensor } from '../tensor.js';
-import { ReLU } from './activation.js';
+import { GELU, ReLU } from './activation.js';
 import { Conv1d, Conv2d } from './conv.js';
 import { hasHooks } from './hooks.js';
 import { Linear } from './linear.js';
@@ -23,8 +23,8 @@ function isMaximum(layer: Layer | undefined): layer is MaxPool1d | MaxPool2d {
 }
 
 /**
- * Gives each layer what the one before returned. A Linear followed by a ReLU runs as one kernel, as does a
- * convolution; where a maximum is pooled next, ReLU follows that instead: the same numbers from
+ * Gives each layer what the one before returned. A Linear followed by a ReLU or GELU runs as one kernel, as does
+ * a convolution by a ReLU; where a maximum is pooled next, ReLU follows that instead: the same numbers from
  * fewer elements.
  * @example new nn.Sequential(new nn.Linear(784, 128), new nn.ReLU(), new nn.Linear(128, 10))
  */
@@ -54,16 +54,23 @@ export class Sequential extends Module {
   /** How many layers from number `i` on run together. */
   protected joined(i: number): number {
     const [layer, next, afterNext] = [this.layers[i], this.layers[i + 1], this.layers[i + 2]];
-    if (!(next instanceof ReLU) || hasHooks(layer as Layer) || hasHooks(next)) return 1;
+    if (!next || hasHooks(next)) return 1;
+    if (layer instanceof Linear) return next instanceof ReLU || next instanceof GELU ? 2 : 1;
+    if (!(next instanceof ReLU) || hasHooks(layer as Layer)) return 1;
     if (isMaximum(afterNext) && isConvolution(layer) && !hasHooks(afterNext)) return 3;
-    return isConvolution(layer) || layer instanceof Linear ? 2 : 1;
+    return isConvolution(layer) ? 2 : 1;
   }
 
   /** The result of `count` layers, which {@link joined} gave, from number `i` on. */
   protected run(i: number, count: number, x: Tensor): Tensor {
     const layer = this.layers[i] as Layer;
     if (count === 1) return layer.forward(x);
-    if (count === 2) return (layer as Linear | Conv1d | Conv2d).forwardRelu(x);
+    if (count === 2) {
+      if (!(layer instanceof Linear)) return (layer as Conv1d | Conv2d).forwardRelu(x);
+      const next = this.layers[i + 1] as Layer;
+      if (!(next instanceof GELU)) return layer.forwardWith('relu', x);
+      return layer.forwardWith(next.approximate === 'tanh' ? 'geluTanh' : 'gelu', x);
+    }
     return relu((this.layers[i + 2] as Layer).forward(layer.forward(x)));
   }
 

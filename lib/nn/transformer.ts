@@ -11,7 +11,6 @@ import {
 import { clone } from '../ops/copy.js';
 import { dropout } from '../ops/dropout.js';
 import type { TensorOptions } from '../ops/fill.js';
-import { gelu } from '../ops/unary.js';
 import { Tensor } from '../tensor.js';
 import { type AttentionMasks, MultiheadAttention } from './attention.js';
 import { Linear } from './linear.js';
@@ -119,10 +118,7 @@ abstract class TransformerLayer extends Module {
   }
 
   protected feedForward(x: Tensor): Tensor {
-    const hidden =
-      this.settings.activation === 'relu'
-        ? this.linear1.forwardRelu(x)
-        : gelu(this.linear1.forward(x));
+    const hidden = this.linear1.forwardWith(this.settings.activation, x);
     return this.linear2.forward(dropout(hidden, this.settings.dropout, this.training));
   }
 

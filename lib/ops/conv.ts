@@ -5,7 +5,7 @@ import { expectBoolean, expectOptions, expectTensor } from '../check.js';
 import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
-import { matmulCodes, reluBackward } from './gemm.js';
+import { activationBackward, matmulCodes } from './gemm.js';
 import { sum } from './reduce.js';
 import { batched, expectPair, expectSingle, type Pair } from './spatial.js';
 import { squeeze, unsqueeze } from './view.js';
@@ -72,7 +72,7 @@ function weightGradient(x: Tensor, dy: Tensor, weight: Tensor, geometry: Geometr
 }
 
 const convRule: Rule<Attributes> = (dout, [x, weight, y], { geometry, relu, bias }, needs) => {
-  const dy = relu ? reluBackward(y as Tensor, dout) : dout;
+  const dy = relu ? activationBackward('relu', y as Tensor, dout) : dout;
   const [input, w] = [x as Tensor, weight as Tensor];
   const gradients: Gradient[] = [null, null];
   if (needs[0]) {

@@ -1,14 +1,15 @@
 /** Matrix products. On a GPU `setMatmulPrecision` and `setMatmulBackend` choose how. */
 
 import { forProduct } from '../autocast.js';
-import { type DeferredGradient, type Gradient, type Rule, record } from '../autograd.js';
 import {
-  expectBoolean,
-  expectOneOf,
-  expectOptions,
-  expectTensor,
-  optionalTensor,
-} from '../check.js';
+  type DeferredGradient,
+  type Gradient,
+  needsGradient,
+  type Rule,
+  record,
+} from '../autograd.js';
+import { expectOneOf, expectOptions, expectTensor, optionalTensor } from '../check.js';
+import { context } from '../context.js';
 import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
 import { addMethods, type OpRow, type OpRows, ruleOf } from './define.js';
@@ -17,12 +18,14 @@ import { reshape, transpose, unsqueeze } from './view.js';
 
 declare module '../native.js' {
   interface NativeOps {
-    matmul(a: Handle, b: Handle, precision: number, library: number): void;
+    matmul(a: Handle, b: Handle, scale: number, precision: number, library: number): void;
     linear(
       x: Handle,
       weight: Handle,
       bias: Handle | undefined,
-      relu: boolean,
+      residual: Handle | undefined,
+      activation: number,
+      keep: boolean,
       precision: number,
       library: number,
     ): void;
@@ -32,6 +35,7 @@ declare module '../native.js' {
       out: Handle,
       a: Handle,
       b: Handle,
+      scale: number,
       accumulate: boolean,
       precision: number,
       library: number,
@@ -72,25 +76,25 @@ export function matmulCodes(): readonly [precision: number, library: number] {
   return [precision, library];
 }
 
-/** a · b without a gradient. */
-export function product(a: Tensor, b: Tensor): Tensor {
-  native.matmul(a.h, b.h, precision, library);
+/** scale · a · b without a gradient. */
+export function product(a: Tensor, b: Tensor, scale = 1): Tensor {
+  native.matmul(a.h, b.h, scale, precision, library);
   return take(0, a.device);
 }
 
-/** a · b as a gradient: straight into a leaf's buffer where both are matrices. */
-export function deferredProduct(a: Tensor, b: Tensor): DeferredGradient | Tensor {
-  if (a.rank !== 2 || b.rank !== 2) return product(a, b);
+/** scale · a · b as a gradient: straight into a leaf's buffer where both are matrices. */
+export function deferredProduct(a: Tensor, b: Tensor, scale = 1): DeferredGradient | Tensor {
+  if (a.rank !== 2 || b.rank !== 2) return product(a, b, scale);
   return {
-    compute: () => product(a, b),
+    compute: () => product(a, b, scale),
     into: (out, accumulate) => {
-      native.matmulInto(out.h, a.h, b.h, accumulate, precision, library);
+      native.matmulInto(out.h, a.h, b.h, scale, accumulate, precision, library);
       return true;
     },
   };
 }
 
-const matmulRule: Rule<null> = (dout, [left, right], _, needs) => {
+const matmulRule: Rule<number> = (dout, [left, right], scale, needs) => {
   let [a, b, dc] = [left as Tensor, right as Tensor, dout];
   // A vector took part as a row or a column.
   if (a.rank === 1) {
@@ -110,14 +114,19 @@ const matmulRule: Rule<null> = (dout, [left, right], _, needs) => {
     return reshape(tensor, shape);
   };
   return [
-    needs[0] ? flat(deferredProduct(dc, transpose(b)), (left as Tensor).rank, -2) : null,
-    needs[1] ? flat(deferredProduct(transpose(a), dc), (right as Tensor).rank, -1) : null,
+    needs[0] ? flat(deferredProduct(dc, transpose(b), scale), (left as Tensor).rank, -2) : null,
+    needs[1] ? flat(deferredProduct(transpose(a), dc, scale), (right as Tensor).rank, -1) : null,
   ];
 };
 
-/** The gradient of relu from its output, as ops that end with one need it. */
-export function reluBackward(y: Tensor, dout: Tensor): Tensor {
-  native.reluBackward(y.h, dout.h);
+/** What a fully connected layer may end with. */
+export type LinearActivation = 'relu' | 'gelu' | 'geluTanh';
+const named = ['relu', 'gelu', 'geluTanh'] as const;
+const activations = { none: 0, relu: 1, gelu: 2, geluTanh: 3 } as const; // as core/families/gemm.h
+
+/** The gradient of an activation: of relu from its output, of others from what they were given. */
+export function activationBackward(name: LinearActivation, saved: Tensor, dout: Tensor): Tensor {
+  native[`${name}Backward`](saved.h, dout.h);
   return take(0, dout.device);
 }
 
@@ -129,13 +138,21 @@ function asMatrix(x: Tensor): Tensor {
   return reshape(x, [count, x.shape[x.rank - 1] as number]);
 }
 
-const linearRule: Rule<{ relu: boolean; bias: boolean }> = (
+/** @internal What the gradient of `linear` goes by. */
+export interface LinearAttributes {
+  activation: LinearActivation | 'none';
+  bias: boolean;
+  residual: boolean;
+}
+
+// Saved: x, weight, and for an activation its arguments (its output for a relu that ends it all).
+const linearRule: Rule<LinearAttributes> = (
   dout,
-  [x, weight, y],
-  { relu, bias },
+  [x, weight, saved],
+  { activation, bias, residual },
   needs,
 ) => {
-  const dy = relu ? reluBackward(y as Tensor, dout) : dout;
+  const dy = activation === 'none' ? dout : activationBackward(activation, saved as Tensor, dout);
   const [w, input] = [weight as Tensor, x as Tensor];
   const rows = asMatrix(dy);
   const gradients: Gradient[] = [null, null];
@@ -145,6 +162,7 @@ const linearRule: Rule<{ relu: boolean; bias: boolean }> = (
   }
   if (needs[1]) gradients[1] = deferredProduct(transpose(rows), asMatrix(input));
   if (bias) gradients.push(needs[2] ? deferredSum(rows, [w.shape[0] as number]) : null);
+  if (residual) gradients.push(needs.at(-1) ? dout : null);
   return gradients;
 };
 
@@ -157,7 +175,7 @@ export const gemmOps: OpRows<'matmul' | 'linear'> = {
   } satisfies OpRow,
   linear: {
     family: 'gemm',
-    summary: 'x · weightᵀ + bias, with an optional ReLU',
+    summary: 'x · weightᵀ + bias, and if asked an activation of it, and a residual added',
     dtypes: 'floating',
     gradient: linearRule,
   },
@@ -168,21 +186,27 @@ export const gemmOps: OpRows<'matmul' | 'linear'> = {
  * broadcast; a vector counts as a row on the left and as a column on the right.
  */
 export function matmul(a: Tensor, b: Tensor): Tensor {
-  const left = forProduct(expectTensor('matmul', a, 'a'));
-  const right = forProduct(expectTensor('matmul', b, 'b'));
+  return scaledProduct('matmul', a, b, 1);
+}
+
+/** @internal scale · a · b with its gradient. */
+export function scaledProduct(name: string, a: Tensor, b: Tensor, scale: number): Tensor {
+  const left = forProduct(expectTensor(name, a, 'a'));
+  const right = forProduct(expectTensor(name, b, 'b'));
+  const out = product(left, right, scale);
   const operands = [left, right];
-  return record(
-    'matmul',
-    ruleOf(gemmOps.matmul),
-    product(left, right),
-    operands,
-    () => operands,
-    null,
-  );
+  return record(name, ruleOf(gemmOps.matmul), out, operands, () => operands, scale);
+}
+
+export interface LinearCall {
+  /** None where left out. */
+  activation?: LinearActivation;
+  /** [..., out]: added at the end; of the dtype of x. */
+  residual?: Tensor | null;
 }
 
 /**
- * x · weightᵀ + bias over the last axis, with ReLU where asked, as one kernel.
+ * activation(x · weightᵀ + bias) + residual over the last axis, as one kernel.
  * @param input [..., in]
  * @param matrix [out, in]
  * @param offset [out], or null
@@ -191,22 +215,33 @@ export function linear(
   input: Tensor,
   matrix: Tensor,
   offset: Tensor | null = null,
-  options: { relu?: boolean } = {},
+  options: LinearCall = {},
 ): Tensor {
-  const { relu = false } = expectOptions('linear', options);
-  expectBoolean('linear', 'relu', relu);
+  const { activation: asked, residual: added } = expectOptions('linear', options);
+  const activation =
+    asked === undefined ? 'none' : expectOneOf('linear', 'activation', asked, named);
   const x = forProduct(expectTensor('linear', input, 'x'));
   const weight = forProduct(expectTensor('linear', matrix, 'weight'));
   const bias = forProduct(optionalTensor('linear', offset, 'bias'));
-  native.linear(x.h, weight.h, bias?.h, relu, precision, library);
+  const residual = forProduct(optionalTensor('linear', added, 'residual'));
+  const operands = [x, weight, ...(bias ? [bias] : [])];
+  // A relu's output tells as much as its arguments, while nothing is added to it.
+  const byOutput = activation === 'none' || (activation === 'relu' && !residual);
+  const keep = !byOutput && context().grad && operands.some(needsGradient);
+  const code = activations[activation];
+  native.linear(x.h, weight.h, bias?.h, residual?.h, code, keep, precision, library);
   const out = take(0, x.device);
+  const before = keep ? take(1, x.device) : null;
   return record(
     'linear',
     linearRule,
     out,
-    bias ? [x, weight, bias] : [x, weight],
-    () => (relu ? [x, weight, out] : [x, weight]),
-    { relu, bias: bias !== null },
+    residual ? [...operands, residual] : operands,
+    () => {
+      if (activation === 'none') return [x, weight];
+      return [x, weight, before ?? out, ...(bias ? [bias] : [])];
+    },
+    { activation, bias: bias !== null, residual: residual !== null },
   );
 }
 

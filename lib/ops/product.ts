@@ -10,7 +10,7 @@ import {
 import type { Tensor } from '../tensor.js';
 import { add, mul } from './binary.js';
 import { addMethods } from './define.js';
-import { matmul } from './gemm.js';
+import { matmul, scaledProduct } from './gemm.js';
 import { sum } from './reduce.js';
 import { permute, reshape, slice } from './view.js';
 
@@ -68,10 +68,9 @@ export function addmm(
   const { beta = 1, alpha = 1 } = expectOptions('addmm', options);
   expectTensor('addmm', x, 'x');
   expectRanks('addmm', a, b, 2, 2);
-  const product = matmul(a, b);
   return add(
     expectNumber('addmm', 'beta', beta) === 1 ? x : mul(x, beta),
-    expectNumber('addmm', 'alpha', alpha) === 1 ? product : mul(product, alpha),
+    scaledProduct('addmm', a, b, expectNumber('addmm', 'alpha', alpha)),
   );
 }
 

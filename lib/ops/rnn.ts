@@ -115,7 +115,7 @@ const recurrentRule: Rule<Attributes> = (dout, saved, attributes, needs) => {
     const dProjected = reshape(select(dInput, 0, d), [rows, size]);
     const dRecurrent = reshape(select(dHidden, 0, d), [rows, size]);
     if (needs[0]) {
-      if (dx) native.matmulInto(dx.h, dProjected.h, weight.h, true, ...matmulCodes());
+      if (dx) native.matmulInto(dx.h, dProjected.h, weight.h, 1, true, ...matmulCodes());
       else dx = product(dProjected, weight);
     }
     gradients.push(

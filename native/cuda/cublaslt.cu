@@ -315,12 +315,11 @@ bool cublaslt_gemm(Stream& stream, const GemmArgs& args) {
     expect(lt.desc_set(plan.desc, kBiasPointer, &args.bias, sizeof(args.bias)),
            "cublasLtMatmulDescSetAttribute");
   }
-  const double one = 1, zero = 0;
-  const float one_float = 1, zero_float = 0;
+  const double added = args.accumulate ? 1 : 0;
+  const float scale_float = static_cast<float>(args.scale), added_float = args.accumulate ? 1 : 0;
   const bool wide = args.dtype == DType::float64;
-  const void* alpha = wide ? static_cast<const void*>(&one) : &one_float;
-  const void* beta = wide ? static_cast<const void*>(args.accumulate ? &one : &zero)
-                          : (args.accumulate ? &one_float : &zero_float);
+  const void* alpha = wide ? static_cast<const void*>(&args.scale) : &scale_float;
+  const void* beta = wide ? static_cast<const void*>(&added) : &added_float;
   void* workspace = plan.workspace_bytes ? acquire_scratch(stream, plan.workspace_bytes) : nullptr;
   const Status status =
       lt.matmul(device.handle, plan.desc, alpha, args.b, plan.b, args.a, plan.a, beta, args.c,

@@ -1,5 +1,5 @@
-// The gemm family: C = activation(A·B + bias), or C += A·B. Chooses the library, the kernel by
-// dtype and precision, the tile and the slices of K, and adds the slices up.
+// The gemm family: C = activation(scale·A·B + bias) + residual, or C += scale·A·B. Chooses the
+// library, the kernel by dtype and precision, the tile and the slices of K, and adds the slices up.
 //   float32   highest: gemm_simt.cu; high: TF32, medium: bfloat16, gemm_mma.cu
 //   bfloat16, float16: gemm_mma.cu; float64: a plain kernel
 //   16 bits and TF32 on sm_90, where strides allow: gemm_wgmma.cu
@@ -175,8 +175,14 @@ bool is_large(const GemmArgs& args) {
          static_cast<double>(args.m) * args.n * args.k * args.batch >= kLargeMultiplyAdds;
 }
 
+// What its epilogues do, too. Its GELU is slow on some chips and differs in digits.
+bool is_plain(const GemmArgs& args) {
+  const bool usual = args.activation == Activation::none || args.activation == Activation::relu;
+  return usual && !args.residual && !args.before;
+}
+
 bool gemm_by_cublaslt(Stream& stream, const GemmArgs& args) {
-  if (args.library == MatmulBackend::own || args.k == 0) return false;
+  if (args.library == MatmulBackend::own || args.k == 0 || !is_plain(args)) return false;
   const bool demanded = args.library == MatmulBackend::cublas;
   if (!demanded && !is_large(args)) return false;
   if (const char* reason = cublaslt_missing()) {
@@ -214,7 +220,10 @@ void gemm(Stream& stream, const GemmArgs& args) {
     part.batch = std::min(most, args.batch - first);
     part.a = static_cast<const char*>(args.a) + first * args.a_batch * bytes;
     part.b = static_cast<const char*>(args.b) + first * args.b_batch * bytes;
-    part.c = static_cast<char*>(args.c) + first * args.c_batch * bytes;
+    const int64_t offset = first * args.c_batch * bytes;
+    part.c = static_cast<char*>(args.c) + offset;
+    if (args.residual) part.residual = static_cast<const char*>(args.residual) + offset;
+    if (args.before) part.before = static_cast<char*>(args.before) + offset;
     gemm_own(stream, part);
   }
 }
@@ -228,9 +237,16 @@ GemmOutput make_output(const GemmArgs& args) {
   out.bias = args.accumulate ? nullptr : args.bias;
   out.ld = args.c_row;
   out.batch_stride = args.batch == 1 ? 0 : args.c_batch;
-  out.vector = access_of(args.c, args.c_row, out.batch_stride, bytes) == 16 &&
-               access_of(out.bias, 0, 0, bytes) == 16;
-  out.relu = !args.accumulate && args.activation == Activation::relu;
+  out.residual = args.residual;
+  out.before = args.before;
+  out.scale = static_cast<float>(args.scale);
+  out.vector = true;
+  const void* const like_c[] = {args.c, args.before, args.residual};
+  for (const void* tensor : like_c) {
+    out.vector &= access_of(tensor, args.c_row, out.batch_stride, bytes) == 16;
+  }
+  out.vector &= access_of(out.bias, 0, 0, bytes) == 16;
+  out.activation = args.accumulate ? Activation::none : args.activation;
   out.accumulate = args.accumulate;
   return out;
 }

@@ -201,13 +201,18 @@ __global__ void __launch_bounds__(kSide64* kSide64) gemm_float64_kernel(const Ge
     __syncthreads();
   }
   if (row < p.m && column < p.n) {
-    double* c = static_cast<double*>(p.c) + batch * p.c_batch + row * p.c_row + column;
+    const int64_t at = batch * p.c_batch + row * p.c_row + column;
+    double* c = static_cast<double*>(p.c) + at;
+    sum *= p.scale;
     if (p.accumulate) {
-      sum += *c;
-    } else if (p.bias) {
-      sum += static_cast<const double*>(p.bias)[column];
+      *c += sum;
+      return;
     }
-    *c = p.activation == Activation::relu && sum < 0 ? 0.0 : sum;
+    if (p.bias) sum += static_cast<const double*>(p.bias)[column];
+    if (p.before) static_cast<double*>(p.before)[at] = sum;
+    double y[1] = {sum};
+    activate(p.activation, y);
+    *c = p.residual ? y[0] + static_cast<const double*>(p.residual)[at] : y[0];
   }
 }
 

@@ -1,5 +1,5 @@
 // What the kernels of the gemm family share: the problem as they receive it, a block's place in
-// it, and the end of a product: bias, ReLU, accumulation and storing.
+// it, and the end of a product: scale, bias, activation, residual, accumulation and storing.
 //
 // A product is cut into tiles of C, and along K into `slices` of `slice_k`. Blocks are numbered
 // batch, slice, then tile in bands of eight rows of tiles, so that neighbours share operands in
@@ -9,16 +9,21 @@
 
 #include "core/backend.h"
 #include "device.h"
+#include "unary_formulas.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 struct GemmOutput {
   void* c;
   const void* bias;
+  const void* residual;  // of C's layout, as `before` is
+  void* before;
   float* partial;  // null with one slice
   int64_t ld, batch_stride, partial_ld;
-  bool vector;  // c and bias allow 16-byte access
-  bool relu, accumulate;
+  float scale;
+  bool vector;  // all allow 16-byte access
+  bool accumulate;
+  Activation activation;
 };
 
 // What the kernels write, without partial sums.
@@ -65,44 +70,86 @@ __device__ __forceinline__ int clamp_count(int64_t left, int most) {
   return left <= 0 ? 0 : left >= most ? most : static_cast<int>(left);
 }
 
-// Finishes kCount neighbouring columns of one row of C: adds bias, or what C held, applies ReLU.
-// The first column is a multiple of kCount.
+// Elements before or behind the activation: of C or of something of its layout, or of the bias.
+// Those at `columns` and beyond are not there.
+template <class T, int kCount>
+__device__ __forceinline__ void load_columns(const T* from, bool vector, int64_t left,
+                                             float (&v)[kCount]) {
+  constexpr int kVector = 16 / sizeof(T) < kCount ? 16 / sizeof(T) : kCount;
+#pragma unroll
+  for (int i = 0; i < kCount; i += kVector) {
+    Vector<T, kVector> some{};
+    if (vector) {
+      some = load_vector<kVector>(from + i);
+    } else {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        if (i + j < left) some[j] = from[i + j];
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) v[i + j] = to_float(some[j]);
+  }
+}
+template <class T, int kCount>
+__device__ __forceinline__ void put_columns(T* to, bool vector, int64_t left,
+                                            const float (&v)[kCount]) {
+  constexpr int kVector = 16 / sizeof(T) < kCount ? 16 / sizeof(T) : kCount;
+#pragma unroll
+  for (int i = 0; i < kCount; i += kVector) {
+    Vector<T, kVector> some{};
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) some[j] = from_float<T>(v[i + j]);
+    if (vector) {
+      store_vector(to + i, some);
+    } else {
+#pragma unroll
+      for (int j = 0; j < kVector; ++j) {
+        if (i + j < left) to[i + j] = some[j];
+      }
+    }
+  }
+}
+
+template <class T, int kCount>
+__device__ __forceinline__ void activate(Activation activation, T (&v)[kCount]) {
+  if (activation == Activation::relu) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) v[i] = v[i] < T(0) ? T(0) : v[i];
+  } else if (activation == Activation::gelu) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) v[i] = Formula<UnaryOp::gelu>::forward(v[i]);
+  } else if (activation == Activation::gelu_tanh) {
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) v[i] = Formula<UnaryOp::gelu_tanh>::forward(v[i]);
+  }
+}
+
+// Finishes kCount neighbouring columns of one row of C: scale, bias or what C held, activation,
+// residual. The first column is a multiple of kCount.
 template <class T, int kCount>
 __device__ __forceinline__ void finish_columns(const GemmOutput& out, int64_t batch, int64_t row,
                                                int64_t column, int64_t columns,
                                                float (&v)[kCount]) {
-  constexpr int kVector = 16 / sizeof(T) < kCount ? 16 / sizeof(T) : kCount;
-  T* c = static_cast<T*>(out.c) + batch * out.batch_stride + row * out.ld + column;
-  const T* bias = static_cast<const T*>(out.bias) + column;
-  if (out.vector && column + kCount <= columns) {
-#pragma unroll
-    for (int i = 0; i < kCount; i += kVector) {
-      Vector<T, kVector> old{};
-      if (out.accumulate) {
-        old = load_vector<kVector>(c + i);
-      } else if (out.bias) {
-        old = load_vector<kVector>(bias + i);
-      }
-#pragma unroll
-      for (int j = 0; j < kVector; ++j) {
-        const float sum = v[i + j] + to_float(old[j]);
-        old[j] = from_float<T>(out.relu && sum < 0 ? 0.0f : sum);
-      }
-      store_vector(c + i, old);
-    }
-  } else {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) {
-      if (column + i >= columns) continue;
-      float sum = v[i];
-      if (out.accumulate) {
-        sum += to_float(c[i]);
-      } else if (out.bias) {
-        sum += to_float(bias[i]);
-      }
-      c[i] = from_float<T>(out.relu && sum < 0 ? 0.0f : sum);
-    }
+  const int64_t at = batch * out.batch_stride + row * out.ld + column, left = columns - column;
+  const bool vector = out.vector && left >= kCount;
+  T* const c = static_cast<T*>(out.c) + at;
+  float more[kCount] = {};
+  if (out.accumulate) {
+    load_columns(c, vector, left, more);
+  } else if (out.bias) {
+    load_columns(static_cast<const T*>(out.bias) + column, vector, left, more);
   }
+#pragma unroll
+  for (int i = 0; i < kCount; ++i) v[i] = v[i] * out.scale + more[i];
+  if (out.before) put_columns(static_cast<T*>(out.before) + at, vector, left, v);
+  activate(out.activation, v);
+  if (out.residual) {
+    load_columns(static_cast<const T*>(out.residual) + at, vector, left, more);
+#pragma unroll
+    for (int i = 0; i < kCount; ++i) v[i] += more[i];
+  }
+  put_columns(c, vector, left, v);
 }
 
 // The same, or the slice's partial sums where there are several.

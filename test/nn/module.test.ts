@@ -200,7 +200,7 @@ describe.each(devices)('layers on $name', (device) => {
       const expected = x.matmul(layer.weight.T).add(layer.bias as Tensor);
       const difference = layer.forward(x).sub(expected).abs().max().item();
       expect(difference).toBeLessThan(1e-6);
-      expect(layer.forwardRelu(x).toArray()).toEqual(relu(layer.forward(x)).toArray());
+      expect(layer.forwardWith('relu', x).toArray()).toEqual(relu(layer.forward(x)).toArray());
       expect(new nn.Linear(3, 2, { device, bias: false }).bias).toBeNull();
       expect(new nn.Linear(3, 2, { device, dtype: 'float64' }).weight.dtype).toBe('float64');
     });

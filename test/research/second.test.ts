@@ -52,9 +52,11 @@ const functions: Record<string, (x: Tensor) => Tensor> = {
   linear: (x) => ng.linear(x, x.matmul(x.T).matmul(w([2, 3])), w([2])).square(),
   linearRelu: (x) =>
     ng
-      .linear(x, w([4, 3]), null, { relu: true })
+      .linear(x, w([4, 3]), null, { activation: 'relu' })
       .square()
       .mul(x.sum()),
+  linearGelu: (x) => ng.linear(x, w([4, 3]), w([4]), { activation: 'gelu', residual: w([2, 4]) }),
+  addmm: (x) => ng.addmm(x, x.square().matmul(x.T), x, { alpha: 0.5 }).square(),
   softmax: (x) => x.softmax().mul(w([2, 3])),
   logSoftmax: (x) => x.logSoftmax().mul(w([2, 3])),
   crossEntropy: (x) => ng.crossEntropy(x.mul(x), target()),

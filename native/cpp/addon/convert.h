@@ -159,12 +159,18 @@ inline napi_value to_result(Environment& environment, napi_env, Tensor tensor) {
   environment.put_result(0, std::move(tensor));
   return nullptr;
 }
+inline void put_next(Environment& environment, int& at, Tensor& tensor) {
+  environment.put_result(at++, std::move(tensor));
+}
+inline void put_next(Environment& environment, int& at, std::optional<Tensor>& tensor) {
+  if (tensor) environment.put_result(at++, std::move(*tensor));
+}
 template <class... T>
 napi_value to_result(Environment& environment, napi_env, std::tuple<T...> tensors) {
   std::apply(
       [&](auto&... tensor) {
         int at = 0;
-        (environment.put_result(at++, std::move(tensor)), ...);
+        (put_next(environment, at, tensor), ...);
       },
       tensors);
   return nullptr;

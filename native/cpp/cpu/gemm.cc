@@ -1,5 +1,5 @@
-// Matrix products: C = activation(A·B + bias) or C += A·B, batched, any transposition; float32
-// and float64 as they are, bfloat16 and float16 through float32.
+// Matrix products: C = activation(scale·A·B + bias) + residual or C += scale·A·B, batched, any
+// transposition; float32 and float64 as they are, bfloat16 and float16 through float32.
 //
 // One launch covers C with blocks, a chunk each. A chunk goes through k in slices of kDepth and
 // multiplies tiles (gemm_kernel.h); what cannot be read where it lies is packed, by the chunk that
@@ -38,7 +38,8 @@ struct Block {
 template <class T>
 void multiply_panel(const T* a, int64_t a_row_step, int64_t a_stride, bool by_rows,
                     int64_t tile_step, const T* b, int64_t b_stride, int64_t depth, int64_t rows,
-                    int64_t columns, T* target, int64_t stride, const Finish<T>& finish) {
+                    int64_t columns, T* target, int64_t stride, const Finish<T>& finish,
+                    const Ending* ending) {
   const int vectors = static_cast<int>(divide_up(columns, kLanes<T>));
   const bool whole = columns % kLanes<T> == 0;
   const Tiles tiles = tiles_of(rows);
@@ -56,6 +57,11 @@ void multiply_panel(const T* a, int64_t a_row_step, int64_t a_stride, bool by_ro
       kernel(depth, a, a_stride, b, b_stride, tile, kColumns<T>, false);
       finish_tile(tile, kColumns<T>, target, stride, height, columns, finish);
     }
+    if (ending) {
+      for (int i = 0; i < height; ++i) {
+        end_row<T, T>(*ending, target + i * stride, target + i * stride, columns);
+      }
+    }
     a += tile_step ? tile_step : height * a_row_step;
     target += height * stride;
   }
@@ -63,7 +69,7 @@ void multiply_panel(const T* a, int64_t a_row_step, int64_t a_stride, bool by_ro
 
 template <class T, class S>
 void multiply_block(const Product& p, const Block<T>& block, const S* a, const S* b, const T* bias,
-                    int64_t first_slice, int64_t last_slice, bool add, bool relu) {
+                    int64_t first_slice, int64_t last_slice, bool add, bool relu, bool end) {
   constexpr bool kNative = sizeof(T) == sizeof(S);
   for (int64_t slice = first_slice; slice < last_slice; ++slice) {
     const int64_t k0 = slice * p.slice, depth = smaller(p.slice, p.k - k0);
@@ -82,6 +88,8 @@ void multiply_block(const Product& p, const Block<T>& block, const S* a, const S
       a_stride = by_rows ? p.a_row : p.a_col;
       tile_step = 0;
     }
+    // Only sums in C itself are ended here: others have a way to go (finish_rows).
+    const Ending* const ending = last && end ? &p.ending : nullptr;
     const auto finish_of = [&](int64_t j) {
       return Finish<T>{last && bias ? bias + j : nullptr, add || slice > first_slice, last && relu};
     };
@@ -105,7 +113,7 @@ void multiply_block(const Product& p, const Block<T>& block, const S* a, const S
           multiply_panel(tile, 0, stride, by_rows, 0,
                          shared_columns<T>(p, block.column + j, slice, depth),
                          panel_width<T>(columns), depth, height, columns, target + j, block.stride,
-                         finish_of(j));
+                         finish_of(j), ending);
         }
         rows += tile_step ? tile_step : height * p.a_row;
         target += height * block.stride;
@@ -124,30 +132,43 @@ void multiply_block(const Product& p, const Block<T>& block, const S* a, const S
         b_stride = p.b_row;
       }
       multiply_panel(rows, p.a_row, a_stride, by_rows, tile_step, panel, b_stride, depth,
-                     block.rows, columns, block.target + j, block.stride, finish_of(j));
+                     block.rows, columns, block.target + j, block.stride, finish_of(j), ending);
     }
   }
 }
 
-// Rows of sums to C, with the bias and activation that are still due.
+// Rows of sums to C, with all that is still due.
 template <class T, class S>
 void finish_rows(const T* sums, int64_t stride, S* c, int64_t c_row, const S* bias, int64_t rows,
-                 int64_t columns, bool add, bool relu) {
+                 int64_t columns, const Product& p) {
+  const T scale = static_cast<T>(p.scale);
   for (int64_t i = 0; i < rows; ++i) {
+    S* const to = c + i * c_row;
     if constexpr (sizeof(S) == sizeof(T)) {
-      finish_tile(sums + i * stride, stride, c + i * c_row, c_row, 1, columns,
-                  Finish<T>{bias, add, relu});
+      finish_tile(sums + i * stride, stride, to, c_row, 1, columns,
+                  Finish<T>{bias, p.add, p.relu, scale});
+      if (p.ending.due()) end_row<T, S>(p.ending, to, to, columns);
     } else {
-      for (int64_t j = 0; j < columns; ++j) {
-        T x = sums[i * stride + j];
-        S& y = c[i * c_row + j];
-        if (add) x += Stored<S>::load(y);
-        if (bias) x += Stored<S>::load(bias[j]);
-        if (relu) x = x < T(0) ? T(0) : x;
-        y = Stored<S>::store(x);
+      alignas(64) T x[kColumns<T>];
+      for (int64_t j = 0; j < columns; j += kColumns<T>) {
+        const int64_t n = smaller(kColumns<T>, columns - j);
+        for (int64_t l = 0; l < n; ++l) {
+          x[l] = scale * sums[i * stride + j + l];
+          if (p.add) x[l] += Stored<S>::load(to[j + l]);
+          if (bias) x[l] += Stored<S>::load(bias[j + l]);
+          if (p.relu) x[l] = x[l] < T(0) ? T(0) : x[l];
+        }
+        if (p.ending.due()) end_row<T, S>(p.ending, to + j, x, n);
+        for (int64_t l = 0; l < n; ++l) to[j + l] = Stored<S>::store(x[l]);
       }
     }
   }
+}
+
+// Whether products are summed up in C itself.
+template <class T, class S>
+bool is_direct(const Product& p) {
+  return sizeof(T) == sizeof(S) && !p.swapped && p.scale == 1;
 }
 
 template <class T>
@@ -164,7 +185,7 @@ Scratch<T> scratch_of(const Product& p) {
                                        : 0;
   s.packed_b = p.shared_b ? 0 : kColumns<T> * p.slice;
   s.buffer = kNative ? 0 : kPackedLanes<T> * p.slice;
-  s.sums = (kNative && !p.swapped) || p.parts ? 0 : p.block_rows * round_up(p.block_columns, 64);
+  s.sums = is_direct<T, S>(p) || p.parts ? 0 : p.block_rows * round_up(p.block_columns, 64);
   s.turned = p.swapped && !p.parts ? round_up(p.block_rows, 64) * p.block_columns : 0;
   s.total = s.packed_a + s.packed_b + s.buffer + s.sums + s.turned;
   return s;
@@ -205,27 +226,25 @@ void gemm_kernel(const void* args, int64_t chunk) {
       block.stride = p.n;
       block.target = static_cast<T*>(p.parts) + (part * p.batch + i) * p.m * p.n + block.row * p.n +
                      block.column;
-      multiply_block<T, S>(p, block, a, b, nullptr, first_slice, last_slice, false, false);
-    } else if (kNative && !p.swapped) {
+      multiply_block<T, S>(p, block, a, b, nullptr, first_slice, last_slice, false, false, false);
+    } else if (is_direct<T, S>(p)) {
       block.stride = p.c_row;
       block.target = reinterpret_cast<T*>(c) + block.row * p.c_row + block.column;
       multiply_block<T, S>(p, block, a, b,
                            bias ? reinterpret_cast<const T*>(bias) + block.column : nullptr,
-                           first_slice, last_slice, p.add, p.relu);
+                           first_slice, last_slice, p.add, p.relu, p.ending.due());
     } else {
       block.stride = round_up(block.columns, kLanes<T>);
       block.target = sums;
-      multiply_block<T, S>(p, block, a, b, nullptr, first_slice, last_slice, false, false);
+      multiply_block<T, S>(p, block, a, b, nullptr, first_slice, last_slice, false, false, false);
       if (p.swapped) {
         const int64_t width = round_up(block.rows, kLanes<T>);
         transpose_panel(sums, block.stride, block.rows, block.columns, turned, width);
         finish_rows<T, S>(turned, width, c + block.column * p.c_row + block.row, p.c_row,
-                          bias ? bias + block.row : nullptr, block.columns, block.rows, p.add,
-                          p.relu);
+                          bias ? bias + block.row : nullptr, block.columns, block.rows, p);
       } else {
         finish_rows<T, S>(sums, block.stride, c + block.row * p.c_row + block.column, p.c_row,
-                          bias ? bias + block.column : nullptr, block.rows, block.columns, p.add,
-                          p.relu);
+                          bias ? bias + block.column : nullptr, block.rows, block.columns, p);
       }
     }
   }
@@ -249,7 +268,7 @@ void add_parts_kernel(const void* args, int64_t chunk) {
       for (int64_t j = 0; j < p.n; ++j) sums[j] += more[j];
     }
     finish_rows<T, S>(sums, p.n, static_cast<S*>(p.c) + i * p.c_batch + row * p.c_row, p.c_row,
-                      static_cast<const S*>(p.bias), 1, p.n, p.add, p.relu);
+                      static_cast<const S*>(p.bias), 1, p.n, p);
   }
 }
 
@@ -309,6 +328,8 @@ void multiply_range(Stream& stream, const GemmArgs& g) {
   p.b = p.swapped ? g.a : g.b;
   p.c = g.c;
   p.bias = g.bias;
+  p.ending = ending_of(g);
+  p.scale = g.scale;
   p.m = p.swapped ? g.n : g.m;
   p.n = p.swapped ? g.m : g.n;
   p.k = g.k;
@@ -322,7 +343,9 @@ void multiply_range(Stream& stream, const GemmArgs& g) {
   p.b_batch = p.swapped ? g.a_batch : g.b_batch;
   p.c_batch = g.c_batch;
   p.add = g.accumulate;
-  p.relu = g.activation == Activation::relu;
+  // Where the sums before it are kept, ReLU comes with the ending.
+  p.relu = g.activation == Activation::relu && !g.before && !g.residual;
+  if (p.relu) p.ending.activation = Activation::none;
   p.pack_b = !kNative || p.b_col != 1 || p.m > 3 * kBlock;
   // Rows of A are read as they lie; of a transposed A every k would be another page.
   p.pack_a = !kNative || (p.a_col != 1 && p.n > kBlock && p.a_col * sizeof(T) >= kLongStride);
@@ -382,6 +405,8 @@ void multiply(Stream& stream, const GemmArgs& g) {
       range.b = static_cast<const S*>(g.b) + column * g.b_col;
       range.c = static_cast<S*>(g.c) + column;
       if (g.bias) range.bias = static_cast<const S*>(g.bias) + column;
+      if (g.residual) range.residual = static_cast<const S*>(g.residual) + column;
+      if (g.before) range.before = static_cast<S*>(g.before) + column;
       multiply_range<T, S>(stream, range);
     }
     return;

@@ -186,17 +186,19 @@ namespace {
 template <class T>
 static constexpr const KernelTable<T>& kKernels = micro_kernels;
 
-// What happens to sums on their way into c: c = activation(sums [+ c] [+ bias]).
+// What happens to sums on their way into c: c = activation(scale · sums [+ c] [+ bias]).
 template <class T>
 struct Finish {
   const T* bias;  // of the first column, or null
   bool add;
   bool relu;
+  T scale = T(1);
 };
 
 template <class T>
 NODEGRAD_INLINE Vector<T> finish_vector(Vector<T> x, Vector<T> c, Vector<T> bias,
                                         const Finish<T>& f) {
+  x *= broadcast(f.scale);
   if (f.add) x += c;
   if (f.bias) x += bias;
   if (f.relu) x = x < Vector<T>{} ? Vector<T>{} : x;  // NaN stays

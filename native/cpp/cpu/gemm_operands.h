@@ -3,6 +3,7 @@
 #pragma once
 
 #include "core/error.h"
+#include "cpu/gemm_ending.h"
 #include "cpu/gemm_pack.h"
 #include "cpu/gemm_tiles.h"
 #include "cpu/launch.h"
@@ -17,6 +18,7 @@ struct Product {
   const void* b;
   void* c;
   const void* bias;
+  Ending ending;
   void* shared_a;  // packed A and B, or null
   void* shared_b;
   void* parts;  // [part][batch][m][n] sums, or null where k is in one part
@@ -27,6 +29,7 @@ struct Product {
   int64_t slice, slices;            // of k
   int64_t part_slices, part_count;  // slices in a part
   int64_t group;                    // entries of the batch in a chunk
+  double scale;
   bool pack_a, pack_b, swapped, add, relu;
 };
 

@@ -8,6 +8,7 @@
 
 #include "core/backend.h"
 #include "core/error.h"
+#include "cpu/gemm_ending.h"
 #include "cpu/gemm_kernel.h"
 #include "cpu/launch.h"
 
@@ -23,12 +24,14 @@ struct VectorProduct {
   const void* v;
   void* y;
   const void* bias;
+  Ending ending;
   void* parts;  // [part][batch][rows], or null
   int64_t rows, k, batch;
   int64_t g_row, g_col, v_stride, y_stride, bias_stride;
   int64_t g_batch, v_batch, y_batch;
   int64_t block_rows, row_blocks, depth, part_count;
-  bool add, relu;
+  double scale;
+  bool add;
 };
 
 // The dot products of Rows rows with v, each summed in the same order whatever Rows is.
@@ -89,9 +92,11 @@ void add_columns(const T* g, int64_t g_col, const T* v, int64_t v_stride, int64_
 template <class T>
 NODEGRAD_INLINE void finish_element(const VectorProduct& p, int64_t batch, int64_t row, T sum) {
   T& y = static_cast<T*>(p.y)[batch * p.y_batch + row * p.y_stride];
+  sum *= static_cast<T>(p.scale);
   if (p.add) sum += y;
   if (p.bias) sum += static_cast<const T*>(p.bias)[row * p.bias_stride];
-  y = p.relu && sum < T(0) ? T(0) : sum;
+  end_row<T, T>(p.ending, &y, &sum, 1);
+  y = sum;
 }
 
 template <class T>
@@ -173,6 +178,8 @@ void multiply_vector(Stream& stream, const GemmArgs& a) {
   p.v = row_vector ? a.a : a.b;
   p.y = a.c;
   p.bias = a.bias;
+  p.ending = ending_of(a);
+  p.scale = a.scale;
   p.rows = row_vector ? a.n : a.m;
   p.k = a.k;
   p.batch = a.batch;
@@ -186,7 +193,6 @@ void multiply_vector(Stream& stream, const GemmArgs& a) {
   p.v_batch = row_vector ? a.a_batch : a.b_batch;
   p.y_batch = a.c_batch;
   p.add = a.accumulate;
-  p.relu = a.activation == Activation::relu;
 
   const int64_t k = p.k > 0 ? p.k : 1;
   int64_t wanted = p.g_row == 1 ? kSumRows : (kVectorChunk + k - 1) / k;

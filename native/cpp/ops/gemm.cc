@@ -109,7 +109,8 @@ void batched(const Tensor& a, const Tensor& b, const Tensor& out, const Shape& b
 
 }  // namespace
 
-Tensor matmul(const Tensor& left, const Tensor& right, int64_t precision, int64_t library) {
+Tensor matmul(const Tensor& left, const Tensor& right, double scale, int64_t precision,
+              int64_t library) {
   check_operands("matmul", left, right);
   if (left.rank() == 0 || right.rank() == 0) {
     fail("matmul: needs tensors of rank 1 or more, got %s and %s", shape_text(left.view).c_str(),
@@ -140,7 +141,8 @@ Tensor matmul(const Tensor& left, const Tensor& right, int64_t precision, int64_
   if (!row) shape.push_back(a.rows);
   if (!column) shape.push_back(b.columns);
   Tensor out = empty(left.device(), shape, left.dtype(), "matmul");
-  const GemmArgs args = arguments(a, b, out.view.data, left.dtype(), precision, library);
+  GemmArgs args = arguments(a, b, out.view.data, left.dtype(), precision, library);
+  args.scale = scale;
   if (lead == 0) {
     out.backend().gemm->gemm(out.stream(), args);
   } else if (out.elements() > 0) {
@@ -149,8 +151,11 @@ Tensor matmul(const Tensor& left, const Tensor& right, int64_t precision, int64_
   return out;
 }
 
-Tensor linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, bool relu,
-              int64_t precision, int64_t library) {
+std::tuple<Tensor, std::optional<Tensor>> linear(const Tensor& x, const Tensor& weight,
+                                                 const std::optional<Tensor>& bias,
+                                                 const std::optional<Tensor>& residual,
+                                                 int64_t activation, bool keep, int64_t precision,
+                                                 int64_t library) {
   check_operands("linear", x, weight);
   if (x.rank() < 1 || weight.rank() != 2 || x.size(x.rank() - 1) != weight.size(1)) {
     fail("linear: the last size must match the weight's, got %s and %s", shape_text(x.view).c_str(),
@@ -163,7 +168,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
   Tensor out = empty(x.device(), shape, x.dtype(), "linear");
   const Matrix rows = as_matrix(flat), columns = as_matrix(permute(weight, {1, 0}));
   GemmArgs args = arguments(rows, columns, out.view.data, x.dtype(), precision, library);
-  std::optional<Tensor> added;
+  std::optional<Tensor> added, rest, before;
   if (bias) {
     check_operands("linear", x, *bias);
     if (bias->rank() != 1 || bias->size(0) != features) {
@@ -173,13 +178,29 @@ Tensor linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>
     added = contiguous(*bias);
     args.bias = added->view.data;
   }
-  args.activation = relu ? Activation::relu : Activation::none;
+  if (residual) {
+    check_operands("linear", x, *residual);
+    if (residual->shape() != shape) {
+      fail("linear: the residual must be %s, got %s", shape_text(out.view).c_str(),
+           shape_text(residual->view).c_str());
+    }
+    rest = contiguous(*residual);
+    args.residual = rest->view.data;
+  }
+  if (keep) {
+    before = empty(x.device(), shape, x.dtype(), "linear");
+    args.before = before->view.data;
+  }
+  if (activation < 0 || activation > static_cast<int64_t>(Activation::gelu_tanh)) {
+    fail("linear: unknown activation %lld", (long long)activation);
+  }
+  args.activation = static_cast<Activation>(activation);
   if (in == 0) args.m = out.elements() / (features ? features : 1);
   out.backend().gemm->gemm(out.stream(), args);
-  return out;
+  return {out, before};
 }
 
-void matmul_into(const Tensor& out, const Tensor& a, const Tensor& b, bool accumulate,
+void matmul_into(const Tensor& out, const Tensor& a, const Tensor& b, double scale, bool accumulate,
                  int64_t precision, int64_t library) {
   check_operands("matmul", a, b);
   check_operands("matmul", a, out);
@@ -190,6 +211,7 @@ void matmul_into(const Tensor& out, const Tensor& a, const Tensor& b, bool accum
   }
   const Matrix left = as_matrix(a), right = as_matrix(b);
   GemmArgs args = arguments(left, right, out.view.data, a.dtype(), precision, library);
+  args.scale = scale;
   args.accumulate = accumulate;
   out.backend().gemm->gemm(out.stream(), args);
 }

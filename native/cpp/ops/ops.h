@@ -94,10 +94,15 @@ std::tuple<Tensor, Tensor> sort(const Tensor& x, int64_t axis, int64_t count, bo
 Tensor sort_place(const Tensor& src, const Tensor& indices, int64_t axis, int64_t n);
 
 // gemm: `precision` and `library` are the codes of core/backend.h
-Tensor matmul(const Tensor& a, const Tensor& b, int64_t precision, int64_t library);
-Tensor linear(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias, bool relu,
-              int64_t precision, int64_t library);
-void matmul_into(const Tensor& out, const Tensor& a, const Tensor& b, bool accumulate,
+// scale · a·b
+Tensor matmul(const Tensor& a, const Tensor& b, double scale, int64_t precision, int64_t library);
+// activation(x·weightᵀ + bias) + residual, and with `keep` the activation's arguments.
+std::tuple<Tensor, std::optional<Tensor>> linear(const Tensor& x, const Tensor& weight,
+                                                 const std::optional<Tensor>& bias,
+                                                 const std::optional<Tensor>& residual,
+                                                 int64_t activation, bool keep, int64_t precision,
+                                                 int64_t library);
+void matmul_into(const Tensor& out, const Tensor& a, const Tensor& b, double scale, bool accumulate,
                  int64_t precision, int64_t library);
 
 // conv: `geometry` is strides, paddings before, paddings behind, dilations and groups

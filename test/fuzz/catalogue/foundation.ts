@@ -186,7 +186,11 @@ op('linear', ng.linear, (m) => {
   const [inputs, outputs] = [m.integer(0, 20), m.integer(0, 9)];
   const x = m.make([...m.shape(m.integer(0, 2)), inputs], dtype);
   const bias = m.chance(0.5) ? m.make([outputs], dtype) : null;
-  return [x, m.make([outputs, inputs], dtype), bias, { relu: m.chance(0.5) }];
+  const options = {
+    ...(m.chance(0.5) && { activation: m.pick(['relu', 'gelu', 'geluTanh'] as const) }),
+    ...(m.chance(0.3) && { residual: m.make([...x.shape.slice(0, -1), outputs], dtype) }),
+  };
+  return [x, m.make([outputs, inputs], dtype), bias, options];
 });
 for (const name of ['softmax', 'logSoftmax'] as const) {
   both(

@@ -1,5 +1,5 @@
 import * as ng from '../../../lib/index.js';
-import { map, matmul, type Nd, permute, zip } from '../../support/nd.js';
+import { erf, map, matmul, type Nd, permute, zip } from '../../support/nd.js';
 import type { Domain, Input, OpRow } from '../../support/op.js';
 
 const half: Domain = { low: -1, high: 1 };
@@ -149,12 +149,21 @@ const aligned: OpRow[] = [0, 1, 2, 3].map((which): OpRow => {
 const features = 7;
 const weight: Input = { shape: (n) => [features, n], domain: half };
 const bias: Input = { shape: () => [features], domain: half };
+const plus = (a: Nd, b: Nd): Nd => zip((p, q) => p + q, a, b);
+const endings: Record<'none' | ng.LinearActivation, (x: number) => number> = {
+  none: (x) => x,
+  relu: (x) => Math.max(x, 0),
+  gelu: (x) => 0.5 * x * (1 + erf(x * Math.SQRT1_2)),
+  geluTanh: (x) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3))),
+};
+type Ending = keyof typeof endings;
 const affine =
-  (relu: boolean) =>
-  (x: Nd, w: Nd, b?: Nd): Nd => {
+  (ending: Ending, biased: boolean) =>
+  (x: Nd, w: Nd, ...rest: Nd[]): Nd => {
     const product = matmul(x, swap(w));
-    const sum = b ? zip((p, q) => p + q, product, b) : product;
-    return relu ? map(sum, (v) => Math.max(v, 0)) : sum;
+    const [b, residual] = biased ? rest : [undefined, ...rest];
+    const y = map(b ? plus(product, b) : product, endings[ending]);
+    return residual ? plus(y, residual) : y;
   };
 
 const inputs: [string, (n: number) => ng.Shape][] = [
@@ -190,28 +199,73 @@ const linearErrors: OpRow['errors'] = [
       ),
     message: 'linear: bias must be a tensor, got 1',
   },
+  {
+    name: 'a residual of another shape',
+    call: (device) =>
+      ng.linear(ng.zeros([2, 3], { device }), ng.zeros([4, 3], { device }), null, {
+        residual: ng.zeros([4], { device }),
+      }),
+    message: 'linear: the residual must be [2,4], got [4]',
+  },
+  {
+    name: 'an unknown activation',
+    call: (device) =>
+      ng.linear(ng.zeros([2, 3], { device }), ng.zeros([4, 3], { device }), null, {
+        activation: 'tanh' as 'relu',
+      }),
+    message: 'linear: activation must be one of relu, gelu, geluTanh, got "tanh"',
+  },
 ];
 
-const linearRows = inputs.flatMap(([name, shape], i): OpRow[] =>
-  [false, true].flatMap((relu) =>
-    [false, true].map(
-      (biased): OpRow => ({
-        op: 'linear',
-        variant: `of ${name}${biased ? ', bias' : ''}${relu ? ', ReLU' : ''}`,
-        fn: (x, w, b) => ng.linear(x as ng.Tensor, w as ng.Tensor, b ?? null, { relu }),
-        reference: affine(relu),
-        inputs: [{ shape, domain: half }, weight, ...(biased ? [bias] : [])],
-        sizes: [0, 1, 33],
-        terms: (n) => Math.max(n, 16),
-        large: 1001,
-        wider: {
-          by: { bfloat16: 2, float16: 2 },
-          because: 'the bias gradient sums rounded rows',
-        },
-        ...(i === 0 && biased && !relu && { errors: linearErrors }),
-      }),
-    ),
-  ),
-);
+const endingsOf = (ending: Ending, residual?: ng.Tensor): ng.LinearCall => ({
+  ...(ending !== 'none' && { activation: ending }),
+  ...(residual && { residual }),
+});
+
+const linearRow = (
+  [name, shape]: (typeof inputs)[number],
+  ending: Ending,
+  biased: boolean,
+  added: boolean,
+): OpRow => ({
+  op: 'linear',
+  variant: `of ${name}${biased ? ', bias' : ''}, ${ending}${added ? ', residual' : ''}`,
+  fn: (x, w, ...rest) => {
+    const [b, residual] = biased ? rest : [null, ...rest];
+    return ng.linear(x as ng.Tensor, w as ng.Tensor, b, endingsOf(ending, residual ?? undefined));
+  },
+  reference: affine(ending, biased),
+  inputs: [
+    { shape, domain: half },
+    weight,
+    ...(biased ? [bias] : []),
+    ...(added
+      ? [{ shape: (n: number) => [...shape(n).slice(0, -1), features], domain: half }]
+      : []),
+  ],
+  sizes: [0, 1, 33],
+  terms: (n) => Math.max(n, 16),
+  large: 1001,
+  wider: {
+    by: { bfloat16: 2, float16: 2 },
+    because: 'the bias gradient sums rounded rows',
+  },
+});
+
+const linearRows = inputs.flatMap((input, i): OpRow[] => [
+  { ...linearRow(input, 'none', true, false), ...(i === 0 && { errors: linearErrors }) },
+  linearRow(input, 'none', false, false),
+  linearRow(input, 'relu', true, false),
+  linearRow(input, 'relu', false, false),
+  linearRow(input, 'gelu', true, false),
+  ...(i < 2
+    ? [
+        linearRow(input, 'none', true, true),
+        linearRow(input, 'relu', false, true),
+        linearRow(input, 'gelu', false, true),
+        linearRow(input, 'geluTanh', true, true),
+      ]
+    : []),
+]);
 
 export const gemmRows: readonly OpRow[] = [...plain, ...transposed, ...aligned, ...linearRows];
