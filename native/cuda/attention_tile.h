@@ -158,8 +158,8 @@ template <class M, class Left, class Right, int R, int C>
 __device__ __forceinline__ void multiply_rows(const Left& left, int row, const Right& right,
                                               int right_row, float (&sums)[R][C][4]) {
   const int lane = computed_here(static_cast<int>(threadIdx.x) % 32);
-  const SharedAddress from_left = shared_address(left.at(row + lane % 16, lane / 16));
-  const SharedAddress from_right = shared_address(right.at(lane % 8 + lane / 16 * 8, lane / 8 % 2));
+  const SharedAddress from_left = matrix_address(left.at(row + lane % 16, lane / 16));
+  const SharedAddress from_right = matrix_address(right.at(lane % 8 + lane / 16 * 8, lane / 8 % 2));
   for_scores(sums, [](int, int, int, float& sum) { sum = 0.0f; });
 #pragma unroll 8
   for (int step = 0; step < Left::kChunks / 2; ++step) {
@@ -206,9 +206,9 @@ __device__ __forceinline__ void add_product(const float (&scores)[R][C][4], cons
   constexpr bool kWide = M::kDepth == 8;
   // float32 has no transposing load: four words, of rows 2t and 2t+1, columns g and g+8.
   const int chunk = first / Tile::kPerChunk;
-  const SharedAddress from = kWide ? shared_address(tile.at(2 * t, chunk + g / 4)) + g % 4 * 4
-                                   : shared_address(tile.at(lane % 16, chunk + lane / 16));
-  const SharedAddress odd = shared_address(tile.at(2 * t + 1, chunk + g / 4)) + g % 4 * 4;
+  const SharedAddress from = kWide ? matrix_address(tile.at(2 * t, chunk + g / 4)) + g % 4 * 4
+                                   : matrix_address(tile.at(lane % 16, chunk + lane / 16));
+  const SharedAddress odd = matrix_address(tile.at(2 * t + 1, chunk + g / 4)) + g % 4 * 4;
 #pragma unroll
   for (int step = 0; step < C * 8 / M::kDepth; ++step) {
     uint32_t x[R][4];

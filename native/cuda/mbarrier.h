@@ -25,10 +25,17 @@ inline void mbarrier_arrive_at(Mbarrier* b, uint32_t rank) {
 inline void mbarrier_wait(Mbarrier* b, unsigned parity, NODEGRAD_SITE) {
   emulation::mbarrier_wait(b, parity, file, line);
 }
+inline void mbarrier_wait_cluster(Mbarrier* b, unsigned parity, NODEGRAD_SITE) {
+  emulation::mbarrier_wait(b, parity, file, line);
+}
 inline bool mbarrier_done(Mbarrier* b, unsigned parity) {
   return emulation::mbarrier_test(b, parity);
 }
 inline void store_async(uint32_t* peer, uint32_t value, Mbarrier* peer_barrier) {
+  emulation::store_async(peer, &value, sizeof(value), peer_barrier);
+}
+template <int N>
+void store_async(uint32_t* peer, const Vector<uint32_t, N>& value, Mbarrier* peer_barrier) {
   emulation::store_async(peer, &value, sizeof(value), peer_barrier);
 }
 
@@ -81,6 +88,17 @@ __device__ __forceinline__ void mbarrier_wait(Mbarrier* b, unsigned parity) {
       : "memory");
 }
 
+// The same where other blocks of the cluster brought the bytes by store_async.
+__device__ __forceinline__ void mbarrier_wait_cluster(Mbarrier* b, unsigned parity) {
+  asm volatile(
+      "{\n.reg .pred done;\n"
+      "again:\n"
+      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
+      "@!done bra again;\n}" ::"r"(shared_address(b)),
+      "r"(parity)
+      : "memory");
+}
+
 // Whether a phase has ended, without waiting.
 __device__ __forceinline__ bool mbarrier_done(Mbarrier* b, unsigned parity) {
   uint32_t done;
@@ -103,6 +121,27 @@ __device__ __forceinline__ void store_async(uint32_t* peer, uint32_t value,
           shared_address(peer)),
       "r"(value), "r"(shared_address(peer_barrier))
       : "memory");
+}
+
+// The same for 8 or 16 bytes, aligned to their size.
+template <int N>
+__device__ __forceinline__ void store_async(uint32_t* peer, const Vector<uint32_t, N>& value,
+                                            Mbarrier* peer_barrier) {
+  static_assert(N == 2 || N == 4);
+  if constexpr (N == 2) {
+    asm volatile(
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.u32 [%0], {%1, %2}, "
+        "[%3];" ::"r"(shared_address(peer)),
+        "r"(value[0]), "r"(value[1]), "r"(shared_address(peer_barrier))
+        : "memory");
+  } else {
+    asm volatile(
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.u32 [%0], {%1, %2, %3, "
+        "%4}, [%5];" ::"r"(shared_address(peer)),
+        "r"(value[0]), "r"(value[1]), "r"(value[2]), "r"(value[3]),
+        "r"(shared_address(peer_barrier))
+        : "memory");
+  }
 }
 
 #endif

@@ -3,7 +3,7 @@
 //   ldmatrix  reads 8x8 matrices of 16-bit elements: lane 8i+r gives the address of row r of
 //             matrix i; with g = lane/4, t = lane%4 a lane receives elements (g, 2t) and (g, 2t+1)
 //             of each matrix, or (2t, g) and (2t+1, g) with `trans`.
-//             The address is a pointer, or a SharedAddress to compute with.
+//             The address is a pointer, or matrix_address of one, to compute with.
 //   mma       D += A·B. D[16,8]: d0 (g, 2t), d1 (g, 2t+1), d2 (g+8, 2t), d3 (g+8, 2t+1).
 //             16-bit, A[16,16]: a0 (g, 2t..), a1 (g+8, 2t..), a2 (g, 2t+8..), a3 (g+8, 2t+8..);
 //             B[16,8]: b0 (2t.., g), b1 (2t+8.., g); K = 8 has a0, a1 and b0 alone.
@@ -24,7 +24,7 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 using SharedAddress = uint32_t;
 
-__device__ inline SharedAddress shared_address(const void* p) {
+__device__ inline SharedAddress matrix_address(const void* p) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(p));
 }
 
@@ -49,10 +49,10 @@ __device__ inline void ldmatrix_x4_trans(uint32_t (&r)[4], SharedAddress address
 }
 
 __device__ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
-  ldmatrix_x4(r, shared_address(row));
+  ldmatrix_x4(r, matrix_address(row));
 }
 __device__ inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
-  ldmatrix_x4_trans(r, shared_address(row));
+  ldmatrix_x4_trans(r, matrix_address(row));
 }
 
 __device__ inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4],
@@ -190,7 +190,7 @@ inline Fragments pack(const uint32_t (&a)[4], const uint32_t (&b)[2]) {
 
 using SharedAddress = uintptr_t;
 
-inline SharedAddress shared_address(const void* p) { return reinterpret_cast<uintptr_t>(p); }
+inline SharedAddress matrix_address(const void* p) { return reinterpret_cast<uintptr_t>(p); }
 inline uint32_t load_shared(SharedAddress address) {
   return *reinterpret_cast<const uint32_t*>(address);
 }

@@ -103,4 +103,19 @@ __device__ __forceinline__ A cell_backward(const CellStep<A>& s, A& dc, A (&dx)[
   return direct;
 }
 
+// Calls f with the mode as a template argument.
+template <class F>
+__device__ __forceinline__ void with_rnn_mode(RnnMode mode, const F& f) {
+  switch (mode) {
+    case RnnMode::lstm:
+      return f.template operator()<RnnMode::lstm>();
+    case RnnMode::gru:
+      return f.template operator()<RnnMode::gru>();
+    case RnnMode::tanh:
+      return f.template operator()<RnnMode::tanh>();
+    case RnnMode::relu:
+      return f.template operator()<RnnMode::relu>();
+  }
+}
+
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -6,6 +6,8 @@ import { describe, expect, it } from 'vitest';
 import {
   type Device,
   type DType,
+  device as deviceOf,
+  deviceAvailable,
   type RecurrentMode,
   recurrent,
   scope,
@@ -129,7 +131,12 @@ function run(options: Case, dtype: DType, device: Device): Nd[] {
   }
 }
 
-describe.each(accelerators)('a sequence in one launch on %s', (device) => {
+// The second emulated device has clusters.
+const all = deviceAvailable('emulated').available
+  ? [...accelerators, deviceOf('emulated:1')]
+  : accelerators;
+
+describe.each(all)('a sequence in one launch on %s', (device) => {
   it.each(cases)(
     'agrees with the CPU: $mode, $batch rows, $steps steps, $hidden units, $dtype',
     (options) => {

@@ -1,0 +1,267 @@
+// The products of a step where every warp keeps its part of the weights in registers from the
+// first step to the last: sums[m][n] = Σ_k A[m][k]·B[n][k], A in registers, B (8 rows of h, or of
+// gradients of gates) in shared memory with K contiguous. Only slices of 32 of K below `depth` are
+// used. `rnn_product.h` has the arithmetic of each Product and the strides of B.
+//   GateWeights   a warp's 4 units with 4 gates each (16 rows). A thread receives the 4 sums of its
+//                 own cell: unit own_unit(), row own_row() of the 8.
+//   ShareWeights  rows of M of the reverse, K = 32 units of 4 gates. `sink(tile, m, n, four)`
+//                 receives four neighbours along n, of row m of the warp's tile.
+// The mma products spread a tile's rows so that the two gates which a thread lacks are one shuffle
+// away. FloatProduct gives each thread 4 rows by a part of K, and shuffles add the parts.
+#pragma once
+
+#include "rnn_product.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+
+constexpr int kClusterRows = 8;    // of the batch, in one product
+constexpr int kClusterUnits = 32;  // of a block, 4 a warp
+constexpr int kGateSlots = 4;
+constexpr int kShareDepth = kGateSlots * kClusterUnits;
+
+__device__ __forceinline__ int lane_id() { return static_cast<int>(threadIdx.x) % 32; }
+__device__ __forceinline__ int own_unit() { return lane_id() / 4 % 4; }
+__device__ __forceinline__ int own_row() { return lane_id() % 4 * 2 + lane_id() / 16; }
+
+template <class T>
+__device__ __forceinline__ uint32_t pack_pair(T low, T high) {
+  return low.bits | static_cast<uint32_t>(high.bits) << 16;
+}
+
+// 16 rows of A, as mma takes them; `value(row, k)` gives them once.
+template <class Product, int kK>
+struct ResidentTile;
+
+template <class T, int kK>
+struct ResidentTile<HalfProduct<T>, kK> {
+  uint32_t a[kK / 16][4];
+
+  template <class Value>
+  __device__ __forceinline__ void load(const Value& value) {
+    const int g = lane_id() / 4, t = lane_id() % 4;
+#pragma unroll
+    for (int s = 0; s < kK / 16; ++s) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = g + i % 2 * 8, k = 16 * s + 2 * t + i / 2 * 8;
+        a[s][i] = pack_pair<T>(value(row, k), value(row, k + 1));
+      }
+    }
+  }
+
+  // Four chains of sums, so that instructions rarely wait for each other.
+  __device__ __forceinline__ void multiply(const T* b, int stride, int depth,
+                                           float (&d)[4]) const {
+    float sums[4][4] = {};
+    const T* const row = b + lane_id() % 8 * stride + lane_id() / 8 * 8;
+#pragma unroll
+    for (int k = 0; k < kK; k += 32) {
+      if (k >= depth) continue;
+      uint32_t y[4];
+      ldmatrix_x4(y, row + k);
+      mma_half(sums[k / 16 % 4], a[k / 16], {y[0], y[1]}, T{});
+      mma_half(sums[k / 16 % 4 + 1], a[k / 16 + 1], {y[2], y[3]}, T{});
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) d[i] = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
+  }
+};
+
+// K as in multiply_tile: (4t, 4t+1) and (4t+2, 4t+3) stand where the instruction has (t, t+4).
+template <int kK>
+struct ResidentTile<Tf32Product, kK> {
+  uint32_t a[kK / 8][4];
+
+  template <class Value>
+  __device__ __forceinline__ void load(const Value& value) {
+    const int g = lane_id() / 4, t = lane_id() % 4;
+#pragma unroll
+    for (int s = 0; s < kK / 8; ++s) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        const int row = g + i % 2 * 8, k = s / 2 * 16 + 4 * t + s % 2 * 2 + i / 2;
+        a[s][i] = to_tf32(value(row, k));
+      }
+    }
+  }
+
+  __device__ __forceinline__ void multiply(const float* b, int stride, int depth,
+                                           float (&d)[4]) const {
+    float sums[4][4] = {};
+    const float* const row = b + lane_id() / 4 * stride + lane_id() % 4 * 4;
+#pragma unroll
+    for (int k = 0; k < kK; k += 16) {
+      if (k >= depth) continue;
+      const auto y = load_vector<4>(reinterpret_cast<const uint32_t*>(row + k));
+      mma_m16n8k8_tf32(sums[k / 8 % 4], a[k / 8], {y[0], y[1]});
+      mma_m16n8k8_tf32(sums[k / 8 % 4 + 1], a[k / 8 + 1], {y[2], y[3]});
+    }
+#pragma unroll
+    for (int i = 0; i < 4; ++i) d[i] = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
+  }
+};
+
+template <class Product, int kK>
+struct GateWeights {
+  ResidentTile<Product, kK> tile;
+
+  // value(gate, unit of the warp, k)
+  template <class Value>
+  __device__ __forceinline__ void load(const Value& value) {
+    tile.load([&](int row, int k) { return value(row % 8 / 4 + row / 8 * 2, row % 4, k); });
+  }
+
+  // Lanes below 16 hold gates 0 and 2 of two rows, the others gates 1 and 3.
+  __device__ __forceinline__ void multiply(const typename Product::Shared* b, int stride, int depth,
+                                           float (&y)[kGateSlots]) const {
+    float d[4];
+    tile.multiply(b, stride, depth, d);
+    const bool upper = lane_id() >= 16;
+    const float first = __shfl_xor_sync(0xffffffffu, upper ? d[0] : d[1], 16);
+    const float second = __shfl_xor_sync(0xffffffffu, upper ? d[2] : d[3], 16);
+    y[0] = upper ? first : d[0];
+    y[1] = upper ? d[1] : first;
+    y[2] = upper ? second : d[2];
+    y[3] = upper ? d[3] : second;
+  }
+};
+
+// Tiles warp, warp + 8, … of `blocks` times 32 rows of M.
+template <class Product, int kMostBlocks>
+struct ShareWeights {
+  static constexpr int kTileRows = 16;
+  static constexpr int kTiles = (kMostBlocks * kClusterUnits / kTileRows + kRnnWarps - 1) / kRnnWarps;
+  ResidentTile<Product, kShareDepth> tiles[kTiles];
+
+  static __device__ __forceinline__ int tile_of(int i) {
+    return static_cast<int>(threadIdx.x) / 32 + i * kRnnWarps;
+  }
+
+  // value(m, k)
+  template <class Value>
+  __device__ __forceinline__ void load(const Value& value) {
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      tiles[i].load([&](int row, int k) { return value(tile_of(i) * kTileRows + row, k); });
+    }
+  }
+
+  // Lanes of even t gather row g from their neighbour, lanes of odd t row g+8.
+  template <class Sink>
+  __device__ __forceinline__ void multiply(const typename Product::Shared* b, int stride,
+                                           int blocks, const Sink& sink) const {
+    const int g = lane_id() / 4, t = lane_id() % 4;
+    const bool odd = t % 2 == 1;
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      if (tile_of(i) * kTileRows >= blocks * kClusterUnits) continue;
+      float d[4];
+      tiles[i].multiply(b, stride, kShareDepth, d);
+      const float low = __shfl_xor_sync(0xffffffffu, odd ? d[0] : d[2], 1);
+      const float high = __shfl_xor_sync(0xffffffffu, odd ? d[1] : d[3], 1);
+      sink(tile_of(i) * kTileRows + g + (odd ? 8 : 0), t / 2 * 4,
+           odd ? Vector<float, 4>{low, high, d[2], d[3]} : Vector<float, 4>{d[0], d[1], low, high});
+    }
+  }
+};
+
+// 4 rows of A by every kParts-th group of 4 of K, from `part` on; sums are [m][n].
+template <int kK, int kParts>
+struct ResidentLanes {
+  static constexpr int kStep = 4 * kParts, kChunks = kK / kStep;
+  Vector<float, 4> a[kChunks][4];
+
+  template <class Value>
+  __device__ __forceinline__ void load(int part, const Value& value) {
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+#pragma unroll
+      for (int m = 0; m < 4; ++m) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) a[c][m][i] = value(m, c * kStep + 4 * part + i);
+      }
+    }
+  }
+
+  __device__ __forceinline__ void multiply(const float* b, int stride, int part, int depth,
+                                           float (&sums)[4 * kClusterRows]) const {
+#pragma unroll
+    for (int c = 0; c < kChunks; ++c) {
+      if (c * kStep >= depth) continue;
+#pragma unroll
+      for (int n = 0; n < kClusterRows; ++n) {
+        const auto y = load_vector<4>(b + n * stride + c * kStep + 4 * part);
+#pragma unroll
+        for (int m = 0; m < 4; ++m) {
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            float& sum = sums[m * kClusterRows + n];
+            sum = fmaf(a[c][m][i], y[i], sum);
+          }
+        }
+      }
+    }
+  }
+};
+
+// Exchanges halves with the lane `bits` away and adds: `upper` lanes keep the second half.
+template <int kHalf>
+__device__ __forceinline__ void add_halves(const float* from, bool upper, int bits, float* to) {
+#pragma unroll
+  for (int i = 0; i < kHalf; ++i) {
+    const float other = __shfl_xor_sync(0xffffffffu, upper ? from[i] : from[kHalf + i], bits);
+    to[i] = (upper ? from[kHalf + i] : from[i]) + other;
+  }
+}
+
+// A thread's part of K is its own_row(), which it keeps of the 8 rows.
+template <int kK>
+struct GateWeights<FloatProduct, kK> {
+  ResidentLanes<kK, 8> lanes;
+
+  template <class Value>
+  __device__ __forceinline__ void load(const Value& value) {
+    lanes.load(own_row(), [&](int gate, int k) { return value(gate, own_unit(), k); });
+  }
+
+  __device__ __forceinline__ void multiply(const float* b, int stride, int depth,
+                                           float (&y)[kGateSlots]) const {
+    float sums[4 * kClusterRows] = {};
+    lanes.multiply(b, stride, own_row(), depth, sums);
+    const int lane = lane_id();
+#pragma unroll
+    for (int gate = 0; gate < kGateSlots; ++gate) {
+      float four[4], two[2];
+      add_halves<4>(sums + gate * kClusterRows, lane & 2, 2, four);
+      add_halves<2>(four, lane & 1, 1, two);
+      add_halves<1>(two, lane & 16, 16, &y[gate]);
+    }
+  }
+};
+
+// A warp makes the 32 rows of M of one block; a thread keeps row `lane`.
+template <int kMostBlocks>
+struct ShareWeights<FloatProduct, kMostBlocks> {
+  ResidentLanes<kShareDepth, 4> lanes;
+
+  template <class Value>
+  __device__ __forceinline__ void load(const Value& value) {
+    const int warp = static_cast<int>(threadIdx.x) / 32, first = lane_id() / 4 * 4;
+    lanes.load(lane_id() % 4, [&](int m, int k) { return value(warp * 32 + first + m, k); });
+  }
+
+  template <class Sink>
+  __device__ __forceinline__ void multiply(const float* b, int stride, int blocks,
+                                           const Sink& sink) const {
+    const int warp = static_cast<int>(threadIdx.x) / 32, lane = lane_id();
+    if (warp >= blocks) return;
+    float sums[4 * kClusterRows] = {}, two[2 * kClusterRows], one[kClusterRows];
+    lanes.multiply(b, stride, lane % 4, kShareDepth, sums);
+    add_halves<2 * kClusterRows>(sums, lane & 2, 2, two);
+    add_halves<kClusterRows>(two, lane & 1, 1, one);
+    sink(warp * 32 + lane, 0, Vector<float, 4>{one[0], one[1], one[2], one[3]});
+    sink(warp * 32 + lane, 4, Vector<float, 4>{one[4], one[5], one[6], one[7]});
+  }
+};
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE
