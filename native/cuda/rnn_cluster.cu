@@ -9,6 +9,8 @@
 // had read s-2. Step of a row group on H100, LSTM of H=256 in bfloat16, by latencies: 16 mma in 4
 // chains 150 cycles, 8 ldmatrix under them, sums 20, one pair of shuffles 25, cell 200, shuffles to
 // words of 8 bytes 50, store_async and barrier 400: 0.5 µs, with one barrier wait; backward 60 more.
+#include <algorithm>
+
 #include "core/error.h"
 #include "mbarrier.h"
 #include "rnn_cell.h"
@@ -82,13 +84,38 @@ __device__ __forceinline__ int group_steps(const RnnArgs& a, int64_t row0) {
   return static_cast<int>(steps);
 }
 
-template <class T>
-__device__ __forceinline__ T weight_at(const RnnArgs& a, const RnnClusterPlan& p, int direction,
-                                       int gate, int64_t unit, int64_t k) {
-  const bool exists = gate < p.gates && unit < a.hidden && k < a.hidden;
-  if (!exists) return from_arith<T>(0.0f);
-  return static_cast<const T*>(a.w_hh[direction])[(gate * a.hidden + unit) * a.hidden + k];
+template <class Product, int kBlocks>
+constexpr int kStageStride = Product::stride(kBlocks * kClusterUnits);
+
+// The block's rows of W_hh into shared memory, zeros where the layer has no gate, unit or column.
+template <class Product, int kBlocks>
+__device__ StagedWeights<typename Product::Shared> stage_weights(const RnnArgs& a,
+                                                                 const RnnClusterPlan& p,
+                                                                 const OwnCells& own) {
+  using T = typename Product::Element;
+  constexpr int kStride = kStageStride<Product, kBlocks>;
+  auto* const stage = reinterpret_cast<typename Product::Shared*>(&shared_memory<unsigned char>());
+  const int warp = static_cast<int>(threadIdx.x) / 32, h = static_cast<int>(a.hidden);
+  const T* const w = static_cast<const T*>(a.w_hh[own.direction]);
+  for (int row = warp; row < kShareDepth; row += kRnnWarps) {
+    const int gate = row % kGateSlots, unit = own.rank * kClusterUnits + row / kGateSlots;
+    const bool exists = gate < p.gates && unit < h;
+    const T* const from = w + (gate * a.hidden + unit) * a.hidden;
+#pragma unroll
+    for (int i = lane_id(); i < kBlocks * kClusterUnits; i += 32) {
+      stage[row * kStride + i] =
+          Product::prepare(exists && i < h ? from[i] : from_arith<T>(0.0f));
+    }
+  }
+  __syncthreads();
+  return {stage, kStride};
 }
+
+// Bytes of shared memory: the stage makes room for what the steps use.
+template <class Product, int kBlocks, class Shared>
+constexpr size_t kSharedBytes =
+    std::max(sizeof(Shared),
+             sizeof(typename Product::Shared) * kShareDepth * kStageStride<Product, kBlocks>);
 
 // The barriers of all halves, each expecting its first words.
 template <int kGroups>
@@ -151,11 +178,10 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   const unsigned step_bytes = static_cast<unsigned>(kClusterRows * depth * sizeof(S));
   const int64_t warp_unit = own.j - own_unit();
 
-  init_barriers(shared.arrived, step_bytes);
   GateWeights<Product, kBlocks * kClusterUnits> weights;
-  weights.load([&](int gate, int unit, int k) {
-    return weight_at<T>(a, p, own.direction, gate, warp_unit + unit, k);
-  });
+  weights.load(stage_weights<Product, kBlocks>(a, p, own));
+  __syncthreads();
+  init_barriers(shared.arrived, step_bytes);
   float bias[kGateSlots] = {};
 #pragma unroll
   for (int g = 0; g < kGateSlots; ++g) {
@@ -270,12 +296,10 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   const int gates = p.gates;
   const unsigned step_bytes = static_cast<unsigned>(p.blocks * kClusterUnits * kClusterRows) * 4;
 
-  init_barriers(shared.arrived, step_bytes);
   ShareWeights<Product, kBlocks> weights;
-  weights.load([&](int m, int k) {
-    return weight_at<T>(a, p, own.direction, k % kGateSlots,
-                        own.rank * kClusterUnits + k / kGateSlots, m);
-  });
+  weights.load(stage_weights<Product, kBlocks>(a, p, own));
+  __syncthreads();
+  init_barriers(shared.arrived, step_bytes);
 
   Cell cells[kGroups] = {};
   int steps[kGroups], most_steps = 0;
@@ -419,13 +443,15 @@ bool with_cluster_plan(Stream& stream, const RnnArgs& a, const F& f) {
   return with_rnn_product(a, [&]<class Product>(Product) {
     RnnClusterPlan plan;
     if (!choose_rnn_cluster_plan<Product>(resident_blocks(stream), a, plan)) return false;
-    if (plan.blocks <= 4) {
-      plan.row_groups == 1 ? f.template operator()<Product, 4, 1>(plan)
-                           : f.template operator()<Product, 4, 2>(plan);
-    } else {
-      plan.row_groups == 1 ? f.template operator()<Product, 8, 1>(plan)
-                           : f.template operator()<Product, 8, 2>(plan);
+    const bool small = plan.blocks <= 4;
+    if constexpr (kMostRowGroups<Product> > 1) {
+      if (plan.row_groups > 1) {
+        small ? f.template operator()<Product, 4, 2>(plan)
+              : f.template operator()<Product, 8, 2>(plan);
+        return true;
+      }
     }
+    small ? f.template operator()<Product, 4, 1>(plan) : f.template operator()<Product, 8, 1>(plan);
     return true;
   });
 }
@@ -441,7 +467,7 @@ bool rnn_cluster_forward(Stream& stream, const RnnArgs& a) {
       stream, a, [&]<class Product, int kBlocks, int kGroups>(const RnnClusterPlan& p) {
         launch_clusters(stream, "recurrent", forward_kernel<Product, kBlocks, kGroups>,
                         blocks_of(a, p), dim3(kRnnThreads), static_cast<unsigned>(p.blocks),
-                        sizeof(ForwardShared<Product, kBlocks, kGroups>), a, p);
+                        kSharedBytes<Product, kBlocks, ForwardShared<Product, kBlocks, kGroups>>, a, p);
       });
 }
 
@@ -450,7 +476,8 @@ bool rnn_cluster_backward(Stream& stream, const RnnArgs& a, const RnnGradients& 
       stream, a, [&]<class Product, int kBlocks, int kGroups>(const RnnClusterPlan& p) {
         launch_clusters(stream, "recurrent_backward", backward_kernel<Product, kBlocks, kGroups>,
                         blocks_of(a, p), dim3(kRnnThreads), static_cast<unsigned>(p.blocks),
-                        sizeof(BackwardShared<Product, kBlocks, kGroups>), a, d, p);
+                        kSharedBytes<Product, kBlocks, BackwardShared<Product, kBlocks, kGroups>>, a, d,
+                        p);
       });
 }
 

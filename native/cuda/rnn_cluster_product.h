@@ -23,12 +23,21 @@ __device__ __forceinline__ int lane_id() { return static_cast<int>(threadIdx.x) 
 __device__ __forceinline__ int own_unit() { return lane_id() / 4 % 4; }
 __device__ __forceinline__ int own_row() { return lane_id() % 4 * 2 + lane_id() / 16; }
 
-template <class T>
-__device__ __forceinline__ uint32_t pack_pair(T low, T high) {
-  return low.bits | static_cast<uint32_t>(high.bits) << 16;
+// A block's slice of W_hh on its way to registers: rows 4·unit + gate, K or M contiguous.
+template <class S>
+struct StagedWeights {
+  const S* at;
+  int stride;
+};
+
+// Row of the slice for row r of a warp's tile of gates: the thread of rows g and g+8 has two gates
+// of one unit.
+__device__ __forceinline__ int gate_row(int r) {
+  const int warp = static_cast<int>(threadIdx.x) / 32;
+  return kGateSlots * (4 * warp + r % 4) + r % 8 / 4 + r / 8 * 2;
 }
 
-// 16 rows of A, as mma takes them; `value(row, k)` gives them once.
+// 16 rows of A, as mma takes them: rows gate_row of the slice, or 16 columns of it from m0.
 template <class Product, int kK>
 struct ResidentTile;
 
@@ -36,17 +45,16 @@ template <class T, int kK>
 struct ResidentTile<HalfProduct<T>, kK> {
   uint32_t a[kK / 16][4];
 
-  template <class Value>
-  __device__ __forceinline__ void load(const Value& value) {
-    const int g = lane_id() / 4, t = lane_id() % 4;
+  __device__ __forceinline__ void load_gates(const StagedWeights<T>& w) {
+    const T* const from = w.at + gate_row(lane_id() % 16) * w.stride + lane_id() / 16 * 8;
 #pragma unroll
-    for (int s = 0; s < kK / 16; ++s) {
+    for (int s = 0; s < kK / 16; ++s) ldmatrix_x4(a[s], from + 16 * s);
+  }
+  __device__ __forceinline__ void load_columns(const StagedWeights<T>& w, int m0) {
+    const int lane = lane_id();
+    const T* const from = w.at + (lane % 8 + lane / 16 * 8) * w.stride + m0 + lane / 8 % 2 * 8;
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int row = g + i % 2 * 8, k = 16 * s + 2 * t + i / 2 * 8;
-        a[s][i] = pack_pair<T>(value(row, k), value(row, k + 1));
-      }
-    }
+    for (int s = 0; s < kK / 16; ++s) ldmatrix_x4_trans(a[s], from + 16 * s * w.stride);
   }
 
   // Four chains of sums, so that instructions rarely wait for each other.
@@ -72,17 +80,23 @@ template <int kK>
 struct ResidentTile<Tf32Product, kK> {
   uint32_t a[kK / 8][4];
 
-  template <class Value>
-  __device__ __forceinline__ void load(const Value& value) {
+  // element(row, k)
+  template <class Element>
+  __device__ __forceinline__ void load(const Element& element) {
     const int g = lane_id() / 4, t = lane_id() % 4;
 #pragma unroll
     for (int s = 0; s < kK / 8; ++s) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        const int row = g + i % 2 * 8, k = s / 2 * 16 + 4 * t + s % 2 * 2 + i / 2;
-        a[s][i] = to_tf32(value(row, k));
+        a[s][i] = __float_as_uint(element(g + i % 2 * 8, s / 2 * 16 + 4 * t + s % 2 * 2 + i / 2));
       }
     }
+  }
+  __device__ __forceinline__ void load_gates(const StagedWeights<float>& w) {
+    load([&](int row, int k) { return w.at[gate_row(row) * w.stride + k]; });
+  }
+  __device__ __forceinline__ void load_columns(const StagedWeights<float>& w, int m0) {
+    load([&](int row, int k) { return w.at[k * w.stride + m0 + row]; });
   }
 
   __device__ __forceinline__ void multiply(const float* b, int stride, int depth,
@@ -105,10 +119,8 @@ template <class Product, int kK>
 struct GateWeights {
   ResidentTile<Product, kK> tile;
 
-  // value(gate, unit of the warp, k)
-  template <class Value>
-  __device__ __forceinline__ void load(const Value& value) {
-    tile.load([&](int row, int k) { return value(row % 8 / 4 + row / 8 * 2, row % 4, k); });
+  __device__ __forceinline__ void load(const StagedWeights<typename Product::Shared>& w) {
+    tile.load_gates(w);
   }
 
   // Lanes below 16 hold gates 0 and 2 of two rows, the others gates 1 and 3.
@@ -137,13 +149,9 @@ struct ShareWeights {
     return static_cast<int>(threadIdx.x) / 32 + i * kRnnWarps;
   }
 
-  // value(m, k)
-  template <class Value>
-  __device__ __forceinline__ void load(const Value& value) {
+  __device__ __forceinline__ void load(const StagedWeights<typename Product::Shared>& w) {
 #pragma unroll
-    for (int i = 0; i < kTiles; ++i) {
-      tiles[i].load([&](int row, int k) { return value(tile_of(i) * kTileRows + row, k); });
-    }
+    for (int i = 0; i < kTiles; ++i) tiles[i].load_columns(w, tile_of(i) * kTileRows);
   }
 
   // Lanes of even t gather row g from their neighbour, lanes of odd t row g+8.
@@ -171,14 +179,15 @@ struct ResidentLanes {
   static constexpr int kStep = 4 * kParts, kChunks = kK / kStep;
   Vector<float, 4> a[kChunks][4];
 
-  template <class Value>
-  __device__ __forceinline__ void load(int part, const Value& value) {
+  // element(m, k)
+  template <class Element>
+  __device__ __forceinline__ void load(int part, const Element& element) {
 #pragma unroll
     for (int c = 0; c < kChunks; ++c) {
 #pragma unroll
       for (int m = 0; m < 4; ++m) {
 #pragma unroll
-        for (int i = 0; i < 4; ++i) a[c][m][i] = value(m, c * kStep + 4 * part + i);
+        for (int i = 0; i < 4; ++i) a[c][m][i] = element(m, c * kStep + 4 * part + i);
       }
     }
   }
@@ -219,9 +228,10 @@ template <int kK>
 struct GateWeights<FloatProduct, kK> {
   ResidentLanes<kK, 8> lanes;
 
-  template <class Value>
-  __device__ __forceinline__ void load(const Value& value) {
-    lanes.load(own_row(), [&](int gate, int k) { return value(gate, own_unit(), k); });
+  __device__ __forceinline__ void load(const StagedWeights<float>& w) {
+    const int unit = static_cast<int>(threadIdx.x) / 32 * 4 + own_unit();
+    lanes.load(own_row(),
+               [&](int gate, int k) { return w.at[(kGateSlots * unit + gate) * w.stride + k]; });
   }
 
   __device__ __forceinline__ void multiply(const float* b, int stride, int depth,
@@ -244,10 +254,10 @@ template <int kMostBlocks>
 struct ShareWeights<FloatProduct, kMostBlocks> {
   ResidentLanes<kShareDepth, 4> lanes;
 
-  template <class Value>
-  __device__ __forceinline__ void load(const Value& value) {
-    const int warp = static_cast<int>(threadIdx.x) / 32, first = lane_id() / 4 * 4;
-    lanes.load(lane_id() % 4, [&](int m, int k) { return value(warp * 32 + first + m, k); });
+  __device__ __forceinline__ void load(const StagedWeights<float>& w) {
+    const int warp = static_cast<int>(threadIdx.x) / 32, first = warp * 32 + lane_id() / 4 * 4;
+    if (warp >= kMostBlocks) return;
+    lanes.load(lane_id() % 4, [&](int m, int k) { return w.at[k * w.stride + first + m]; });
   }
 
   template <class Sink>

@@ -63,6 +63,9 @@ const cases: Case[] = [
   { mode: 'tanh', batch: 17, steps: 33, hidden: 32, dtype: 'float16', lengths: true },
   { mode: 'relu', batch: 3, steps: 5, hidden: 100, dtype: 'float32' },
   { mode: 'tanh', batch: 64, steps: 5, hidden: 40, dtype: 'bfloat16', lengths: true },
+  { mode: 'lstm', batch: 33, steps: 3, hidden: 128, dtype: 'bfloat16', lengths: true },
+  { mode: 'lstm', batch: 5, steps: 4, hidden: 100, dtype: 'float16' },
+  { mode: 'gru', batch: 5, steps: 3, hidden: 128, dtype: 'float32', lengths: true },
   { mode: 'lstm', batch: 3, steps: 5, hidden: 320, dtype: 'bfloat16', forwardOnly: true },
 ];
 
