@@ -58,11 +58,38 @@ __device__ __forceinline__ OwnCells own_cells(const RnnClusterPlan& p) {
   return own;
 }
 
-// A cell's place in the batch; what does not exist computes zeros and sends them.
+// Where a row of the batch is, at the own unit: elements of [.., gates·hidden], of the output and
+// of [.., hidden].
+struct Place {
+  int64_t gates, output, cells;
+
+  __device__ __forceinline__ void move(const Place& by) {
+    gates += by.gates;
+    output += by.output;
+    cells += by.cells;
+  }
+};
+
+__device__ __forceinline__ Place place_at(const RnnArgs& a, const RnnClusterPlan& p,
+                                          const OwnCells& own, int64_t row) {
+  const int64_t of_direction = own.direction * a.batch * a.steps + row;
+  return {of_direction * p.gates * a.hidden + own.j,
+          (row * a.directions + own.direction) * a.hidden + own.j,
+          of_direction * a.hidden + own.j};
+}
+
+// From a step to the next, or to the one before.
+__device__ __forceinline__ Place stride_of(const RnnArgs& a, const RnnClusterPlan& p,
+                                           const OwnCells& own, bool backward) {
+  const int64_t rows = (own.direction == 1) == backward ? a.row_step : -a.row_step;
+  return {rows * p.gates * a.hidden, rows * a.directions * a.hidden, rows * a.hidden};
+}
+
+// What does not exist has no steps, computes zeros and sends them.
 struct Cell {
   int64_t b, state;  // row of the batch, place in [directions, batch, hidden]
   bool exists;
-  int64_t length;
+  int length;
 };
 
 __device__ __forceinline__ Cell cell_of(const RnnArgs& a, const OwnCells& own, int group) {
@@ -70,7 +97,7 @@ __device__ __forceinline__ Cell cell_of(const RnnArgs& a, const OwnCells& own, i
   c.b = own.row0 + group * kClusterRows + own.row;
   c.exists = c.b < a.batch && own.j < a.hidden;
   c.state = (own.direction * a.batch + c.b) * a.hidden + own.j;
-  c.length = c.exists ? rnn_length(a, c.b) : 0;
+  c.length = c.exists ? static_cast<int>(rnn_length(a, c.b)) : 0;
   return c;
 }
 
@@ -173,8 +200,8 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   using Shared = ForwardShared<Product, kBlocks, kGroups>;
   auto& shared = shared_memory<Shared>();
   const OwnCells own = own_cells(p);
-  const int64_t h = a.hidden, matrix = own.direction * a.batch * a.steps;
-  const int gates = p.gates, depth = p.blocks * kClusterUnits;
+  const int64_t h = a.hidden;
+  const int depth = p.blocks * kClusterUnits;
   const unsigned step_bytes = static_cast<unsigned>(kClusterRows * depth * sizeof(S));
   const int64_t warp_unit = own.j - own_unit();
 
@@ -186,7 +213,7 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
 #pragma unroll
   for (int g = 0; g < kGateSlots; ++g) {
     const T* const b = static_cast<const T*>(a.b_hh[own.direction]);
-    if (b && g < gates && own.j < h) bias[g] = to_arith(b[g * h + own.j]);
+    if (b && g < p.gates && own.j < h) bias[g] = to_arith(b[g * h + own.j]);
   }
   for (int i = static_cast<int>(threadIdx.x); i < kGroups * kClusterRows * depth;
        i += kRnnThreads) {
@@ -200,26 +227,27 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   }
 
   Cell cells[kGroups] = {};
+  Place at[kGroups] = {};
+  const Place stride = stride_of(a, p, own, false);
   int steps[kGroups], most_steps = 0;
   float state[kGroups] = {}, value[kGroups] = {}, x[kGroups][kMostGates] = {};
-  const auto load_x = [&](int i, int64_t step, float(&to)[kMostGates]) {
-    if (step >= cells[i].length) return;
-    const RnnPlace place = rnn_place(a, own.direction, cells[i].b, cells[i].length, step);
-    const T* const from = static_cast<const T*>(a.gates) + (matrix + place.at) * gates * h + own.j;
+  T* const gates = static_cast<T*>(a.gates);
+  const auto load_x = [&](int64_t from, float(&to)[kMostGates]) {
 #pragma unroll
     for (int g = 0; g < kMostGates; ++g) {
-      if (g < gates) to[g] = to_arith(from[g * h]);
+      if (g < p.gates) to[g] = to_arith(gates[from + g * h]);
     }
   };
 #pragma unroll
   for (int i = 0; i < kGroups; ++i) {
-    cells[i] = cell_of(a, own, i);
+    const Cell c = cells[i] = cell_of(a, own, i);
     steps[i] = group_steps(a, own.row0 + i * kClusterRows);
     most_steps = max(most_steps, steps[i]);
-    load_x(i, 0, x[i]);
-    if (!cells[i].exists) continue;
-    if (a.h0) state[i] = to_arith(static_cast<const T*>(a.h0)[cells[i].state]);
-    if (a.c0) value[i] = to_arith(static_cast<const T*>(a.c0)[cells[i].state]);
+    at[i] = place_at(a, p, own, rnn_place(a, own.direction, c.b, c.length, 0).at);
+    if (c.length > 0) load_x(at[i].gates, x[i]);
+    if (!c.exists) continue;
+    if (a.h0) state[i] = to_arith(static_cast<const T*>(a.h0)[c.state]);
+    if (a.c0) value[i] = to_arith(static_cast<const T*>(a.c0)[c.state]);
   }
   cluster_sync();
 
@@ -228,18 +256,18 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
     for (int i = 0; i < kGroups; ++i) {
       if (step >= steps[i]) continue;
       float next[kMostGates] = {};
-      load_x(i, step + 1, next);
+      if (step + 1 < cells[i].length) load_x(at[i].gates + stride.gates, next);
       if (step > 0) await_step(shared.arrived[i], step - 1, step_bytes);
       float y[kGateSlots];
       weights.multiply(shared.h[i][step & 1][0], Shared::kStride, depth, y);
       __syncwarp();  // the warp has read: its words tell the others
-      const Cell& c = cells[i];
-      const bool active = step < c.length;
+      const bool active = step < cells[i].length;
       if (active) {
 #pragma unroll
         for (int g = 0; g < kGateSlots; ++g) y[g] += bias[g];
         with_rnn_mode(a.mode, [&]<RnnMode mode>() {
-          state[i] = rounded<T>(cell_forward<mode>(x[i], y, state[i], value[i]));
+          state[i] =
+              rounded<T>(cell_forward<mode, RnnMath<Product>>(x[i], y, state[i], value[i]));
         });
       }
       if (step + 1 < steps[i]) {
@@ -247,18 +275,14 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
         send_row(&shared.h[i][(step + 1) & 1][own.row][warp_unit], &shared.arrived[i][step & 1],
                  sent, p.blocks);
       }
-      if (c.exists) {
-        const RnnPlace place = rnn_place(a, own.direction, c.b, c.length, step);
-        static_cast<T*>(a.output)[(place.at * a.directions + own.direction) * h + own.j] =
-            from_arith<T>(active ? state[i] : 0.0f);
-        if (active) {
-          T* const to = static_cast<T*>(a.gates) + (matrix + place.at) * gates * h + own.j;
+      if (active) {
+        static_cast<T*>(a.output)[at[i].output] = from_arith<T>(state[i]);
 #pragma unroll
-          for (int g = 0; g < kMostGates; ++g) {
-            if (g < gates) to[g * h] = from_arith<T>(x[i][g]);
-          }
-          if (a.cells) static_cast<float*>(a.cells)[(matrix + place.at) * h + own.j] = value[i];
+        for (int g = 0; g < kMostGates; ++g) {
+          if (g < p.gates) gates[at[i].gates + g * h] = from_arith<T>(x[i][g]);
         }
+        if (a.cells) static_cast<float*>(a.cells)[at[i].cells] = value[i];
+        at[i].move(stride);
       }
 #pragma unroll
       for (int g = 0; g < kMostGates; ++g) x[i][g] = next[g];
@@ -269,10 +293,9 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   for (int i = 0; i < kGroups; ++i) {
     const Cell& c = cells[i];
     if (!c.exists) continue;
-    for (int64_t step = steps[i]; step < a.steps; ++step) {
-      const RnnPlace place = rnn_place(a, own.direction, c.b, c.length, step);
-      static_cast<T*>(a.output)[(place.at * a.directions + own.direction) * h + own.j] =
-          from_arith<T>(0.0f);
+    for (int64_t step = c.length; step < a.steps; ++step) {
+      const int64_t row = rnn_place(a, own.direction, c.b, c.length, step).at;
+      static_cast<T*>(a.output)[place_at(a, p, own, row).output] = from_arith<T>(0.0f);
     }
     static_cast<T*>(a.h_n)[c.state] = from_arith<T>(state[i]);
     if (a.c_n) static_cast<T*>(a.c_n)[c.state] = from_arith<T>(value[i]);
@@ -292,8 +315,7 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   using Shared = BackwardShared<Product, kBlocks, kGroups>;
   auto& shared = shared_memory<Shared>();
   const OwnCells own = own_cells(p);
-  const int64_t h = a.hidden, matrix = own.direction * a.batch * a.steps;
-  const int gates = p.gates;
+  const int64_t h = a.hidden;
   const unsigned step_bytes = static_cast<unsigned>(p.blocks * kClusterUnits * kClusterRows) * 4;
 
   ShareWeights<Product, kBlocks> weights;
@@ -302,50 +324,44 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   init_barriers(shared.arrived, step_bytes);
 
   Cell cells[kGroups] = {};
+  Place at[kGroups] = {};
+  const Place stride = stride_of(a, p, own, true);
   int steps[kGroups], most_steps = 0;
   // dh: the part of the gradient that does not come from other blocks.
   float dh[kGroups] = {}, dc[kGroups] = {};
   CellStep<float> now[kGroups] = {};
+  const T* const output = static_cast<const T*>(a.output);
+  const float* const values = static_cast<const float*>(a.cells);
+  // What step `step` was computed from, where the cell has it.
   const auto load_step = [&](int i, int64_t step) {
-    const Cell& c = cells[i];
-    if (step < 0 || step >= c.length) return;
-    const RnnPlace place = rnn_place(a, own.direction, c.b, c.length, step);
-    const int64_t at = matrix + place.at;
-    const T* const from = static_cast<const T*>(a.gates) + at * gates * h + own.j;
-    const T* const output = static_cast<const T*>(a.output);
-    const float* const cell = static_cast<const float*>(a.cells);
-    const auto in_output = [&](int64_t row) {
-      return (row * a.directions + own.direction) * h + own.j;
-    };
+    if (step < 0 || step >= cells[i].length) return;
+    const T* const gates = static_cast<const T*>(a.gates) + at[i].gates;
 #pragma unroll
     for (int g = 0; g < kMostGates; ++g) {
-      if (g < gates) now[i].gates[g] = to_arith(from[g * h]);
+      if (g < p.gates) now[i].gates[g] = to_arith(gates[g * h]);
     }
-    now[i].dh = to_arith(static_cast<const T*>(d.d_output)[in_output(place.at)]);
-    if (cell) now[i].cell = cell[at * h + own.j];
+    now[i].dh = to_arith(static_cast<const T*>(d.d_output)[at[i].output]);
+    if (values) now[i].cell = values[at[i].cells];
     now[i].h_before = now[i].cell_before = 0.0f;
     if (step > 0) {
-      now[i].h_before = to_arith(output[in_output(place.before)]);
-      if (a.mode == RnnMode::lstm) {
-        now[i].cell_before = cell[(matrix + place.before) * h + own.j];
-      }
+      now[i].h_before = to_arith(output[at[i].output + stride.output]);
+      if (a.mode == RnnMode::lstm) now[i].cell_before = values[at[i].cells + stride.cells];
     } else {
-      if (a.h0) now[i].h_before = to_arith(static_cast<const T*>(a.h0)[c.state]);
-      if (a.c0) now[i].cell_before = to_arith(static_cast<const T*>(a.c0)[c.state]);
+      if (a.h0) now[i].h_before = to_arith(static_cast<const T*>(a.h0)[cells[i].state]);
+      if (a.c0) now[i].cell_before = to_arith(static_cast<const T*>(a.c0)[cells[i].state]);
     }
   };
-  const auto store_step = [&](int i, int64_t step, const float(&dx)[kMostGates], float d_last,
+  const auto store_step = [&](const Place& to, const float(&dx)[kMostGates], float d_last,
                               float h_before) {
-    const int64_t at = matrix + rnn_place(a, own.direction, cells[i].b, cells[i].length, step).at;
-    T* const d_input = static_cast<T*>(d.d_input_gates) + at * gates * h + own.j;
-    T* const d_hidden = static_cast<T*>(d.d_hidden_gates) + at * gates * h + own.j;
+    T* const d_input = static_cast<T*>(d.d_input_gates) + to.gates;
+    T* const d_hidden = static_cast<T*>(d.d_hidden_gates) + to.gates;
 #pragma unroll
     for (int g = 0; g < kMostGates; ++g) {
-      if (g >= gates) continue;
+      if (g >= p.gates) continue;
       d_input[g * h] = from_arith<T>(dx[g]);
       if (a.mode == RnnMode::gru) d_hidden[g * h] = from_arith<T>(g == 2 ? d_last : dx[g]);
     }
-    static_cast<T*>(d.previous)[at * h + own.j] = from_arith<T>(h_before);
+    static_cast<T*>(d.previous)[to.cells] = from_arith<T>(h_before);
   };
   const auto add_shares = [&](int i, int sent) {
     await_step(shared.arrived[i], sent, step_bytes);
@@ -358,13 +374,14 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   };
 #pragma unroll
   for (int i = 0; i < kGroups; ++i) {
-    cells[i] = cell_of(a, own, i);
+    const Cell c = cells[i] = cell_of(a, own, i);
     steps[i] = group_steps(a, own.row0 + i * kClusterRows);
     most_steps = max(most_steps, steps[i]);
+    at[i] = place_at(a, p, own, rnn_place(a, own.direction, c.b, c.length, c.length - 1).at);
     load_step(i, steps[i] - 1);
-    if (!cells[i].exists) continue;
-    if (d.d_h_n) dh[i] = to_arith(static_cast<const T*>(d.d_h_n)[cells[i].state]);
-    if (d.d_c_n) dc[i] = to_arith(static_cast<const T*>(d.d_c_n)[cells[i].state]);
+    if (!c.exists) continue;
+    if (d.d_h_n) dh[i] = to_arith(static_cast<const T*>(d.d_h_n)[c.state]);
+    if (d.d_c_n) dc[i] = to_arith(static_cast<const T*>(d.d_c_n)[c.state]);
   }
   cluster_sync();
 
@@ -372,19 +389,23 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
 #pragma unroll
     for (int i = 0; i < kGroups; ++i) {
       if (done >= steps[i]) continue;
-      const int64_t step = steps[i] - 1 - done;
+      const int step = steps[i] - 1 - done;
+      const bool active = step < cells[i].length;
+      const Place here = at[i];
       if (done > 0) add_shares(i, done - 1);
       float dx[kMostGates] = {}, d_last = 0.0f, h_before = 0.0f;
-      if (step < cells[i].length) {
+      if (active) {
         h_before = now[i].h_before;
         now[i].dh += dh[i];
-        with_rnn_mode(a.mode,
-                      [&]<RnnMode mode>() { dh[i] = cell_backward<mode>(now[i], dc[i], dx, d_last); });
+        with_rnn_mode(a.mode, [&]<RnnMode mode>() {
+          dh[i] = cell_backward<mode, RnnMath<Product>>(now[i], dc[i], dx, d_last);
+        });
+        at[i].move(stride);
       }
       Vector<S, kGateSlots> hidden;
 #pragma unroll
       for (int g = 0; g < kGateSlots; ++g) {
-        hidden[g] = Product::prepare(from_arith<T>(g == gates - 1 ? d_last : dx[g]));
+        hidden[g] = Product::prepare(from_arith<T>(g == p.gates - 1 ? d_last : dx[g]));
       }
       auto& tile = shared.d_gates[i][done & 1];
       store_vector(&tile[own.row][own.block_unit * kGateSlots], hidden);
@@ -396,13 +417,13 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
                              __float_as_uint(sums[0]), __float_as_uint(sums[1]),
                              __float_as_uint(sums[2]), __float_as_uint(sums[3])};
                          const int owner = m / kClusterUnits;
-                         float* const at =
+                         float* const to =
                              &shared.shares[i][done & 1][own.rank][m % kClusterUnits][n];
-                         store_async(peer_words(at, owner), words,
+                         store_async(peer_words(to, owner), words,
                                      cluster_peer(&shared.arrived[i][done & 1],
                                                   static_cast<uint32_t>(owner)));
                        });
-      if (cells[i].exists) store_step(i, step, dx, d_last, h_before);
+      if (active) store_step(here, dx, d_last, h_before);
     }
   }
 
@@ -411,7 +432,10 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
     if (steps[i] > 0) add_shares(i, steps[i] - 1);
     const Cell& c = cells[i];
     if (!c.exists) continue;
-    for (int64_t step = steps[i]; step < a.steps; ++step) store_step(i, step, {}, 0.0f, 0.0f);
+    for (int64_t step = c.length; step < a.steps; ++step) {
+      const int64_t row = rnn_place(a, own.direction, c.b, c.length, step).at;
+      store_step(place_at(a, p, own, row), {}, 0.0f, 0.0f);
+    }
     static_cast<T*>(d.d_h0)[c.state] = from_arith<T>(dh[i]);
     if (d.d_c0) static_cast<T*>(d.d_c0)[c.state] = from_arith<T>(dc[i]);
   }

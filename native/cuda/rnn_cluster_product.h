@@ -43,6 +43,7 @@ struct ResidentTile;
 
 template <class T, int kK>
 struct ResidentTile<HalfProduct<T>, kK> {
+  static constexpr int kStep = 32;
   uint32_t a[kK / 16][4];
 
   __device__ __forceinline__ void load_gates(const StagedWeights<T>& w) {
@@ -57,27 +58,26 @@ struct ResidentTile<HalfProduct<T>, kK> {
     for (int s = 0; s < kK / 16; ++s) ldmatrix_x4_trans(a[s], from + 16 * s * w.stride);
   }
 
-  // Four chains of sums, so that instructions rarely wait for each other.
-  __device__ __forceinline__ void multiply(const T* b, int stride, int depth,
-                                           float (&d)[4]) const {
-    float sums[4][4] = {};
-    const T* const row = b + lane_id() % 8 * stride + lane_id() / 8 * 8;
-#pragma unroll
-    for (int k = 0; k < kK; k += 32) {
-      if (k >= depth) continue;
-      uint32_t y[4];
-      ldmatrix_x4(y, row + k);
-      mma_half(sums[k / 16 % 4], a[k / 16], {y[0], y[1]}, T{});
-      mma_half(sums[k / 16 % 4 + 1], a[k / 16 + 1], {y[2], y[3]}, T{});
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) d[i] = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
+  static __device__ __forceinline__ const T* row_of(const T* b, int stride) {
+    return b + lane_id() % 8 * stride + lane_id() / 8 * 8;
+  }
+  // Adds 32 of K, whose operands of B are y; sums of even and odd instructions are apart.
+  __device__ __forceinline__ void add(int k, const Vector<uint32_t, 4>& y,
+                                      float (&even)[4], float (&odd)[4]) const {
+    mma_half(even, a[k / 16], {y[0], y[1]}, T{});
+    mma_half(odd, a[k / 16 + 1], {y[2], y[3]}, T{});
+  }
+  static __device__ __forceinline__ Vector<uint32_t, 4> load_b(const T* row, int k) {
+    uint32_t y[4];
+    ldmatrix_x4(y, row + k);
+    return {y[0], y[1], y[2], y[3]};
   }
 };
 
 // K as in multiply_tile: (4t, 4t+1) and (4t+2, 4t+3) stand where the instruction has (t, t+4).
 template <int kK>
 struct ResidentTile<Tf32Product, kK> {
+  static constexpr int kStep = 16;
   uint32_t a[kK / 8][4];
 
   // element(row, k)
@@ -99,35 +99,63 @@ struct ResidentTile<Tf32Product, kK> {
     load([&](int row, int k) { return w.at[k * w.stride + m0 + row]; });
   }
 
-  __device__ __forceinline__ void multiply(const float* b, int stride, int depth,
-                                           float (&d)[4]) const {
-    float sums[4][4] = {};
-    const float* const row = b + lane_id() / 4 * stride + lane_id() % 4 * 4;
-#pragma unroll
-    for (int k = 0; k < kK; k += 16) {
-      if (k >= depth) continue;
-      const auto y = load_vector<4>(reinterpret_cast<const uint32_t*>(row + k));
-      mma_m16n8k8_tf32(sums[k / 8 % 4], a[k / 8], {y[0], y[1]});
-      mma_m16n8k8_tf32(sums[k / 8 % 4 + 1], a[k / 8 + 1], {y[2], y[3]});
-    }
-#pragma unroll
-    for (int i = 0; i < 4; ++i) d[i] = (sums[0][i] + sums[1][i]) + (sums[2][i] + sums[3][i]);
+  static __device__ __forceinline__ const float* row_of(const float* b, int stride) {
+    return b + lane_id() / 4 * stride + lane_id() % 4 * 4;
+  }
+  __device__ __forceinline__ void add(int k, const Vector<uint32_t, 4>& y, float (&even)[4],
+                                      float (&odd)[4]) const {
+    mma_m16n8k8_tf32(even, a[k / 8], {y[0], y[1]});
+    mma_m16n8k8_tf32(odd, a[k / 8 + 1], {y[2], y[3]});
+  }
+  static __device__ __forceinline__ Vector<uint32_t, 4> load_b(const float* row, int k) {
+    return load_vector<4>(reinterpret_cast<const uint32_t*>(row + k));
   }
 };
 
+// d[i] = tiles[i]·B, in four chains of sums or more, so that instructions rarely wait for each
+// other.
+template <class Product, int kK, int kTiles>
+__device__ __forceinline__ void multiply_tiles(const ResidentTile<Product, kK> (&tiles)[kTiles],
+                                               const typename Product::Shared* b, int stride,
+                                               int depth, float (&d)[kTiles][4]) {
+  using Tile = ResidentTile<Product, kK>;
+  constexpr int kPairs = kTiles == 1 ? 2 : 1;
+  float sums[kTiles][2 * kPairs][4] = {};
+  const auto* const row = Tile::row_of(b, stride);
+#pragma unroll
+  for (int k = 0; k < kK; k += Tile::kStep) {
+    if (k >= depth) continue;
+    const int pair = k / Tile::kStep % kPairs;
+    const Vector<uint32_t, 4> y = Tile::load_b(row, k);
+#pragma unroll
+    for (int i = 0; i < kTiles; ++i) {
+      tiles[i].add(k, y, sums[i][2 * pair], sums[i][2 * pair + 1]);
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < kTiles; ++i) {
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      d[i][e] = sums[i][0][e] + sums[i][1][e];
+      if constexpr (kPairs == 2) d[i][e] += sums[i][2][e] + sums[i][3][e];
+    }
+  }
+}
+
 template <class Product, int kK>
 struct GateWeights {
-  ResidentTile<Product, kK> tile;
+  ResidentTile<Product, kK> tiles[1];
 
   __device__ __forceinline__ void load(const StagedWeights<typename Product::Shared>& w) {
-    tile.load_gates(w);
+    tiles[0].load_gates(w);
   }
 
   // Lanes below 16 hold gates 0 and 2 of two rows, the others gates 1 and 3.
   __device__ __forceinline__ void multiply(const typename Product::Shared* b, int stride, int depth,
                                            float (&y)[kGateSlots]) const {
-    float d[4];
-    tile.multiply(b, stride, depth, d);
+    float sums[1][4];
+    multiply_tiles(tiles, b, stride, depth, sums);
+    const float(&d)[4] = sums[0];
     const bool upper = lane_id() >= 16;
     const float first = __shfl_xor_sync(0xffffffffu, upper ? d[0] : d[1], 16);
     const float second = __shfl_xor_sync(0xffffffffu, upper ? d[2] : d[3], 16);
@@ -160,11 +188,12 @@ struct ShareWeights {
                                            int blocks, const Sink& sink) const {
     const int g = lane_id() / 4, t = lane_id() % 4;
     const bool odd = t % 2 == 1;
+    float sums[kTiles][4];
+    multiply_tiles(tiles, b, stride, kShareDepth, sums);
 #pragma unroll
     for (int i = 0; i < kTiles; ++i) {
       if (tile_of(i) * kTileRows >= blocks * kClusterUnits) continue;
-      float d[4];
-      tiles[i].multiply(b, stride, kShareDepth, d);
+      const float(&d)[4] = sums[i];
       const float low = __shfl_xor_sync(0xffffffffu, odd ? d[0] : d[2], 1);
       const float high = __shfl_xor_sync(0xffffffffu, odd ? d[1] : d[3], 1);
       sink(tile_of(i) * kTileRows + g + (odd ? 8 : 0), t / 2 * 4,

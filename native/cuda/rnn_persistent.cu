@@ -272,7 +272,7 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
           y[g] = sum + bias[m];
         }
         with_rnn_mode(a.mode, [&]<RnnMode mode>() {
-          state[i] = rounded<T>(cell_forward<mode>(x[i], y, state[i], cell[i]));
+          state[i] = rounded<T>(cell_forward<mode, RnnMath<Product>>(x[i], y, state[i], cell[i]));
         });
       }
       if (step + 1 < steps) send_h<T>(words, p, c, c.row < block.rows, state[i], round + 1);
@@ -427,7 +427,7 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
       float dx[kMostGates] = {}, d_last = 0.0f;
       now[i].dh = dh[i] + d_output[i];
       with_rnn_mode(a.mode,
-                [&]<RnnMode mode>() { dh[i] = cell_backward<mode>(now[i], dc[i], dx, d_last); });
+                [&]<RnnMode mode>() { dh[i] = cell_backward<mode, RnnMath<Product>>(now[i], dc[i], dx, d_last); });
       T* const d_input = static_cast<T*>(d.d_input_gates) + at * p.gates * h + c.j;
       T* const d_hidden = static_cast<T*>(d.d_hidden_gates) + at * p.gates * h + c.j;
 #pragma unroll

@@ -7,6 +7,7 @@
 #include "cluster.h"
 #include "cooperative.h"
 #include "core/backend.h"
+#include "rnn_cell.h"
 #include "rnn_cluster_product.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
@@ -158,6 +159,10 @@ bool choose_rnn_cluster_plan(int64_t resident, const RnnArgs& a, RnnClusterPlan&
   }
   return true;
 }
+
+// What its cells compute with.
+template <class Product>
+using RnnMath = std::conditional_t<Product::kDepth == 4, ExactMath, QuickMath>;
 
 // Calls f with the layer's product, where there is one: none for a sequence of one step.
 template <class F>
