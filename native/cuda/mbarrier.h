@@ -25,9 +25,6 @@ inline void mbarrier_arrive_at(Mbarrier* b, uint32_t rank) {
 inline void mbarrier_wait(Mbarrier* b, unsigned parity, NODEGRAD_SITE) {
   emulation::mbarrier_wait(b, parity, file, line);
 }
-inline void mbarrier_wait_cluster(Mbarrier* b, unsigned parity, NODEGRAD_SITE) {
-  emulation::mbarrier_wait(b, parity, file, line);
-}
 inline bool mbarrier_done(Mbarrier* b, unsigned parity) {
   return emulation::mbarrier_test(b, parity);
 }
@@ -78,22 +75,13 @@ __device__ __forceinline__ void mbarrier_arrive_at(Mbarrier* b, uint32_t rank) {
       : "memory");
 }
 
+// Of the block's own scope, which is enough for its own shared memory, whoever filled it; the
+// cluster's scope would empty the L1 cache at each wait.
 __device__ __forceinline__ void mbarrier_wait(Mbarrier* b, unsigned parity) {
   asm volatile(
       "{\n.reg .pred done;\n"
       "again:\n"
       "mbarrier.try_wait.parity.shared::cta.b64 done, [%0], %1;\n"
-      "@!done bra again;\n}" ::"r"(shared_address(b)),
-      "r"(parity)
-      : "memory");
-}
-
-// The same where other blocks of the cluster brought the bytes by store_async.
-__device__ __forceinline__ void mbarrier_wait_cluster(Mbarrier* b, unsigned parity) {
-  asm volatile(
-      "{\n.reg .pred done;\n"
-      "again:\n"
-      "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 done, [%0], %1;\n"
       "@!done bra again;\n}" ::"r"(shared_address(b)),
       "r"(parity)
       : "memory");

@@ -105,6 +105,7 @@ __device__ __forceinline__ Cell cell_of(const RnnArgs& a, const OwnCells& own, i
 __device__ __forceinline__ int group_steps(const RnnArgs& a, int64_t row0) {
   if (!a.lengths) return row0 < a.batch ? static_cast<int>(a.steps) : 0;
   int64_t steps = 0;
+#pragma unroll 1
   for (int64_t b = row0; b < min(a.batch, row0 + kClusterRows); ++b) {
     steps = max(steps, rnn_length(a, b));
   }
@@ -156,38 +157,43 @@ __device__ __forceinline__ void init_barriers(Mbarrier (&arrived)[kGroups][2], u
 // Waits for the words of number `sent` (0, 1, …), and expects those of sent + 2.
 __device__ __forceinline__ void await_step(Mbarrier (&arrived)[2], int sent, unsigned bytes) {
   Mbarrier* const barrier = &arrived[sent & 1];
-  mbarrier_wait_cluster(barrier, static_cast<unsigned>(sent) >> 1 & 1);
+  mbarrier_wait(barrier, static_cast<unsigned>(sent) >> 1 & 1);
   if (threadIdx.x == 0) mbarrier_expect_and_arrive(barrier, bytes);
 }
 
-// What block `rank` has at the place of `own`.
-template <class T>
-__device__ __forceinline__ uint32_t* peer_words(T* own, int rank) {
-  return reinterpret_cast<uint32_t*>(cluster_peer(own, static_cast<uint32_t>(rank)));
-}
+// Another block's shared memory: `at` gives its place of what this block has at `own`.
+struct Peer {
+  unsigned char *own, *peer;
 
-// A warp's 4 units of 8 rows to all blocks: four lanes gather a row's words, each sends them to
-// every fourth block. `at`: own place of the lane's row and the warp's first unit.
+  __device__ __forceinline__ Peer(uint32_t rank)
+      : own(&shared_memory<unsigned char>()), peer(cluster_peer(own, rank)) {}
+  template <class To, class T>
+  __device__ __forceinline__ To* at(T* mine) const {
+    return reinterpret_cast<To*>(peer + (reinterpret_cast<unsigned char*>(mine) - own));
+  }
+  template <class T, int N>
+  __device__ __forceinline__ void send(T* to, const Vector<uint32_t, N>& words,
+                                       Mbarrier* arrived) const {
+    store_async(at<uint32_t>(to), words, at<Mbarrier>(arrived));
+  }
+};
+
+// A row's words of the warp's 4 units, gathered from four lanes.
 template <class S>
-__device__ __forceinline__ void send_row(S* at, Mbarrier* barrier, S value, int blocks) {
-  constexpr int kWords = sizeof(S);
+__device__ __forceinline__ Vector<uint32_t, sizeof(S)> gather_units(S value) {
   const int unit = own_unit();
-  Vector<uint32_t, kWords> words;
-  if constexpr (kWords == 2) {
+  if constexpr (sizeof(S) == 2) {
     const uint32_t mine = value.bits, other = __shfl_xor_sync(0xffffffffu, mine, 4);
     const uint32_t pair = unit & 1 ? other | mine << 16 : mine | other << 16;
     const uint32_t far = __shfl_xor_sync(0xffffffffu, pair, 8);
-    words = {unit & 2 ? far : pair, unit & 2 ? pair : far};
+    return {unit & 2 ? far : pair, unit & 2 ? pair : far};
   } else {
     const uint32_t mine = __float_as_uint(value), other = __shfl_xor_sync(0xffffffffu, mine, 4);
     const uint32_t low = unit & 1 ? other : mine, high = unit & 1 ? mine : other;
     const uint32_t far_low = __shfl_xor_sync(0xffffffffu, low, 8);
     const uint32_t far_high = __shfl_xor_sync(0xffffffffu, high, 8);
-    words = {unit & 2 ? far_low : low, unit & 2 ? far_high : high, unit & 2 ? low : far_low,
-             unit & 2 ? high : far_high};
-  }
-  for (int rank = unit; rank < blocks; rank += kGateSlots) {
-    store_async(peer_words(at, rank), words, cluster_peer(barrier, static_cast<uint32_t>(rank)));
+    return {unit & 2 ? far_low : low, unit & 2 ? far_high : high, unit & 2 ? low : far_low,
+            unit & 2 ? high : far_high};
   }
 }
 
@@ -231,6 +237,9 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   const Place stride = stride_of(a, p, own, false);
   int steps[kGroups], most_steps = 0;
   float state[kGroups] = {}, value[kGroups] = {}, x[kGroups][kMostGates] = {};
+  // The four lanes of a row send it to every fourth block each.
+  const Peer near(static_cast<uint32_t>(min(own_unit(), p.blocks - 1)));
+  const Peer far(static_cast<uint32_t>(min(own_unit() + kGateSlots, p.blocks - 1)));
   T* const gates = static_cast<T*>(a.gates);
   const auto load_x = [&](int64_t from, float(&to)[kMostGates]) {
 #pragma unroll
@@ -271,9 +280,11 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
         });
       }
       if (step + 1 < steps[i]) {
-        const S sent = Product::prepare(from_arith<T>(state[i]));
-        send_row(&shared.h[i][(step + 1) & 1][own.row][warp_unit], &shared.arrived[i][step & 1],
-                 sent, p.blocks);
+        const auto words = gather_units<S>(Product::prepare(from_arith<T>(state[i])));
+        S* const to = &shared.h[i][(step + 1) & 1][own.row][warp_unit];
+        Mbarrier* const arrived = &shared.arrived[i][step & 1];
+        if (own_unit() < p.blocks) near.send(to, words, arrived);
+        if (own_unit() + kGateSlots < p.blocks) far.send(to, words, arrived);
       }
       if (active) {
         static_cast<T*>(a.output)[at[i].output] = from_arith<T>(state[i]);
@@ -322,6 +333,7 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   weights.load(stage_weights<Product, kBlocks>(a, p, own));
   __syncthreads();
   init_barriers(shared.arrived, step_bytes);
+  const Peer owners[2] = {weights.owner(0, p.blocks), weights.owner(1, p.blocks)};
 
   Cell cells[kGroups] = {};
   Place at[kGroups] = {};
@@ -412,16 +424,13 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
       load_step(i, step - 1);
       __syncthreads();
       weights.multiply(tile[0], Shared::kStride, p.blocks,
-                       [&](int m, int n, const Vector<float, 4>& sums) {
+                       [&](int i_tile, int m, int n, const Vector<float, 4>& sums) {
                          const Vector<uint32_t, 4> words{
                              __float_as_uint(sums[0]), __float_as_uint(sums[1]),
                              __float_as_uint(sums[2]), __float_as_uint(sums[3])};
-                         const int owner = m / kClusterUnits;
-                         float* const to =
-                             &shared.shares[i][done & 1][own.rank][m % kClusterUnits][n];
-                         store_async(peer_words(to, owner), words,
-                                     cluster_peer(&shared.arrived[i][done & 1],
-                                                  static_cast<uint32_t>(owner)));
+                         owners[i_tile].send(
+                             &shared.shares[i][done & 1][own.rank][m % kClusterUnits][n], words,
+                             &shared.arrived[i][done & 1]);
                        });
       if (active) store_step(here, dx, d_last, h_before);
     }

@@ -4,8 +4,8 @@
 // used. `rnn_product.h` has the arithmetic of each Product and the strides of B.
 //   GateWeights   a warp's 4 units with 4 gates each (16 rows). A thread receives the 4 sums of its
 //                 own cell: unit own_unit(), row own_row() of the 8.
-//   ShareWeights  rows of M of the reverse, K = 32 units of 4 gates. `sink(tile, m, n, four)`
-//                 receives four neighbours along n, of row m of the warp's tile.
+//   ShareWeights  rows of M of the reverse, K = 32 units of 4 gates. `sink(i, m, n, four)` receives
+//                 four neighbours along n of row m, which the warp's tile i made.
 // The mma products spread a tile's rows so that the two gates which a thread lacks are one shuffle
 // away. FloatProduct gives each thread 4 rows by a part of K, and shuffles add the parts.
 #pragma once
@@ -176,6 +176,10 @@ struct ShareWeights {
   static __device__ __forceinline__ int tile_of(int i) {
     return static_cast<int>(threadIdx.x) / 32 + i * kRnnWarps;
   }
+  // The block whose units tile i makes, or any where there is none.
+  static __device__ __forceinline__ uint32_t owner(int i, int blocks) {
+    return static_cast<uint32_t>(min(tile_of(i) * kTileRows / kClusterUnits, blocks - 1));
+  }
 
   __device__ __forceinline__ void load(const StagedWeights<typename Product::Shared>& w) {
 #pragma unroll
@@ -196,7 +200,7 @@ struct ShareWeights {
       const float(&d)[4] = sums[i];
       const float low = __shfl_xor_sync(0xffffffffu, odd ? d[0] : d[2], 1);
       const float high = __shfl_xor_sync(0xffffffffu, odd ? d[1] : d[3], 1);
-      sink(tile_of(i) * kTileRows + g + (odd ? 8 : 0), t / 2 * 4,
+      sink(i, tile_of(i) * kTileRows + g + (odd ? 8 : 0), t / 2 * 4,
            odd ? Vector<float, 4>{low, high, d[2], d[3]} : Vector<float, 4>{d[0], d[1], low, high});
     }
   }
@@ -283,6 +287,10 @@ template <int kMostBlocks>
 struct ShareWeights<FloatProduct, kMostBlocks> {
   ResidentLanes<kShareDepth, 4> lanes;
 
+  static __device__ __forceinline__ uint32_t owner(int, int blocks) {
+    return static_cast<uint32_t>(min(static_cast<int>(threadIdx.x) / 32, blocks - 1));
+  }
+
   __device__ __forceinline__ void load(const StagedWeights<float>& w) {
     const int warp = static_cast<int>(threadIdx.x) / 32, first = warp * 32 + lane_id() / 4 * 4;
     if (warp >= kMostBlocks) return;
@@ -298,8 +306,8 @@ struct ShareWeights<FloatProduct, kMostBlocks> {
     lanes.multiply(b, stride, lane % 4, kShareDepth, sums);
     add_halves<2 * kClusterRows>(sums, lane & 2, 2, two);
     add_halves<kClusterRows>(two, lane & 1, 1, one);
-    sink(warp * 32 + lane, 0, Vector<float, 4>{one[0], one[1], one[2], one[3]});
-    sink(warp * 32 + lane, 4, Vector<float, 4>{one[4], one[5], one[6], one[7]});
+    sink(0, warp * 32 + lane, 0, Vector<float, 4>{one[0], one[1], one[2], one[3]});
+    sink(0, warp * 32 + lane, 4, Vector<float, 4>{one[4], one[5], one[6], one[7]});
   }
 };
 
