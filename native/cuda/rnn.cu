@@ -1,5 +1,6 @@
 // The recurrence of LSTM, GRU and vanilla RNN layers, and its reverse (formulas in ops/rnn.ts), one
-// launch per step: for what rnn_cluster.cu and rnn_persistent.cu, a launch per sequence, do not take.
+// launch per step: for what rnn_cluster.cu and rnn_persistent.cu, a launch per sequence, do not
+// take.
 //   forward, per step: sums = h·W_hhᵀ in tiles of 16 rows by 16 units with all gates, then the cell
 //   backward, per step: the gates' gradients element by element, then dh = dgates·W_hh by tiles
 // A row of length n takes its step s at t = s, or n-1-s in reverse; from s = n on it keeps h and c

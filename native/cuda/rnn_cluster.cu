@@ -6,12 +6,10 @@
 //   backward: wait for the shares of the own units' dh and add them in the blocks' order; gates'
 //     gradients into shared memory, __syncthreads; shares dgates·W_hh to the blocks of the columns
 // Words of step s go where those of s-2 were: who sends them has received s-1 from every warp that
-// had read s-2. Step of a row group on H100, LSTM of H=256 in bfloat16, by latencies: 16 mma in 4
-// chains 150 cycles, 8 ldmatrix under them, sums 20, one pair of shuffles 25, cell 200, shuffles to
-// words of 8 bytes 50, store_async and barrier 400: 0.5 µs, with one barrier wait; backward 60 more.
-#include <algorithm>
-
-#include "core/error.h"
+// had read s-2. Cost of a step of 8 rows, H=256 in bfloat16, in cycles of an H100, from latencies:
+// waking 50, ldmatrix and 16 mma in 4 chains 180, sums and shuffles 60, cell 150, words 50,
+// store_async to arrival 300: 800, 0.45 µs, with one wait and no other barrier (backward 900, with
+// one __syncthreads). TF32 adds 100; float32 has 2,100 of multiply-adds alone.
 #include "mbarrier.h"
 #include "rnn_cell.h"
 #include "rnn_cluster.h"
@@ -46,7 +44,7 @@ struct OwnCells {
   int64_t row0, j;                       // first row of the cluster, unit of the layer
 };
 
-__device__ __forceinline__ OwnCells own_cells(const RnnClusterPlan& p) {
+[[maybe_unused]] __device__ __forceinline__ OwnCells own_cells(const RnnClusterPlan& p) {
   OwnCells own;
   const int cluster = static_cast<int>(blockIdx.x) / p.blocks;
   own.rank = static_cast<int>(cluster_rank());
@@ -63,24 +61,25 @@ __device__ __forceinline__ OwnCells own_cells(const RnnClusterPlan& p) {
 struct Place {
   int64_t gates, output, cells;
 
-  __device__ __forceinline__ void move(const Place& by) {
+  [[maybe_unused]] __device__ __forceinline__ void move(const Place& by) {
     gates += by.gates;
     output += by.output;
     cells += by.cells;
   }
 };
 
-__device__ __forceinline__ Place place_at(const RnnArgs& a, const RnnClusterPlan& p,
-                                          const OwnCells& own, int64_t row) {
+[[maybe_unused]] __device__ __forceinline__ Place place_at(const RnnArgs& a,
+                                                           const RnnClusterPlan& p,
+                                                           const OwnCells& own, int64_t row) {
   const int64_t of_direction = own.direction * a.batch * a.steps + row;
   return {of_direction * p.gates * a.hidden + own.j,
-          (row * a.directions + own.direction) * a.hidden + own.j,
-          of_direction * a.hidden + own.j};
+          (row * a.directions + own.direction) * a.hidden + own.j, of_direction * a.hidden + own.j};
 }
 
 // From a step to the next, or to the one before.
-__device__ __forceinline__ Place stride_of(const RnnArgs& a, const RnnClusterPlan& p,
-                                           const OwnCells& own, bool backward) {
+[[maybe_unused]] __device__ __forceinline__ Place stride_of(const RnnArgs& a,
+                                                            const RnnClusterPlan& p,
+                                                            const OwnCells& own, bool backward) {
   const int64_t rows = (own.direction == 1) == backward ? a.row_step : -a.row_step;
   return {rows * p.gates * a.hidden, rows * a.directions * a.hidden, rows * a.hidden};
 }
@@ -92,7 +91,8 @@ struct Cell {
   int length;
 };
 
-__device__ __forceinline__ Cell cell_of(const RnnArgs& a, const OwnCells& own, int group) {
+[[maybe_unused]] __device__ __forceinline__ Cell cell_of(const RnnArgs& a, const OwnCells& own,
+                                                         int group) {
   Cell c;
   c.b = own.row0 + group * kClusterRows + own.row;
   c.exists = c.b < a.batch && own.j < a.hidden;
@@ -102,7 +102,7 @@ __device__ __forceinline__ Cell cell_of(const RnnArgs& a, const OwnCells& own, i
 }
 
 // Until all rows of the group have ended.
-__device__ __forceinline__ int group_steps(const RnnArgs& a, int64_t row0) {
+[[maybe_unused]] __device__ __forceinline__ int group_steps(const RnnArgs& a, int64_t row0) {
   if (!a.lengths) return row0 < a.batch ? static_cast<int>(a.steps) : 0;
   int64_t steps = 0;
 #pragma unroll 1
@@ -112,16 +112,13 @@ __device__ __forceinline__ int group_steps(const RnnArgs& a, int64_t row0) {
   return static_cast<int>(steps);
 }
 
-template <class Product, int kBlocks>
-constexpr int kStageStride = Product::stride(kBlocks * kClusterUnits);
-
 // The block's rows of W_hh into shared memory, zeros where the layer has no gate, unit or column.
 template <class Product, int kBlocks>
 __device__ StagedWeights<typename Product::Shared> stage_weights(const RnnArgs& a,
                                                                  const RnnClusterPlan& p,
                                                                  const OwnCells& own) {
   using T = typename Product::Element;
-  constexpr int kStride = kStageStride<Product, kBlocks>;
+  constexpr int kStride = Product::stride(kBlocks * kClusterUnits);
   auto* const stage = reinterpret_cast<typename Product::Shared*>(&shared_memory<unsigned char>());
   const int warp = static_cast<int>(threadIdx.x) / 32, h = static_cast<int>(a.hidden);
   const T* const w = static_cast<const T*>(a.w_hh[own.direction]);
@@ -131,19 +128,12 @@ __device__ StagedWeights<typename Product::Shared> stage_weights(const RnnArgs& 
     const T* const from = w + (gate * a.hidden + unit) * a.hidden;
 #pragma unroll
     for (int i = lane_id(); i < kBlocks * kClusterUnits; i += 32) {
-      stage[row * kStride + i] =
-          Product::prepare(exists && i < h ? from[i] : from_arith<T>(0.0f));
+      stage[row * kStride + i] = Product::prepare(exists && i < h ? from[i] : from_arith<T>(0.0f));
     }
   }
   __syncthreads();
   return {stage, kStride};
 }
-
-// Bytes of shared memory: the stage makes room for what the steps use.
-template <class Product, int kBlocks, class Shared>
-constexpr size_t kSharedBytes =
-    std::max(sizeof(Shared),
-             sizeof(typename Product::Shared) * kShareDepth * kStageStride<Product, kBlocks>);
 
 // The barriers of all halves, each expecting its first words.
 template <int kGroups>
@@ -155,7 +145,8 @@ __device__ __forceinline__ void init_barriers(Mbarrier (&arrived)[kGroups][2], u
 }
 
 // Waits for the words of number `sent` (0, 1, …), and expects those of sent + 2.
-__device__ __forceinline__ void await_step(Mbarrier (&arrived)[2], int sent, unsigned bytes) {
+[[maybe_unused]] __device__ __forceinline__ void await_step(Mbarrier (&arrived)[2], int sent,
+                                                            unsigned bytes) {
   Mbarrier* const barrier = &arrived[sent & 1];
   mbarrier_wait(barrier, static_cast<unsigned>(sent) >> 1 & 1);
   if (threadIdx.x == 0) mbarrier_expect_and_arrive(barrier, bytes);
@@ -204,6 +195,7 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   using T = typename Product::Element;
   using S = typename Product::Shared;
   using Shared = ForwardShared<Product, kBlocks, kGroups>;
+  static_assert(sizeof(Shared) <= kRnnStageBytes<Product, kBlocks>);
   auto& shared = shared_memory<Shared>();
   const OwnCells own = own_cells(p);
   const int64_t h = a.hidden;
@@ -238,8 +230,8 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   int steps[kGroups], most_steps = 0;
   float state[kGroups] = {}, value[kGroups] = {}, x[kGroups][kMostGates] = {};
   // The four lanes of a row send it to every fourth block each.
-  const Peer near(static_cast<uint32_t>(min(own_unit(), p.blocks - 1)));
-  const Peer far(static_cast<uint32_t>(min(own_unit() + kGateSlots, p.blocks - 1)));
+  const Peer near_peer(static_cast<uint32_t>(min(own_unit(), p.blocks - 1)));
+  const Peer far_peer(static_cast<uint32_t>(min(own_unit() + kGateSlots, p.blocks - 1)));
   T* const gates = static_cast<T*>(a.gates);
   const auto load_x = [&](int64_t from, float(&to)[kMostGates]) {
 #pragma unroll
@@ -275,16 +267,15 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
 #pragma unroll
         for (int g = 0; g < kGateSlots; ++g) y[g] += bias[g];
         with_rnn_mode(a.mode, [&]<RnnMode mode>() {
-          state[i] =
-              rounded<T>(cell_forward<mode, RnnMath<Product>>(x[i], y, state[i], value[i]));
+          state[i] = rounded<T>(cell_forward<mode, RnnMath<Product>>(x[i], y, state[i], value[i]));
         });
       }
       if (step + 1 < steps[i]) {
         const auto words = gather_units<S>(Product::prepare(from_arith<T>(state[i])));
         S* const to = &shared.h[i][(step + 1) & 1][own.row][warp_unit];
         Mbarrier* const arrived = &shared.arrived[i][step & 1];
-        if (own_unit() < p.blocks) near.send(to, words, arrived);
-        if (own_unit() + kGateSlots < p.blocks) far.send(to, words, arrived);
+        if (own_unit() < p.blocks) near_peer.send(to, words, arrived);
+        if (own_unit() + kGateSlots < p.blocks) far_peer.send(to, words, arrived);
       }
       if (active) {
         static_cast<T*>(a.output)[at[i].output] = from_arith<T>(state[i]);
@@ -324,6 +315,7 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
   using T = typename Product::Element;
   using S = typename Product::Shared;
   using Shared = BackwardShared<Product, kBlocks, kGroups>;
+  static_assert(sizeof(Shared) <= kRnnStageBytes<Product, kBlocks>);
   auto& shared = shared_memory<Shared>();
   const OwnCells own = own_cells(p);
   const int64_t h = a.hidden;
@@ -423,15 +415,14 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
       store_vector(&tile[own.row][own.block_unit * kGateSlots], hidden);
       load_step(i, step - 1);
       __syncthreads();
-      weights.multiply(tile[0], Shared::kStride, p.blocks,
-                       [&](int i_tile, int m, int n, const Vector<float, 4>& sums) {
-                         const Vector<uint32_t, 4> words{
-                             __float_as_uint(sums[0]), __float_as_uint(sums[1]),
-                             __float_as_uint(sums[2]), __float_as_uint(sums[3])};
-                         owners[i_tile].send(
-                             &shared.shares[i][done & 1][own.rank][m % kClusterUnits][n], words,
-                             &shared.arrived[i][done & 1]);
-                       });
+      weights.multiply(
+          tile[0], Shared::kStride, p.blocks,
+          [&](int i_tile, int m, int n, const Vector<float, 4>& sums) {
+            const Vector<uint32_t, 4> words{__float_as_uint(sums[0]), __float_as_uint(sums[1]),
+                                            __float_as_uint(sums[2]), __float_as_uint(sums[3])};
+            owners[i_tile].send(&shared.shares[i][done & 1][own.rank][m % kClusterUnits][n], words,
+                                &shared.arrived[i][done & 1]);
+          });
       if (active) store_step(here, dx, d_last, h_before);
     }
   }
@@ -475,9 +466,12 @@ bool with_cluster_plan(Stream& stream, const RnnArgs& a, const F& f) {
   if (compute_capability(stream) < 90 || !has_clusters()) return false;
   return with_rnn_product(a, [&]<class Product>(Product) {
     RnnClusterPlan plan;
-    if (!choose_rnn_cluster_plan<Product>(resident_blocks(stream), a, plan)) return false;
+    if (!choose_rnn_cluster_plan<Product>(resident_blocks(stream), a, plan) ||
+        plan.shared > shared_memory_limit(stream)) {
+      return false;
+    }
     const bool small = plan.blocks <= 4;
-    if constexpr (kMostRowGroups<Product> > 1) {
+    if constexpr (kMostRowGroups < Product >> 1) {
       if (plan.row_groups > 1) {
         small ? f.template operator()<Product, 4, 2>(plan)
               : f.template operator()<Product, 8, 2>(plan);
@@ -500,7 +494,7 @@ bool rnn_cluster_forward(Stream& stream, const RnnArgs& a) {
       stream, a, [&]<class Product, int kBlocks, int kGroups>(const RnnClusterPlan& p) {
         launch_clusters(stream, "recurrent", forward_kernel<Product, kBlocks, kGroups>,
                         blocks_of(a, p), dim3(kRnnThreads), static_cast<unsigned>(p.blocks),
-                        kSharedBytes<Product, kBlocks, ForwardShared<Product, kBlocks, kGroups>>, a, p);
+                        p.shared, a, p);
       });
 }
 
@@ -509,8 +503,7 @@ bool rnn_cluster_backward(Stream& stream, const RnnArgs& a, const RnnGradients& 
       stream, a, [&]<class Product, int kBlocks, int kGroups>(const RnnClusterPlan& p) {
         launch_clusters(stream, "recurrent_backward", backward_kernel<Product, kBlocks, kGroups>,
                         blocks_of(a, p), dim3(kRnnThreads), static_cast<unsigned>(p.blocks),
-                        kSharedBytes<Product, kBlocks, BackwardShared<Product, kBlocks, kGroups>>, a, d,
-                        p);
+                        p.shared, a, d, p);
       });
 }
 

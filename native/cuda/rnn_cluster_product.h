@@ -62,8 +62,8 @@ struct ResidentTile<HalfProduct<T>, kK> {
     return b + lane_id() % 8 * stride + lane_id() / 8 * 8;
   }
   // Adds 32 of K, whose operands of B are y; sums of even and odd instructions are apart.
-  __device__ __forceinline__ void add(int k, const Vector<uint32_t, 4>& y,
-                                      float (&even)[4], float (&odd)[4]) const {
+  __device__ __forceinline__ void add(int k, const Vector<uint32_t, 4>& y, float (&even)[4],
+                                      float (&odd)[4]) const {
     mma_half(even, a[k / 16], {y[0], y[1]}, T{});
     mma_half(odd, a[k / 16 + 1], {y[2], y[3]}, T{});
   }
@@ -170,7 +170,8 @@ struct GateWeights {
 template <class Product, int kMostBlocks>
 struct ShareWeights {
   static constexpr int kTileRows = 16;
-  static constexpr int kTiles = (kMostBlocks * kClusterUnits / kTileRows + kRnnWarps - 1) / kRnnWarps;
+  static constexpr int kTiles =
+      (kMostBlocks * kClusterUnits / kTileRows + kRnnWarps - 1) / kRnnWarps;
   ResidentTile<Product, kShareDepth> tiles[kTiles];
 
   static __device__ __forceinline__ int tile_of(int i) {

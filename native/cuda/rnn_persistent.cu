@@ -426,8 +426,9 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
       }
       float dx[kMostGates] = {}, d_last = 0.0f;
       now[i].dh = dh[i] + d_output[i];
-      with_rnn_mode(a.mode,
-                [&]<RnnMode mode>() { dh[i] = cell_backward<mode, RnnMath<Product>>(now[i], dc[i], dx, d_last); });
+      with_rnn_mode(a.mode, [&]<RnnMode mode>() {
+        dh[i] = cell_backward<mode, RnnMath<Product>>(now[i], dc[i], dx, d_last);
+      });
       T* const d_input = static_cast<T*>(d.d_input_gates) + at * p.gates * h + c.j;
       T* const d_hidden = static_cast<T*>(d.d_hidden_gates) + at * p.gates * h + c.j;
 #pragma unroll
@@ -511,12 +512,13 @@ bool backward_of(Stream& stream, const RnnArgs& a, const RnnGradients& d) {
 }  // namespace
 
 bool rnn_persistent_forward(Stream& stream, const RnnArgs& a) {
-  return with_rnn_product(a, [&](auto product) { return forward_of<decltype(product)>(stream, a); });
+  return with_rnn_product(a,
+                          [&](auto product) { return forward_of<decltype(product)>(stream, a); });
 }
 
 bool rnn_persistent_backward(Stream& stream, const RnnArgs& a, const RnnGradients& d) {
-  return with_rnn_product(a,
-                      [&](auto product) { return backward_of<decltype(product)>(stream, a, d); });
+  return with_rnn_product(
+      a, [&](auto product) { return backward_of<decltype(product)>(stream, a, d); });
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -77,7 +77,7 @@ RnnPlan make_rnn_plan(const RnnArgs& a, bool backward, int log_units, int column
 
 // Of a multiprocessor, a cycle.
 template <class Product>
-constexpr double kMultiplyAdds = Product::kDepth == 4                   ? 100
+constexpr double kMultiplyAdds = Product::kDepth == 4                    ? 100
                                  : sizeof(typename Product::Shared) == 4 ? 600
                                                                          : 1200;
 
@@ -124,7 +124,14 @@ struct RnnClusterPlan {
   int blocks, row_groups;
   int clusters;  // of a direction
   int gates;     // of the cell
+  int shared;    // bytes
 };
+
+// A block's slice of weights on its way to registers, in kernels for clusters of so many blocks;
+// what the steps need is less.
+template <class Product, int kBlocks>
+constexpr int kRnnStageBytes = kShareDepth * Product::stride(kBlocks * kClusterUnits) *
+                               static_cast<int>(sizeof(typename Product::Shared));
 
 // A float32 product takes longer than words' ways, so that a second group would gain nothing.
 template <class Product>
@@ -155,7 +162,8 @@ bool choose_rnn_cluster_plan(int64_t resident, const RnnArgs& a, RnnClusterPlan&
     if (least > 0 && cycles >= least) continue;
     least = cycles;
     best = {static_cast<int>(blocks), static_cast<int>(groups), static_cast<int>(clusters),
-            rnn_gates(a.mode)};
+            rnn_gates(a.mode),
+            blocks <= 4 ? kRnnStageBytes<Product, 4> : kRnnStageBytes<Product, 8>};
   }
   return true;
 }

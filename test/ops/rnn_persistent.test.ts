@@ -1,13 +1,14 @@
 /**
- * Recurrent layers of accelerators at sizes where a sequence is one launch whose blocks exchange
- * their units' h: against the CPU in float64 of the same rounded inputs, twice with the same bits.
+ * Recurrent layers of accelerators at sizes where a sequence is one launch, of a cooperative grid or
+ * of clusters, whose blocks exchange their units' h: against the CPU in float64 of the same rounded
+ * inputs, twice with the same bits.
  */
 import { describe, expect, it } from 'vitest';
 import {
   type Device,
   type DType,
+  deviceCount,
   device as deviceOf,
-  deviceAvailable,
   type RecurrentMode,
   recurrent,
   scope,
@@ -135,11 +136,9 @@ function run(options: Case, dtype: DType, device: Device): Nd[] {
 }
 
 // The second emulated device has clusters.
-const all = deviceAvailable('emulated').available
-  ? [...accelerators, deviceOf('emulated:1')]
-  : accelerators;
+const hopper = deviceCount('emulated') > 1 ? [deviceOf('emulated:1')] : [];
 
-describe.each(all)('a sequence in one launch on %s', (device) => {
+describe.each([...accelerators, ...hopper])('a sequence in one launch on %s', (device) => {
   it.each(cases)(
     'agrees with the CPU: $mode, $batch rows, $steps steps, $hidden units, $dtype',
     (options) => {
