@@ -60,13 +60,13 @@ struct OwnCells {
 // of [.., hidden].
 struct Place {
   int64_t gates, output, cells;
-
-  [[maybe_unused]] __device__ __forceinline__ void move(const Place& by) {
-    gates += by.gates;
-    output += by.output;
-    cells += by.cells;
-  }
 };
+
+[[maybe_unused]] __device__ __forceinline__ void move(Place& place, const Place& by) {
+  place.gates += by.gates;
+  place.output += by.output;
+  place.cells += by.cells;
+}
 
 [[maybe_unused]] __device__ __forceinline__ Place place_at(const RnnArgs& a,
                                                            const RnnClusterPlan& p,
@@ -118,7 +118,7 @@ __device__ StagedWeights<typename Product::Shared> stage_weights(const RnnArgs& 
                                                                  const RnnClusterPlan& p,
                                                                  const OwnCells& own) {
   using T = typename Product::Element;
-  constexpr int kStride = Product::stride(kBlocks * kClusterUnits);
+  constexpr int kStride = kRnnStageStride<Product, kBlocks>;
   auto* const stage = reinterpret_cast<typename Product::Shared*>(&shared_memory<unsigned char>());
   const int warp = static_cast<int>(threadIdx.x) / 32, h = static_cast<int>(a.hidden);
   const T* const w = static_cast<const T*>(a.w_hh[own.direction]);
@@ -284,7 +284,7 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
           if (g < p.gates) gates[at[i].gates + g * h] = from_arith<T>(x[i][g]);
         }
         if (a.cells) static_cast<float*>(a.cells)[at[i].cells] = value[i];
-        at[i].move(stride);
+        move(at[i], stride);
       }
 #pragma unroll
       for (int g = 0; g < kMostGates; ++g) x[i][g] = next[g];
@@ -404,7 +404,7 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
         with_rnn_mode(a.mode, [&]<RnnMode mode>() {
           dh[i] = cell_backward<mode, RnnMath<Product>>(now[i], dc[i], dx, d_last);
         });
-        at[i].move(stride);
+        move(at[i], stride);
       }
       Vector<S, kGateSlots> hidden;
 #pragma unroll

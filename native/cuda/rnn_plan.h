@@ -130,7 +130,9 @@ struct RnnClusterPlan {
 // A block's slice of weights on its way to registers, in kernels for clusters of so many blocks;
 // what the steps need is less.
 template <class Product, int kBlocks>
-constexpr int kRnnStageBytes = kShareDepth * Product::stride(kBlocks * kClusterUnits) *
+constexpr int kRnnStageStride = Product::stride(kBlocks * kClusterUnits);
+template <class Product, int kBlocks>
+constexpr int kRnnStageBytes = kShareDepth * kRnnStageStride<Product, kBlocks> *
                                static_cast<int>(sizeof(typename Product::Shared));
 
 // A float32 product takes longer than words' ways, so that a second group would gain nothing.
