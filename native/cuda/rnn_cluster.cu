@@ -471,8 +471,9 @@ bool with_cluster_plan(Stream& stream, const RnnArgs& a, const F& f) {
       return false;
     }
     const bool small = plan.blocks <= 4;
-    if constexpr (kMostRowGroups < Product >> 1) {
-      if (plan.row_groups > 1) {
+    constexpr bool kPairs = kMostRowGroups<Product> == 2;
+    if constexpr (kPairs) {
+      if (plan.row_groups == 2) {
         small ? f.template operator()<Product, 4, 2>(plan)
               : f.template operator()<Product, 8, 2>(plan);
         return true;

@@ -127,8 +127,8 @@ struct RnnClusterPlan {
   int shared;    // bytes
 };
 
-// A block's slice of weights on its way to registers, in kernels for clusters of so many blocks;
-// what the steps need is less.
+// A block's slice of weights on its way to registers, in kernels for clusters of at most kBlocks;
+// elements from row to row, and bytes, which are more than the steps need.
 template <class Product, int kBlocks>
 constexpr int kRnnStageStride = Product::stride(kBlocks * kClusterUnits);
 template <class Product, int kBlocks>
