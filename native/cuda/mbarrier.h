@@ -44,6 +44,10 @@ inline bool mbarrier_done(Mbarrier* b, unsigned parity) {
 inline void store_async(uint32_t* peer, uint32_t value, Mbarrier* peer_barrier) {
   emulation::store_async(peer, &value, sizeof(value), peer_barrier);
 }
+template <int N>
+void store_async(uint32_t* peer, const Vector<uint32_t, N>& value, Mbarrier* peer_barrier) {
+  emulation::store_async(peer, &value, sizeof(value), peer_barrier);
+}
 
 #else
 
@@ -84,6 +88,8 @@ __device__ __forceinline__ void mbarrier_arrive_at(Mbarrier* b, uint32_t rank) {
       : "memory");
 }
 
+// Of the block's own scope, which is enough for its own shared memory, whoever filled it; the
+// cluster's scope would empty the L1 cache at each wait.
 __device__ __forceinline__ void mbarrier_wait(Mbarrier* b, unsigned parity) {
   asm volatile(
       "{\n.reg .pred done;\n"
@@ -116,6 +122,27 @@ __device__ __forceinline__ void store_async(uint32_t* peer, uint32_t value,
           shared_address(peer)),
       "r"(value), "r"(shared_address(peer_barrier))
       : "memory");
+}
+
+// The same for 8 or 16 bytes, aligned to their size.
+template <int N>
+__device__ __forceinline__ void store_async(uint32_t* peer, const Vector<uint32_t, N>& value,
+                                            Mbarrier* peer_barrier) {
+  static_assert(N == 2 || N == 4);
+  if constexpr (N == 2) {
+    asm volatile(
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v2.u32 [%0], {%1, %2}, "
+        "[%3];" ::"r"(shared_address(peer)),
+        "r"(value[0]), "r"(value[1]), "r"(shared_address(peer_barrier))
+        : "memory");
+  } else {
+    asm volatile(
+        "st.async.weak.shared::cluster.mbarrier::complete_tx::bytes.v4.u32 [%0], {%1, %2, %3, "
+        "%4}, [%5];" ::"r"(shared_address(peer)),
+        "r"(value[0]), "r"(value[1]), "r"(value[2]), "r"(value[3]),
+        "r"(shared_address(peer_barrier))
+        : "memory");
+  }
 }
 
 #endif

@@ -125,6 +125,13 @@ __device__ inline float exp2_fast(float x) {
   return y;
 }
 
+// 1/x within 2^-23 of it, subnormal numbers as zeros.
+__device__ inline float reciprocal_fast(float x) {
+  float y;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 #else
 
 namespace host_body {
@@ -239,6 +246,7 @@ inline uint32_t pack_float16(float low, float high) {
 inline int computed_here(int x) { return x; }
 
 inline float exp2_fast(float x) { return exp2f(x); }
+inline float reciprocal_fast(float x) { return 1.0f / x; }
 
 #endif
 

@@ -1,5 +1,6 @@
 // The recurrence of LSTM, GRU and vanilla RNN layers, and its reverse (formulas in ops/rnn.ts), one
-// launch per step: for what the persistent kernels (rnn_persistent.cu) do not take.
+// launch per step: for what rnn_cluster.cu and rnn_persistent.cu, a launch per sequence, do not
+// take.
 //   forward, per step: sums = h·W_hhᵀ in tiles of 16 rows by 16 units with all gates, then the cell
 //   backward, per step: the gates' gradients element by element, then dh = dgates·W_hh by tiles
 // A row of length n takes its step s at t = s, or n-1-s in reverse; from s = n on it keeps h and c
@@ -11,6 +12,7 @@
 #include "families.h"
 #include "launch.h"
 #include "rnn_cell.h"
+#include "rnn_cluster.h"
 #include "rnn_persistent.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
@@ -323,14 +325,14 @@ void for_mode(const RnnArgs& a, const F& f) {
 }
 
 void forward(Stream& stream, const RnnArgs& a) {
-  if (rnn_persistent_forward(stream, a)) return;
+  if (rnn_cluster_forward(stream, a) || rnn_persistent_forward(stream, a)) return;
   for_mode(a, [&](auto zero, auto tag) {
     run_forward<decltype(zero), decltype(tag)::value>(stream, a);
   });
 }
 
 void backward(Stream& stream, const RnnArgs& a, const RnnGradients& d) {
-  if (rnn_persistent_backward(stream, a, d)) return;
+  if (rnn_cluster_backward(stream, a, d) || rnn_persistent_backward(stream, a, d)) return;
   for_mode(a, [&](auto zero, auto tag) {
     run_backward<decltype(zero), decltype(tag)::value>(stream, a, d);
   });

@@ -194,20 +194,6 @@ __device__ __forceinline__ void send_h(uint64_t* words, const RnnPlan& p, const 
   if (sends) store_word(words + (c.row * p.words_hidden + c.j) / kPer, bits, round);
 }
 
-template <class F>
-__device__ __forceinline__ void with_mode(RnnMode mode, const F& f) {
-  switch (mode) {
-    case RnnMode::lstm:
-      return f.template operator()<RnnMode::lstm>();
-    case RnnMode::gru:
-      return f.template operator()<RnnMode::gru>();
-    case RnnMode::tanh:
-      return f.template operator()<RnnMode::tanh>();
-    case RnnMode::relu:
-      return f.template operator()<RnnMode::relu>();
-  }
-}
-
 template <class Product, int kColumns>
 __global__ void __launch_bounds__(kRnnThreads, 1)
     forward_kernel(const __grid_constant__ RnnArgs a, const __grid_constant__ RnnPlan p) {
@@ -285,8 +271,8 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
           }
           y[g] = sum + bias[m];
         }
-        with_mode(a.mode, [&]<RnnMode mode>() {
-          state[i] = rounded<T>(cell_forward<mode>(x[i], y, state[i], cell[i]));
+        with_rnn_mode(a.mode, [&]<RnnMode mode>() {
+          state[i] = rounded<T>(cell_forward<mode, RnnMath<Product>>(x[i], y, state[i], cell[i]));
         });
       }
       if (step + 1 < steps) send_h<T>(words, p, c, c.row < block.rows, state[i], round + 1);
@@ -440,8 +426,9 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
       }
       float dx[kMostGates] = {}, d_last = 0.0f;
       now[i].dh = dh[i] + d_output[i];
-      with_mode(a.mode,
-                [&]<RnnMode mode>() { dh[i] = cell_backward<mode>(now[i], dc[i], dx, d_last); });
+      with_rnn_mode(a.mode, [&]<RnnMode mode>() {
+        dh[i] = cell_backward<mode, RnnMath<Product>>(now[i], dc[i], dx, d_last);
+      });
       T* const d_input = static_cast<T*>(d.d_input_gates) + at * p.gates * h + c.j;
       T* const d_hidden = static_cast<T*>(d.d_hidden_gates) + at * p.gates * h + c.j;
 #pragma unroll
@@ -522,31 +509,16 @@ bool backward_of(Stream& stream, const RnnArgs& a, const RnnGradients& d) {
   return true;
 }
 
-// Calls f with the layer's product, where there is one.
-template <class F>
-bool with_product(const RnnArgs& a, const F& f) {
-  if (a.steps < 2) return false;
-  switch (a.dtype) {
-    case DType::bfloat16:
-      return f(HalfProduct<BFloat16>{});
-    case DType::float16:
-      return f(HalfProduct<Float16>{});
-    case DType::float32:
-      return a.precision == Precision::highest ? f(FloatProduct{}) : f(Tf32Product{});
-    default:
-      return false;
-  }
-}
-
 }  // namespace
 
 bool rnn_persistent_forward(Stream& stream, const RnnArgs& a) {
-  return with_product(a, [&](auto product) { return forward_of<decltype(product)>(stream, a); });
+  return with_rnn_product(a,
+                          [&](auto product) { return forward_of<decltype(product)>(stream, a); });
 }
 
 bool rnn_persistent_backward(Stream& stream, const RnnArgs& a, const RnnGradients& d) {
-  return with_product(a,
-                      [&](auto product) { return backward_of<decltype(product)>(stream, a, d); });
+  return with_rnn_product(
+      a, [&](auto product) { return backward_of<decltype(product)>(stream, a, d); });
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -4,9 +4,11 @@
 // resident at once go into further launches.
 #pragma once
 
+#include "cluster.h"
 #include "cooperative.h"
 #include "core/backend.h"
-#include "rnn_product.h"
+#include "rnn_cell.h"
+#include "rnn_cluster_product.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
@@ -73,19 +75,22 @@ RnnPlan make_rnn_plan(const RnnArgs& a, bool backward, int log_units, int column
   return p;
 }
 
+// Of a multiprocessor, a cycle.
+template <class Product>
+constexpr double kMultiplyAdds = Product::kDepth == 4                    ? 100
+                                 : sizeof(typename Product::Shared) == 4 ? 600
+                                                                         : 1200;
+
 // Cycles of a step, roughly: the way of a word through L2, what arrives there, and the product,
 // bound by shared memory or by the multipliers; only ratios matter.
 template <class Product>
 double rnn_step_cycles(const RnnPlan& p, bool backward) {
   constexpr double kExchange = 1200, kBytesPerCycle = 32, kSharedBytesPerCycle = 128;
-  constexpr bool kFloat = Product::kDepth == 4,
-                 kTf32 = !kFloat && sizeof(typename Product::Shared) == 4;
-  constexpr double kMultiplyAdds = kFloat ? 100 : kTf32 ? 600 : 1200;  // a cycle
   const double a_bytes =
       double(p.product.rows) * p.product.depth * sizeof(typename Product::Shared);
   const double work = double(p.product.rows) * p.product.depth * p.columns;
   const double received = 8.0 * p.group_words / (backward ? p.slices / 2.0 : 1.0);
-  const double product = std::max(a_bytes / kSharedBytesPerCycle, work / kMultiplyAdds);
+  const double product = std::max(a_bytes / kSharedBytesPerCycle, work / kMultiplyAdds<Product>);
   const double rounds = (p.groups + p.most_groups - 1) / p.most_groups;
   return rounds * (kExchange + product + received / kBytesPerCycle);
 }
@@ -111,6 +116,78 @@ bool choose_rnn_plan(Stream& stream, const RnnArgs& a, bool backward, RnnPlan& b
     }
   }
   return least > 0;
+}
+
+// The same for clusters (rnn_cluster.cu): one of `blocks` blocks, with 32 units each, takes
+// `row_groups` groups of 8 rows of a direction from the first step to the last.
+struct RnnClusterPlan {
+  int blocks, row_groups;
+  int clusters;  // of a direction
+  int gates;     // of the cell
+  int shared;    // bytes
+};
+
+// A block's slice of weights on its way to registers, in kernels for clusters of at most kBlocks;
+// elements from row to row, and bytes, which are more than the steps need.
+template <class Product, int kBlocks>
+constexpr int kRnnStageStride = Product::stride(kBlocks * kClusterUnits);
+template <class Product, int kBlocks>
+constexpr int kRnnStageBytes = kShareDepth * kRnnStageStride<Product, kBlocks> *
+                               static_cast<int>(sizeof(typename Product::Shared));
+
+// A float32 product takes longer than words' ways, so that a second group would gain nothing.
+template <class Product>
+constexpr int64_t kMostRowGroups = Product::kDepth == 4 ? 1 : 2;
+
+// False where the weights do not fit: of a multiprocessor's 256 KiB of registers 128 may hold them,
+// which 256 units do in float32; a cluster has 8 blocks. More groups of rows where one each would
+// take more clusters than are resident at once: a group's product runs while another one's words
+// are on their way.
+template <class Product>
+bool choose_rnn_cluster_plan(int64_t resident, const RnnArgs& a, RnnClusterPlan& best) {
+  constexpr int64_t kRegisterBytes = 128 * 1024;
+  constexpr double kExchange = 700, kCells = 150;  // cycles: of a word's way, of a group's cells
+  const int64_t blocks = (a.hidden + kClusterUnits - 1) / kClusterUnits;
+  const int64_t multiply_adds = kShareDepth * blocks * kClusterUnits;  // of a row, in a block
+  if (blocks > kLargestCluster || a.batch > 1 << 20 || a.steps > INT32_MAX ||
+      multiply_adds * static_cast<int64_t>(sizeof(typename Product::Shared)) > kRegisterBytes) {
+    return false;
+  }
+  const double product = double(multiply_adds) * kClusterRows / kMultiplyAdds<Product>;
+  double least = 0;
+  for (int64_t groups = 1; groups <= kMostRowGroups<Product>; ++groups) {
+    const int64_t rows = groups * kClusterRows, clusters = (a.batch + rows - 1) / rows;
+    const int64_t at_once = std::max<int64_t>(1, resident / blocks);
+    const double rounds = double((a.directions * clusters + at_once - 1) / at_once);
+    const double cycles =
+        rounds * std::max(kExchange + kCells + product, double(groups) * (kCells + product));
+    if (least > 0 && cycles >= least) continue;
+    least = cycles;
+    best = {static_cast<int>(blocks), static_cast<int>(groups), static_cast<int>(clusters),
+            rnn_gates(a.mode),
+            blocks <= 4 ? kRnnStageBytes<Product, 4> : kRnnStageBytes<Product, 8>};
+  }
+  return true;
+}
+
+// What its cells compute with.
+template <class Product>
+using RnnMath = std::conditional_t<Product::kDepth == 4, ExactMath, QuickMath>;
+
+// Calls f with the layer's product, where there is one: none for a sequence of one step.
+template <class F>
+inline bool with_rnn_product(const RnnArgs& a, const F& f) {
+  if (a.steps < 2) return false;
+  switch (a.dtype) {
+    case DType::bfloat16:
+      return f(HalfProduct<BFloat16>{});
+    case DType::float16:
+      return f(HalfProduct<Float16>{});
+    case DType::float32:
+      return a.precision == Precision::highest ? f(FloatProduct{}) : f(Tf32Product{});
+    default:
+      return false;
+  }
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -13,5 +13,5 @@ describe('the emulated device', () => {
     expect(stdout.split('\n').filter((line) => line.startsWith('FAILED'))).toEqual([]);
     expect(stdout).toMatch(/\d{2,} passed, 0 failed/);
     expect(status).toBe(0);
-  }, 120_000);
+  }, 240_000);
 });

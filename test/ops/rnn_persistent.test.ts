@@ -1,11 +1,14 @@
 /**
- * Recurrent layers of accelerators at sizes where a sequence is one launch whose blocks exchange
- * their units' h: against the CPU in float64 of the same rounded inputs, twice with the same bits.
+ * Recurrent layers of accelerators at sizes where a sequence is one launch, of a cooperative grid or
+ * of clusters, whose blocks exchange their units' h: against the CPU in float64 of the same rounded
+ * inputs, twice with the same bits.
  */
 import { describe, expect, it } from 'vitest';
 import {
   type Device,
   type DType,
+  deviceCount,
+  device as deviceOf,
   type RecurrentMode,
   recurrent,
   scope,
@@ -61,6 +64,9 @@ const cases: Case[] = [
   { mode: 'tanh', batch: 17, steps: 33, hidden: 32, dtype: 'float16', lengths: true },
   { mode: 'relu', batch: 3, steps: 5, hidden: 100, dtype: 'float32' },
   { mode: 'tanh', batch: 64, steps: 5, hidden: 40, dtype: 'bfloat16', lengths: true },
+  { mode: 'lstm', batch: 33, steps: 3, hidden: 128, dtype: 'bfloat16', lengths: true },
+  { mode: 'lstm', batch: 5, steps: 4, hidden: 100, dtype: 'float16' },
+  { mode: 'gru', batch: 5, steps: 3, hidden: 128, dtype: 'float32', lengths: true },
   { mode: 'lstm', batch: 3, steps: 5, hidden: 320, dtype: 'bfloat16', forwardOnly: true },
 ];
 
@@ -129,7 +135,10 @@ function run(options: Case, dtype: DType, device: Device): Nd[] {
   }
 }
 
-describe.each(accelerators)('a sequence in one launch on %s', (device) => {
+// The second emulated device has clusters.
+const hopper = deviceCount('emulated') > 1 ? [deviceOf('emulated:1')] : [];
+
+describe.each([...accelerators, ...hopper])('a sequence in one launch on %s', (device) => {
   it.each(cases)(
     'agrees with the CPU: $mode, $batch rows, $steps steps, $hidden units, $dtype',
     (options) => {

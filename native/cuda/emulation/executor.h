@@ -130,6 +130,7 @@ struct BulkCopy {
   char map[128];
   int coordinates[5];
   std::vector<char> value;     // bytes
+  ActorClock known;            // bytes: what their sender had done, as its value depends on it
   std::vector<Block*> blocks;  // destinations, or the source
   uint32_t offset, barrier, size;
   Thread* thread;
@@ -195,7 +196,7 @@ void land_bulk_copy(size_t at);
 // cluster.cc
 void leave_cluster(Thread& thread);
 Block* block_of(const Thread& thread, const void* p);  // whose shared memory holds p, or null
-// mbarrier.cc: bytes of the asynchronous engine have landed at `offset`.
-void mbarrier_complete_bytes(Block&, uint32_t barrier, uint32_t offset, uint32_t bytes);
+// mbarrier.cc: the copy's bytes have landed in the block.
+void mbarrier_complete_bytes(Block&, const BulkCopy&);
 
 }  // namespace nodegrad::emulation

@@ -126,18 +126,18 @@ void mbarrier_wait(void* p, unsigned parity, const char* file, int line) {
   observe(found);
 }
 
-void mbarrier_complete_bytes(Block& block, uint32_t barrier, uint32_t offset, uint32_t bytes) {
-  auto found = block.mbarriers.find(barrier);
+void mbarrier_complete_bytes(Block& block, const BulkCopy& copy) {
+  auto found = block.mbarriers.find(copy.barrier);
   if (found == block.mbarriers.end()) {
     return fail_engine("an asynchronous copy completes an mbarrier that is not initialised, at " +
-                       std::to_string(barrier));
+                       std::to_string(copy.barrier));
   }
   Mbarrier& b = found->second;
-  ActorClock clock;
-  shadow_bulk_landed(block, offset, bytes, clock);
+  ActorClock clock = copy.known;
+  shadow_bulk_landed(block, copy.offset, copy.size, clock);
   learn(b.arriving, clock);
-  b.landed.emplace_back(offset, bytes);
-  b.bytes -= bytes;
+  b.landed.emplace_back(copy.offset, copy.size);
+  b.bytes -= copy.size;
   if (b.bytes < -kMostBytes) return fail_engine("an mbarrier's bytes go below their range");
   advance(b);
 }

@@ -234,6 +234,7 @@ void store_async(void* remote, const void* value, unsigned bytes, void* remote_b
   shadow_bulk_begin(*block, copy.offset, bytes);
   const char* from = static_cast<const char*>(value);
   copy.value.assign(from, from + bytes);
+  copy.known = shadow_clock(*current_thread);
   bulk_copies().push_back(std::move(copy));
 }
 
@@ -285,7 +286,7 @@ void land_bulk_copy(size_t at) {
     } else {
       std::memcpy(block->shared + copy.offset, copy.value.data(), copy.size);
     }
-    mbarrier_complete_bytes(*block, copy.barrier, copy.offset, copy.size);
+    mbarrier_complete_bytes(*block, copy);
   }
 }
 
