@@ -43,45 +43,6 @@ __device__ __forceinline__ Offsets<N> offsets_in(const Dims<N>& dims, int64_t i)
   return offsets_of(dims, i);
 }
 
-template <class A>
-__device__ __forceinline__ A load_as(const void* data, int64_t i, DType dtype) {
-  if constexpr (same_type<A, float>) {
-    if (dtype == DType::float32) return static_cast<const float*>(data)[i];
-    const uint16_t bits = static_cast<const uint16_t*>(data)[i];
-    return dtype == DType::bfloat16 ? to_float(BFloat16{bits}) : to_float(Float16{bits});
-  } else if constexpr (same_type<A, double>) {
-    return static_cast<const double*>(data)[i];
-  } else {
-    if (dtype == DType::int64) return static_cast<const int64_t*>(data)[i];
-    if (dtype == DType::int32) return static_cast<const int32_t*>(data)[i];
-    const uint8_t byte = static_cast<const uint8_t*>(data)[i];
-    return dtype == DType::boolean ? byte != 0 : byte;
-  }
-}
-
-template <class A>
-__device__ __forceinline__ void store_as(void* data, int64_t i, DType dtype, A value) {
-  if (dtype == DType::boolean) {
-    static_cast<uint8_t*>(data)[i] = value != A(0);
-  } else if constexpr (same_type<A, float>) {
-    if (dtype == DType::float32) {
-      static_cast<float*>(data)[i] = value;
-    } else if (dtype == DType::bfloat16) {
-      static_cast<BFloat16*>(data)[i] = from_float<BFloat16>(value);
-    } else {
-      static_cast<Float16*>(data)[i] = from_float<Float16>(value);
-    }
-  } else if constexpr (same_type<A, double>) {
-    static_cast<double*>(data)[i] = value;
-  } else if (dtype == DType::int64) {
-    static_cast<int64_t*>(data)[i] = value;
-  } else if (dtype == DType::int32) {
-    static_cast<int32_t*>(data)[i] = static_cast<int32_t>(value);
-  } else {
-    static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(value);
-  }
-}
-
 template <class A, int N>
 __device__ __forceinline__ void load_ones(const Inputs<N>& inputs, DType dtype, A (&one)[N]) {
 #pragma unroll
@@ -92,50 +53,6 @@ __device__ __forceinline__ void load_ones(const Inputs<N>& inputs, DType dtype, 
           inputs.data[k] ? load_as<A>(inputs.data[k], 0, dtype) : scalar_as<A>(inputs.constant);
     }
   }
-}
-
-// 16 bytes of storage: four float32, or eight of a 16-bit type.
-using Piece = Vector<uint32_t, 4>;
-
-__device__ __forceinline__ Piece load_piece(const void* data, int64_t i, bool wide) {
-  return load_vector<4>(reinterpret_cast<const uint32_t*>(static_cast<const char*>(data) +
-                                                          i * (wide ? 4 : 2)));
-}
-
-__device__ __forceinline__ float low_half(uint32_t word, bool brain) {
-  return brain ? __uint_as_float(word << 16)
-               : to_float(Float16{static_cast<uint16_t>(word & 0xffff)});
-}
-__device__ __forceinline__ float high_half(uint32_t word, bool brain) {
-  return brain ? __uint_as_float(word & 0xffff0000u)
-               : to_float(Float16{static_cast<uint16_t>(word >> 16)});
-}
-
-// The eight elements of a thread from its two pieces of float32, or its one of a 16-bit type.
-__device__ __forceinline__ void unpack(const Piece (&piece)[2], DType dtype,
-                                       float (&x)[kPerThread]) {
-  if (dtype == DType::float32) {
-#pragma unroll
-    for (int j = 0; j < kPerThread; ++j) x[j] = __uint_as_float(piece[j / 4][j % 4]);
-    return;
-  }
-  const bool brain = dtype == DType::bfloat16;
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    x[2 * j] = low_half(piece[0][j], brain);
-    x[2 * j + 1] = high_half(piece[0][j], brain);
-  }
-}
-
-template <class T>
-__device__ __forceinline__ Piece pack_halves(const float (&x)[kPerThread]) {
-  Piece piece;
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    const uint32_t low = from_float<T>(x[2 * j]).bits, high = from_float<T>(x[2 * j + 1]).bits;
-    piece[j] = low | high << 16;
-  }
-  return piece;
 }
 
 // Where piece u of this thread starts within the block: pieces of a warp are neighbours.
