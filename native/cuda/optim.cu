@@ -247,10 +247,10 @@ struct Norm {
   double p;
   bool infinite;
 
+  __device__ __forceinline__ bool has_powers() const { return !infinite && p != 1.0 && p != 2.0; }
+  // Of a norm without powers.
   __device__ __forceinline__ double term(double x) const {
-    if (p == 2.0) return x * x;
-    const double size = x < 0.0 ? -x : x;
-    return infinite || p == 1.0 ? size : m_pow(size, p);
+    return p == 2.0 ? x * x : x < 0.0 ? -x : x;
   }
   __device__ __forceinline__ void operator()(double& into, const double& from) const {
     if (!infinite) {
@@ -269,9 +269,17 @@ __global__ void __launch_bounds__(kReduceBlock)
   const int which = tensor_of(table, blockIdx.x);
   const OptimTensor& tensor = table.tensors[which];
   const int64_t begin = static_cast<int64_t>(blockIdx.x - table.first_chunk[which]) * kNormChunk;
-  const int64_t end = begin + kNormChunk < tensor.n ? begin + kNormChunk : tensor.n;
+  int64_t end = begin + kNormChunk < tensor.n ? begin + kNormChunk : tensor.n;
   const bool vector = reinterpret_cast<uintptr_t>(tensor.grad) % 16 == 0;
   double total = 0.0;
+  if (norm.has_powers()) {
+#pragma unroll 1
+    for (int64_t i = begin + threadIdx.x; i < end; i += kReduceBlock) {
+      const double x = static_cast<double>(load_as<A>(tensor.grad, i, dtype));
+      norm(total, m_pow(x < 0.0 ? -x : x, norm.p));
+    }
+    end = begin;
+  }
 #pragma unroll 4
   for (int64_t i = begin + threadIdx.x * V; i < end; i += kReduceBlock * V) {
     A x[V] = {};
