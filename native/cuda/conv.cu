@@ -32,7 +32,7 @@ struct Tiles {
 // Element of A.
 template <class A, ConvMode kMode>
 __device__ __forceinline__ A left_element(const ConvProblem& p, int64_t group, int64_t row,
-                                                 int64_t k) {
+                                          int64_t k) {
   const ConvShape& s = p.s;
   if (row >= p.rows || k >= p.k) return A(0);
   int64_t at;
@@ -51,7 +51,7 @@ __device__ __forceinline__ A left_element(const ConvProblem& p, int64_t group, i
 // Element of B: a tap of a channel, at a place of an image.
 template <class A, ConvMode kMode>
 __device__ __forceinline__ A right_element(const ConvProblem& p, int64_t group,
-                                                  const ConvIndex& tap, const ConvIndex& place) {
+                                           const ConvIndex& tap, const ConvIndex& place) {
   const ConvShape& s = p.s;
   if constexpr (kMode == ConvMode::data) {
     int64_t i = place.high + s.pad_h - tap.high * s.dilation_h;

@@ -17,6 +17,7 @@ constexpr int kBlock = 256;
 
 constexpr int kEach = 8;  // elements of a thread: two Philox counters
 
+// Vectors where addresses allow, but for float64; else, and at the end, one element after another.
 template <class A, bool draws>
 __global__ void __launch_bounds__(kBlock)
     dropout_kernel(const void* in, const DType dtype, const int64_t* state,
@@ -25,49 +26,41 @@ __global__ void __launch_bounds__(kBlock)
   const int64_t i =
       (static_cast<int64_t>(blockIdx.x) * kBlock + static_cast<int>(threadIdx.x)) * kEach;
   if (i >= n) return;
-  const bool whole = vector && i + kEach <= n;
-  A x[kEach] = {};
-  Vector<uint8_t, kEach> kept{};
-  if (!whole) {
-#pragma unroll
-    for (int j = 0; j < kEach; ++j) {
-      if (i + j < n) x[j] = load_as<A>(in, i + j, dtype);
-    }
-  } else if constexpr (same_type<A, float>) {
+  if (same_type<A, float> && vector && i + kEach <= n) {
+    float x[kEach];
     load_values<kEach>(in, i, dtype, x);
-  }
-  if constexpr (draws) {
-    const uint64_t counter = static_cast<uint64_t>(state[1]) + static_cast<uint64_t>(i / 4);
+    Vector<uint8_t, kEach> kept;
+    if constexpr (draws) {
+      const uint64_t counter = static_cast<uint64_t>(state[1]) + static_cast<uint64_t>(i / 4);
 #pragma unroll
-    for (int quad = 0; quad < kEach / 4; ++quad) {
-      const Philox4 r = philox(static_cast<uint64_t>(state[0]), counter + quad);
+      for (int quad = 0; quad < kEach / 4; ++quad) {
+        const Philox4 r = philox(static_cast<uint64_t>(state[0]), counter + quad);
 #pragma unroll
-      for (int j = 0; j < 4; ++j) kept[4 * quad + j] = r.word[j] >> 8 < threshold;
-    }
-    if (whole) store_vector(mask + i, kept);
-  } else if (whole) {
-    kept = load_vector<kEach>(mask + i);
-  }
-  if (!whole) {
-#pragma unroll
-    for (int j = 0; j < kEach; ++j) {
-      if (i + j >= n) continue;
-      if constexpr (draws) {
-        mask[i + j] = kept[j];
-      } else {
-        kept[j] = mask[i + j];
+        for (int j = 0; j < 4; ++j) kept[4 * quad + j] = r.word[j] >> 8 < threshold;
       }
+      store_vector(mask + i, kept);
+    } else {
+      kept = load_vector<kEach>(mask + i);
     }
-  }
 #pragma unroll
-  for (int j = 0; j < kEach; ++j) x[j] = kept[j] ? x[j] * scale : A(0);
-  if (!whole) {
-#pragma unroll
-    for (int j = 0; j < kEach; ++j) {
-      if (i + j < n) store_as(out, i + j, dtype, x[j]);
-    }
-  } else if constexpr (same_type<A, float>) {
+    for (int j = 0; j < kEach; ++j) x[j] = kept[j] ? x[j] * static_cast<float>(scale) : 0.0f;
     store_eight(out, i, dtype, x);
+    return;
+  }
+#pragma unroll 1
+  for (int64_t at = i; at < i + kEach && at < n; ++at) {
+    bool kept;
+    if constexpr (draws) {
+      const Philox4 r = philox(static_cast<uint64_t>(state[0]),
+                               static_cast<uint64_t>(state[1]) + static_cast<uint64_t>(at / 4));
+      const uint32_t low = at % 2 == 0 ? r.word[0] : r.word[1];
+      const uint32_t high = at % 2 == 0 ? r.word[2] : r.word[3];
+      kept = (at % 4 < 2 ? low : high) >> 8 < threshold;
+      mask[at] = kept;
+    } else {
+      kept = mask[at];
+    }
+    store_as(out, at, dtype, kept ? load_as<A>(in, at, dtype) * scale : A(0));
   }
 }
 

@@ -1,11 +1,11 @@
 // Gradients of looked-up rows: dweight[index[i], :] = Σ dy[i, :], or added to what is there.
 // Positions are sorted by row: counted per row, the counts summed up by one block, positions put in
 // their row's stretch (in any order: integer atomics), and each then finds its rank there by
-// counting the smaller ones. For each 256 columns (32 where rows are not whole vectors) a warp walks
-// the stretch of a row that has any, in the order of i: deterministic, no float atomics. float32
-// inside for 16-bit types, rounded once.
-// Cost: dy read once and touched rows read and written; V + 3·I words of 4 bytes beside them (and
-// Σ L² of them from cache for stretches of L). Written afresh, dweight is zeroed first.
+// counting the smaller ones. For each 256 columns (32 where rows are not whole vectors) a warp
+// walks the stretch of a row that has any, in the order of i: deterministic, no float atomics.
+// float32 inside for 16-bit types, rounded once. Cost: dy read once and touched rows read and
+// written; V + 3·I words of 4 bytes beside them (and Σ L² of them from cache for stretches of L).
+// Written afresh, dweight is zeroed first.
 #include "core/error.h"
 #include "families.h"
 #include "launch.h"
@@ -16,9 +16,9 @@ namespace {
 
 constexpr int kBlock = 256;
 constexpr int kLanes = 32;
-constexpr int kAhead = 4;  // rows of dy that a lane loads at once
+constexpr int kAhead = 4;              // rows of dy that a lane loads at once
 constexpr int64_t kMostTiles = 65535;  // of a grid's second dimension
-constexpr int kScanned = 16;  // counts of a thread, each round of the scan
+constexpr int kScanned = 16;           // counts of a thread, each round of the scan
 
 struct Lookup {
   const int64_t* index;

@@ -1,8 +1,9 @@
 // Elements in other places: padding, flips, rolls and repetition as one map per axis
 // (core/axis_map.h), their gradient, and triangles of matrices.
-// remap: two places of the output a thread, bits moved by size; inner axes that stay as they are form
-// one axis, so that neighbours read neighbours, and go by units of 16 bytes where they may. fold: a
-// thread per element of the gradient sums its places in ascending order, without atomics.
+// remap: a thread per element of the output, bits moved by size; inner axes that stay as they are
+// form one axis, so that neighbours read neighbours, and go by units of 16 bytes where addresses
+// allow, two a thread. fold: a thread per element of the gradient sums its places in ascending
+// order, without atomics.
 // Cost: bytes of output written and as many read; some 20 integer instructions a unit or element.
 #include "families.h"
 #include "indexing.h"
@@ -13,7 +14,6 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
 constexpr int kBlock = 256;
-constexpr int kPlaces = 2;  // of the output, per thread of remap
 
 struct RemapShape {
   Divider to[kMaxRank];  // innermost first
@@ -22,6 +22,10 @@ struct RemapShape {
   int32_t rank;
   bool narrow;
 };
+
+// Places of the output per thread of remap.
+template <class U>
+inline constexpr int kPlaces = same_type<U, Piece> ? 2 : 1;
 
 // The fill value, of `item` bytes, as often as it fits.
 template <class U>
@@ -45,10 +49,10 @@ __global__ void __launch_bounds__(kBlock)
     remap_kernel(const __grid_constant__ RemapShape shape, const U* x, const void* fill,
                  const int item, U* out, int64_t n) {
   const int64_t first =
-      static_cast<int64_t>(blockIdx.x) * (kBlock * kPlaces) + static_cast<int>(threadIdx.x);
-  U value[kPlaces];
+      static_cast<int64_t>(blockIdx.x) * (kBlock * kPlaces<U>)+static_cast<int>(threadIdx.x);
+  U value[kPlaces<U>];
 #pragma unroll
-  for (int p = 0; p < kPlaces; ++p) {
+  for (int p = 0; p < kPlaces<U>; ++p) {
     const int64_t at = first + p * kBlock;
     if (at >= n) break;
     uint64_t rest = static_cast<uint64_t>(at);
@@ -66,7 +70,7 @@ __global__ void __launch_bounds__(kBlock)
     value[p] = inside ? x[offset] : filled<U>(fill, item);
   }
 #pragma unroll
-  for (int p = 0; p < kPlaces; ++p) {
+  for (int p = 0; p < kPlaces<U>; ++p) {
     if (first + p * kBlock < n) out[first + p * kBlock] = value[p];
   }
 }
@@ -118,7 +122,7 @@ void remap(Stream& stream, const View& x, const AxisMap* maps, const View& fill,
   const int item = static_cast<int>(item_size(x.dtype));
   const auto run = [&](auto zero, int64_t places) {
     using U = decltype(zero);
-    launch(stream, "remap", remap_kernel<U>, blocks_of((places + kPlaces - 1) / kPlaces),
+    launch(stream, "remap", remap_kernel<U>, blocks_of((places + kPlaces<U> - 1) / kPlaces<U>),
            dim3(kBlock), 0, shape, static_cast<const U*>(x.data),
            static_cast<const void*>(fill.data), item, static_cast<U*>(out.data), places);
   };

@@ -81,7 +81,7 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
   A mean = A(0);
   if (means) {
     A total = A(0);
-    visit_eight<A>(shape.eight, n, lane, lanes, [&](auto width, int64_t i) {
+    visit_eight<A>(shape.eight ? 0 : n, n, lane, lanes, [&](auto width, int64_t i) {
       constexpr int V = decltype(width)::value;
       A v[V];
       load_values<V>(x, start + i, dtype, v);
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     mean = reduce_group(total, lanes, slots.first, add_to<A>) / static_cast<A>(shape.columns);
   }
   A squares = A(0);
-  visit_eight<A>(shape.eight, n, lane, lanes, [&](auto width, int64_t i) {
+  visit_eight<A>(shape.eight ? 0 : n, n, lane, lanes, [&](auto width, int64_t i) {
     constexpr int V = decltype(width)::value;
     A v[V];
     load_values<V>(x, start + i, dtype, v);
@@ -106,7 +106,7 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     rstds[row] = rstd;
   }
   const int64_t channel = row % shape.groups * shape.group_channels;
-  visit_eight<A>(shape.eight, n, lane, lanes, [&](auto width, int64_t i) {
+  visit_eight<A>(shape.eight ? 0 : n, n, lane, lanes, [&](auto width, int64_t i) {
     constexpr int V = decltype(width)::value;
     A v[V], k[V];
     load_values<V>(x, start + i, dtype, v);
@@ -151,7 +151,7 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     for (int j = 0; j < V; ++j) g[j] *= k[j];
   };
   Pair<A> total{A(0), A(0)};
-  visit_eight<A>(shape.eight, n, lane, lanes, [&](auto width, int64_t i) {
+  visit_eight<A>(shape.eight ? 0 : n, n, lane, lanes, [&](auto width, int64_t i) {
     constexpr int V = decltype(width)::value;
     A v[V], g[V];
     load_both(width, i, v, g);
@@ -170,7 +170,7 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
   const A columns = static_cast<A>(shape.columns);
   const A shift = means ? total.first / columns : A(0);
   const A slope = total.second * rstd / columns * rstd;
-  visit_eight<A>(shape.eight, n, lane, lanes, [&](auto width, int64_t i) {
+  visit_eight<A>(shape.eight ? 0 : n, n, lane, lanes, [&](auto width, int64_t i) {
     constexpr int V = decltype(width)::value;
     A v[V], g[V];
     load_both(width, i, v, g);
@@ -332,8 +332,8 @@ RowShape row_shape(const NormShape& s, const View& x, std::initializer_list<cons
   r.dtype = x.dtype;
   r.eight = x.dtype != DType::float64 && (s.inner == 1 ? r.group_channels : s.inner) % 8 == 0;
   for (const View* v : used) r.eight = r.eight && (!v || is_aligned(v->data, 16));
-  r.lanes = r.columns > kLongRow ? kReduceBlock
-                                 : group_lanes(divide_up(r.columns, r.eight ? 8 : 1));
+  r.lanes =
+      r.columns > kLongRow ? kReduceBlock : group_lanes(divide_up(r.columns, r.eight ? 8 : 1));
   return r;
 }
 
@@ -377,15 +377,14 @@ void batch_statistics(Stream& stream, const NormShape& s, const View& x, double 
     using A = decltype(zero);
     const Kept<A> state{data_of<A>(kept.mean), data_of<A>(kept.variance),
                         data_of<const int64_t>(kept.batches), kept.momentum};
-    sum_channels<A, Moments>(stream, "batchNorm", s, true, x, nullptr, nullptr, nullptr,
-                             [&](const Moments<A>* partial, int splits) {
-                               launch(stream, "batchNorm", join_moments_kernel<A>,
-                                      grid_of("batchNorm", divide_up(s.channels, kReduceBlock)),
-                                      dim3(kReduceBlock), 0, partial, s.channels, splits,
-                                      x.data, x.dtype, s.inner, static_cast<A>(eps),
-                                      static_cast<A*>(mean.data), static_cast<A*>(rstd.data),
-                                      state);
-                             });
+    sum_channels<A, Moments>(
+        stream, "batchNorm", s, true, x, nullptr, nullptr, nullptr,
+        [&](const Moments<A>* partial, int splits) {
+          launch(stream, "batchNorm", join_moments_kernel<A>,
+                 grid_of("batchNorm", divide_up(s.channels, kReduceBlock)), dim3(kReduceBlock), 0,
+                 partial, s.channels, splits, x.data, x.dtype, s.inner, static_cast<A>(eps),
+                 static_cast<A*>(mean.data), static_cast<A*>(rstd.data), state);
+        });
   });
   if (kept.batches) {
     launch(stream, "batchNorm", count_kernel, dim3(1), dim3(1), 0,
@@ -444,9 +443,9 @@ void batch_backward(Stream& stream, const NormShape& s, const View& x, const Vie
     channel_gradients<A>(stream, "batchNorm", s, true, x, &mean, rstd, dy, &dweight, &dbias);
     if (!dx) return;
     const A share = fixed ? A(0) : A(1) / static_cast<A>(s.samples * s.inner);
-    const BatchBackward<A> f{data_of<const A>(&mean),    data_of<const A>(&rstd),
-                             data_of<const A>(weight),   data_of<const A>(&dweight),
-                             data_of<const A>(&dbias),   share};
+    const BatchBackward<A> f{data_of<const A>(&mean),  data_of<const A>(&rstd),
+                             data_of<const A>(weight), data_of<const A>(&dweight),
+                             data_of<const A>(&dbias), share};
     each_element<A>(stream, s, f, x, &dy, *dx);
   });
 }

@@ -1,9 +1,9 @@
 // Sums per channel of [samples, channels, inner]: moments for batch norm, Σ dy and Σ dy·x̂ for the
 // gradients of weight and bias.
-// A block's threads run across channels where inner is 1, else along one channel, eight neighbours a
-// thread where these lie together (16-byte accesses), else one; samples are cut into splits by size
-// alone and a second launch joins their results in order. float32 inside, double for float64; no
-// atomics. Cost: each operand read once, bandwidth-bound.
+// A block's threads run across channels where inner is 1, else along one channel, eight neighbours
+// a thread where these lie together (16-byte accesses), else one; samples are cut into splits by
+// size alone and a second launch joins their results in order. float32 inside, double for float64;
+// no atomics. Cost: each operand read once, bandwidth-bound.
 #pragma once
 
 #include "core/error.h"
@@ -87,8 +87,8 @@ struct ChannelSlots {
   S slot[kReduceBlock];
 };
 
-// Joins the states of a block's rows, in the order of halves; every thread calls it, and `slots` may
-// serve again.
+// Joins the states of a block's rows, in the order of halves; every thread calls it, and `slots`
+// may serve again.
 template <class S>
 __device__ __forceinline__ void join_rows(S& state, int row, int rows, int columns,
                                           ChannelSlots<S>& slots) {

@@ -136,8 +136,8 @@ __device__ __forceinline__ void store_global(T* p, const Vector<T, N>& v) {
 using Piece = Vector<uint32_t, 4>;
 
 __device__ __forceinline__ Piece load_piece(const void* data, int64_t i, bool wide) {
-  return load_vector<4>(reinterpret_cast<const uint32_t*>(static_cast<const char*>(data) +
-                                                          i * (wide ? 4 : 2)));
+  return load_vector<4>(
+      reinterpret_cast<const uint32_t*>(static_cast<const char*>(data) + i * (wide ? 4 : 2)));
 }
 
 __device__ __forceinline__ float low_half(uint32_t word, bool brain) {

@@ -207,8 +207,8 @@ void launch_updates(Stream& stream, const OptimTensor* tensors, int count, DType
     using A = decltype(zero);
     for_tables(tensors, count, kChunk<A>, [&](const Table& table, int64_t chunks) {
       launch(stream, "optimizer", update_kernel<A, Rule>, dim3(static_cast<unsigned>(chunks)),
-             dim3(kBlock), sizeof(Scalars<A>), table, dtype,
-             static_cast<const double*>(hyper.data), options);
+             dim3(kBlock), sizeof(Scalars<A>), table, dtype, static_cast<const double*>(hyper.data),
+             options);
     });
   });
   if (!served) fail("optimizer: takes floating dtypes, got %s", dtype_name(dtype));

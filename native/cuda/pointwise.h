@@ -76,8 +76,7 @@ __device__ __forceinline__ void store_pieces(void* out, int64_t base, int64_t en
   }
   const int64_t i = base + piece_start(0, false);
   if (i >= end) return;
-  const Piece piece =
-      dtype == DType::bfloat16 ? pack_halves<BFloat16>(y) : pack_halves<Float16>(y);
+  const Piece piece = dtype == DType::bfloat16 ? pack_halves<BFloat16>(y) : pack_halves<Float16>(y);
   store_global(reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(out) + i), piece);
 }
 
@@ -117,9 +116,9 @@ __global__ void __launch_bounds__(kPointwiseBlock, kPointwiseBlocks)
       if (inputs.one[k]) continue;
       if constexpr (!same_type<Place, Linear>) {
         if (place.stride[k][0] == 0) {
-          const uint32_t bits = wide ? static_cast<const uint32_t*>(inputs.data[k])[at.at[k]]
-                                     : static_cast<const uint16_t*>(inputs.data[k])[at.at[k]] *
-                                           uint32_t{0x10001};
+          const uint32_t bits =
+              wide ? static_cast<const uint32_t*>(inputs.data[k])[at.at[k]]
+                   : static_cast<const uint16_t*>(inputs.data[k])[at.at[k]] * uint32_t{0x10001};
           piece[k][u] = Piece{bits, bits, bits, bits};
           continue;
         }
@@ -169,9 +168,8 @@ __device__ __forceinline__ int any_place(int j, bool vector, bool wide) {
 // `vector`: rows are whole pieces, contiguous operands and the output aligned.
 template <class F, int N>
 __global__ void __launch_bounds__(kPointwiseBlock, kAnyBlocks)
-    any_kernel(const int op, const Inputs<N> inputs,
-               const __grid_constant__ Dims<N> dims, void* out, const DType dtype,
-               const DType out_dtype, const bool vector, int64_t n) {
+    any_kernel(const int op, const Inputs<N> inputs, const __grid_constant__ Dims<N> dims,
+               void* out, const DType dtype, const DType out_dtype, const bool vector, int64_t n) {
   const int thread = static_cast<int>(threadIdx.x);
   const bool wide = dtype == DType::float32;
   const int64_t base = static_cast<int64_t>(blockIdx.x) * kPointwiseElements;
@@ -256,9 +254,8 @@ __global__ void __launch_bounds__(kPointwiseBlock, kAnyBlocks)
 
 template <class F, int N, class A>
 __global__ void __launch_bounds__(kPointwiseBlock)
-    single_kernel(const int op, const Inputs<N> inputs,
-                  const __grid_constant__ Dims<N> dims, void* out, const DType dtype,
-                  const DType out_dtype, int64_t n) {
+    single_kernel(const int op, const Inputs<N> inputs, const __grid_constant__ Dims<N> dims,
+                  void* out, const DType dtype, const DType out_dtype, int64_t n) {
   const int64_t i =
       static_cast<int64_t>(blockIdx.x) * kPointwiseBlock + static_cast<int>(threadIdx.x);
   if (i >= n) return;
