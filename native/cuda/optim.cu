@@ -269,7 +269,7 @@ __global__ void __launch_bounds__(kReduceBlock)
   const int which = tensor_of(table, blockIdx.x);
   const OptimTensor& tensor = table.tensors[which];
   const int64_t begin = static_cast<int64_t>(blockIdx.x - table.first_chunk[which]) * kNormChunk;
-  int64_t end = begin + kNormChunk < tensor.n ? begin + kNormChunk : tensor.n;
+  const int64_t end = begin + kNormChunk < tensor.n ? begin + kNormChunk : tensor.n;
   const bool vector = reinterpret_cast<uintptr_t>(tensor.grad) % 16 == 0;
   double total = 0.0;
   if (norm.has_powers()) {
@@ -278,21 +278,21 @@ __global__ void __launch_bounds__(kReduceBlock)
       const double x = static_cast<double>(load_as<A>(tensor.grad, i, dtype));
       norm(total, m_pow(x < 0.0 ? -x : x, norm.p));
     }
-    end = begin;
-  }
+  } else {
 #pragma unroll 4
-  for (int64_t i = begin + threadIdx.x * V; i < end; i += kReduceBlock * V) {
-    A x[V] = {};
-    if (vector && i + V <= end) {
-      load_elements<V>(tensor.grad, i, dtype, x);
-    } else {
+    for (int64_t i = begin + threadIdx.x * V; i < end; i += kReduceBlock * V) {
+      A x[V] = {};
+      if (vector && i + V <= end) {
+        load_elements<V>(tensor.grad, i, dtype, x);
+      } else {
 #pragma unroll
-      for (int j = 0; j < V; ++j) {
-        if (i + j < end) x[j] = load_as<A>(tensor.grad, i + j, dtype);
+        for (int j = 0; j < V; ++j) {
+          if (i + j < end) x[j] = load_as<A>(tensor.grad, i + j, dtype);
+        }
       }
-    }
 #pragma unroll
-    for (int j = 0; j < V; ++j) norm(total, norm.term(static_cast<double>(x[j])));
+      for (int j = 0; j < V; ++j) norm(total, norm.term(static_cast<double>(x[j])));
+    }
   }
   total = reduce_group(total, kReduceBlock, shared_memory<GroupSlots<double>>(), norm);
   if (threadIdx.x == 0) partials[blockIdx.x] = total;

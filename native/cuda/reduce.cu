@@ -24,7 +24,8 @@ namespace {
 constexpr int64_t kBlocksWanted = 1024;
 constexpr int64_t kRowSplit = 8192;  // elements that are worth a block of their own
 constexpr int64_t kColumnSplit = 8;  // elements that are worth a thread of a column
-constexpr int64_t kLongRow = 1024;   // beyond, a block rather than a warp walks a row
+constexpr int kEightBlocks = 3;     // on a multiprocessor: eight sums and four loads need registers
+constexpr int64_t kLongRow = 1024;  // beyond, a block rather than a warp walks a row
 
 // The rules. `flag` is "mean" for sums and "smallest" for extremes.
 template <class A>
@@ -236,7 +237,7 @@ struct EightSlots {
 };
 
 // Sums of eight neighbouring columns a thread, which lie at multiples of 16 bytes in every row.
-__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
+__global__ void __launch_bounds__(kReduceBlock, kEightBlocks)
     sum_columns_kernel(const __grid_constant__ ReduceShape shape, const void* x, void* out,
                        void* partial) {
   constexpr int kAhead = 4;
