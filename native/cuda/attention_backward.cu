@@ -239,7 +239,6 @@ template <class M>
 void launch_by_width(Stream& stream, const Attention& a) {
   if (a.width <= 32) return launch_backward<M, 32>(stream, a);
   if (a.width <= 64) return launch_backward<M, 64>(stream, a);
-  if (a.width <= 96) return launch_backward<M, 96>(stream, a);
   if (a.width <= 128) return launch_backward<M, 128>(stream, a);
   if constexpr (M::kDepth == 16) launch_backward<M, 256>(stream, a);
 }

@@ -392,10 +392,8 @@ template <class F>
 void with_shapes(DType dtype, int64_t width, const F& f) {
   if (dtype == DType::float64) {
     if (width <= 64) return f(Shape<double, 32, 16, 64>(), Shape<double, 16, 16, 64>());
-    if (width <= 128) return f(Shape<double, 16, 16, 128>(), Shape<double, 16, 16, 128>());
     return f(Shape<double, 8, 8, 256, 8>(), Shape<double, 8, 8, 256, 8>());
   }
-  if (width <= 32) return f(Shape<float, 64, 64, 32>(), Shape<float, 64, 64, 32>());
   if (width <= 64) return f(Shape<float, 64, 64, 64>(), Shape<float, 32, 64, 64>());
   if (width <= 128) return f(Shape<float, 64, 32, 128>(), Shape<float, 32, 32, 128>());
   return f(Shape<float, 32, 16, 256>(), Shape<float, 16, 16, 256>());

@@ -1,8 +1,8 @@
 // Elementwise functions of two tensors, of a tensor and a number, and selection by a condition,
 // from the formulas of core/elementwise.h; operands broadcast by stride 0.
-// Operands laid out like the output (or single values) run a kernel compiled for the one op where
-// the dtype is float32, bfloat16 or float16; the rest runs one kernel per dtype that branches on
-// the op once per vector. A number is an operand that the kernel takes from its parameters.
+// Sums, differences, products and quotients of float32, bfloat16 and float16 run kernels compiled
+// for the one op, of operands laid out like the output, or along its rows; the rest runs kernels
+// that branch on the op for each element. A number is an operand among the kernel's parameters.
 // Cost: 3·size bytes per element (2·size with a number; output of size 1 for comparisons; where:
 // 3·size + 1): bandwidth-bound, floor N·bytes / bandwidth. A broadcast operand costs its own size.
 #include "core/elementwise.h"
@@ -43,74 +43,58 @@ NODEGRAD_BINARY_OPS(NODEGRAD_FORMULA)
 NODEGRAD_BINARY_PREDICATES(NODEGRAD_FORMULA)
 #undef NODEGRAD_FORMULA
 
-template <BinaryOp op, int V, class T>
-__device__ __forceinline__ void forward_each(const Arith<T> (&x)[2][V], T (&y)[V]) {
-  using A = Arith<T>;
-  if constexpr (is_real<A> || !Formula<op>::kFloating) {
-#pragma unroll
-    for (int j = 0; j < V; ++j) {
-      y[j] = from_arith<T>(Formula<op>::template forward<A>(x[0][j], x[1][j]));
-    }
-  }
-}
-
-template <BinaryOp op, class T>
+template <BinaryOp op>
 struct Forward {
-  using In = T;
-  using Out = T;
-  static constexpr int kInputs = 2;
-  static constexpr bool kSingle = false;
-  template <int V>
-  __device__ __forceinline__ void apply(const Arith<T> (&x)[2][V], T (&y)[V]) const {
-    forward_each<op, V, T>(x, y);
+  template <class A>
+  static __device__ __forceinline__ A apply(int, const A (&x)[2]) {
+    if constexpr (is_real<A> || !Formula<op>::kFloating) {
+      return Formula<op>::template forward<A>(x[0], x[1]);
+    } else {
+      return x[0];
+    }
   }
 };
 
-template <class T>
 struct AnyForward {
-  using In = T;
-  using Out = T;
-  static constexpr int kInputs = 2;
-  static constexpr bool kSingle = !is_real<Arith<T>>;
-  BinaryOp op;
-  template <int V>
-  __device__ __forceinline__ void apply(const Arith<T> (&x)[2][V], T (&y)[V]) const {
-    switch (op) {
-#define NODEGRAD_CASE(id, ...)              \
-  case BinaryOp::id:                        \
-    forward_each<BinaryOp::id, V, T>(x, y); \
-    break;
+  static constexpr bool kIntegers = true;
+  template <class A>
+  static __device__ __forceinline__ A apply(int op, const A (&x)[2]) {
+    switch (static_cast<BinaryOp>(op)) {
+#define NODEGRAD_CASE(id, ...) \
+  case BinaryOp::id:           \
+    return Forward<BinaryOp::id>::template apply<A>(op, x);
       NODEGRAD_BINARY_OPS(NODEGRAD_CASE)
 #undef NODEGRAD_CASE
-      default:
-        break;
+#define NODEGRAD_CASE(id, ...) \
+  case BinaryOp::id:           \
+    return A(Formula<BinaryOp::id>::test(x[0], x[1]));
+      NODEGRAD_BINARY_PREDICATES(NODEGRAD_CASE)
+#undef NODEGRAD_CASE
     }
+    return x[0];
   }
 };
 
-template <class T>
-struct Predicate {
-  using In = T;
-  using Out = Bool8;
-  static constexpr int kInputs = 2;
-  static constexpr bool kSingle = !same_type<Arith<T>, float>;
-  BinaryOp op;
-  template <int V>
-  __device__ __forceinline__ void apply(const Arith<T> (&x)[2][V], Bool8 (&y)[V]) const {
-    switch (op) {
-#define NODEGRAD_CASE(id, ...)                                                           \
-  case BinaryOp::id:                                                                     \
-    _Pragma("unroll") for (int j = 0; j < V; ++j) {                                      \
-      y[j] = Bool8{static_cast<uint8_t>(Formula<BinaryOp::id>::test(x[0][j], x[1][j]))}; \
-    }                                                                                    \
-    break;
-      NODEGRAD_BINARY_PREDICATES(NODEGRAD_CASE)
-#undef NODEGRAD_CASE
-      default:
-        break;
-    }
+template <BinaryOp op>
+constexpr VectorKernels<2> own_kernels() {
+  return {vector_kernel<Forward<op>, 2, Linear>, vector_kernel<Forward<op>, 2, Dims<2>>};
+}
+
+// The kernels of the most common ops, which have some compiled for them alone.
+VectorKernels<2> own_kernels_of(BinaryOp op) {
+  switch (op) {
+    case BinaryOp::add:
+      return own_kernels<BinaryOp::add>();
+    case BinaryOp::sub:
+      return own_kernels<BinaryOp::sub>();
+    case BinaryOp::mul:
+      return own_kernels<BinaryOp::mul>();
+    case BinaryOp::div:
+      return own_kernels<BinaryOp::div>();
+    default:
+      return {};
   }
-};
+}
 
 // out = condition ? a : b moves bits, so it is compiled per size. Elements are interleaved over
 // lanes; each operand has its own offset unless all are laid out like the output.
@@ -153,27 +137,8 @@ void apply(Stream& stream, BinaryOp op, const View* a, const View* b, Scalar s, 
   if (info.floating && !is_float(dtype)) {
     fail("%s: takes floating dtypes, got %s", info.name, dtype_name(dtype));
   }
-  const View* const inputs[2] = {a, b};
-  with_type(dtype, [&](auto zero) {
-    using T = decltype(zero);
-    const AnyForward<T> any{op};
-    switch (op) {
-#define NODEGRAD_CASE(id, ...)                                                              \
-  case BinaryOp::id:                                                                        \
-    if constexpr (same_type<Arith<T>, float>) {                                             \
-      launch_pointwise(stream, info.name, Forward<BinaryOp::id, T>{}, any, inputs, s, out); \
-    } else {                                                                                \
-      launch_pointwise(stream, info.name, any, any, inputs, s, out);                        \
-    }                                                                                       \
-    break;
-      NODEGRAD_BINARY_OPS(NODEGRAD_CASE)
-#undef NODEGRAD_CASE
-      default: {
-        const Predicate<T> predicate{op};
-        launch_pointwise(stream, info.name, predicate, predicate, inputs, s, out);
-      }
-    }
-  });
+  launch_pointwise<AnyForward, 2>(stream, info.name, static_cast<int>(op), own_kernels_of(op),
+                                  {a, b}, s, out);
 }
 
 void forward(Stream& stream, BinaryOp op, const View& a, const View& b, const View& out) {

@@ -30,12 +30,11 @@ struct Tiles {
 };
 
 // Element of A.
-template <class T, ConvMode kMode>
-__device__ __forceinline__ Arith<T> left_element(const ConvProblem& p, int64_t group, int64_t row,
-                                                 int64_t k) {
-  const T* const data = static_cast<const T*>(p.left);
+template <class A, ConvMode kMode>
+__device__ __forceinline__ A left_element(const ConvProblem& p, int64_t group, int64_t row,
+                                          int64_t k) {
   const ConvShape& s = p.s;
-  if (row >= p.rows || k >= p.k) return Arith<T>(0);
+  if (row >= p.rows || k >= p.k) return A(0);
   int64_t at;
   if constexpr (kMode == ConvMode::forward) {
     at = (group * p.rows + row) * p.k + k;
@@ -46,38 +45,37 @@ __device__ __forceinline__ Arith<T> left_element(const ConvProblem& p, int64_t g
     const ConvIndex i = split_place(p, k);
     at = ((i.outer * s.o + group * p.rows + row) * s.oh + i.high) * s.ow + i.low;
   }
-  return to_arith(data[at]);
+  return load_as<A>(p.left, at, s.dtype);
 }
 
 // Element of B: a tap of a channel, at a place of an image.
-template <class T, ConvMode kMode>
-__device__ __forceinline__ Arith<T> right_element(const ConvProblem& p, int64_t group,
-                                                  const ConvIndex& tap, const ConvIndex& place) {
-  const T* const data = static_cast<const T*>(p.right);
+template <class A, ConvMode kMode>
+__device__ __forceinline__ A right_element(const ConvProblem& p, int64_t group,
+                                           const ConvIndex& tap, const ConvIndex& place) {
   const ConvShape& s = p.s;
   if constexpr (kMode == ConvMode::data) {
     int64_t i = place.high + s.pad_h - tap.high * s.dilation_h;
     int64_t j = place.low + s.pad_w - tap.low * s.dilation_w;
-    if (i < 0 || j < 0) return Arith<T>(0);
+    if (i < 0 || j < 0) return A(0);
     if (s.stride_h > 1) {
       const int64_t quotient = i / s.stride_h;
-      if (quotient * s.stride_h != i) return Arith<T>(0);
+      if (quotient * s.stride_h != i) return A(0);
       i = quotient;
     }
     if (s.stride_w > 1) {
       const int64_t quotient = j / s.stride_w;
-      if (quotient * s.stride_w != j) return Arith<T>(0);
+      if (quotient * s.stride_w != j) return A(0);
       j = quotient;
     }
-    if (i >= s.oh || j >= s.ow) return Arith<T>(0);
+    if (i >= s.oh || j >= s.ow) return A(0);
     const int64_t channel = place.outer * s.o + group * p.out_channels + tap.outer;
-    return to_arith(data[(channel * s.oh + i) * s.ow + j]);
+    return load_as<A>(p.right, (channel * s.oh + i) * s.ow + j, s.dtype);
   } else {
     const int64_t i = place.high * s.stride_h + tap.high * s.dilation_h - s.pad_h;
     const int64_t j = place.low * s.stride_w + tap.low * s.dilation_w - s.pad_w;
-    if (i < 0 || j < 0 || i >= s.h || j >= s.w) return Arith<T>(0);
+    if (i < 0 || j < 0 || i >= s.h || j >= s.w) return A(0);
     const int64_t channel = place.outer * s.c + group * p.in_channels + tap.outer;
-    return to_arith(data[(channel * s.h + i) * s.w + j]);
+    return load_as<A>(p.right, (channel * s.h + i) * s.w + j, s.dtype);
   }
 }
 
@@ -88,10 +86,10 @@ __device__ __forceinline__ double multiply_add(double a, double b, double c) {
 
 // Fills the shared tiles with k from k0 on. Where K runs over positions, neighbouring threads take
 // neighbouring k of B; else neighbouring columns.
-template <class T, ConvMode kMode>
+template <class A, ConvMode kMode>
 __device__ __forceinline__ void load_tiles(const ConvProblem& p, int64_t group, int64_t row0,
                                            int64_t column0, int64_t k0, int64_t k_end,
-                                           Tiles<Arith<T>>& tiles) {
+                                           Tiles<A>& tiles) {
   constexpr int kLoads = kSide * kDepth / kThreads;
   const int thread = static_cast<int>(threadIdx.x);
   {
@@ -100,7 +98,7 @@ __device__ __forceinline__ void load_tiles(const ConvProblem& p, int64_t group, 
     for (int i = 0; i < kLoads; ++i) {
       const int row = thread / kDepth + i * (kThreads / kDepth);
       tiles.a[k][row] =
-          k0 + k < k_end ? left_element<T, kMode>(p, group, row0 + row, k0 + k) : Arith<T>(0);
+          k0 + k < k_end ? left_element<A, kMode>(p, group, row0 + row, k0 + k) : A(0);
     }
   }
   if constexpr (kMode == ConvMode::weight) {
@@ -110,9 +108,9 @@ __device__ __forceinline__ void load_tiles(const ConvProblem& p, int64_t group, 
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
       const int column = thread / kDepth + i * (kThreads / kDepth);
-      Arith<T> value = Arith<T>(0);
+      A value = A(0);
       if (there && column0 + column < p.columns) {
-        value = right_element<T, kMode>(p, group, split_tap(p, column0 + column), place);
+        value = right_element<A, kMode>(p, group, split_tap(p, column0 + column), place);
       }
       tiles.b[k][column] = value;
     }
@@ -123,18 +121,17 @@ __device__ __forceinline__ void load_tiles(const ConvProblem& p, int64_t group, 
 #pragma unroll
     for (int i = 0; i < kLoads; ++i) {
       const int k = thread / kSide + i * (kThreads / kSide);
-      Arith<T> value = Arith<T>(0);
+      A value = A(0);
       if (there && k0 + k < k_end) {
-        value = right_element<T, kMode>(p, group, split_tap(p, k0 + k), place);
+        value = right_element<A, kMode>(p, group, split_tap(p, k0 + k), place);
       }
       tiles.b[k][column] = value;
     }
   }
 }
 
-template <class T, ConvMode kMode>
+template <class A, ConvMode kMode>
 __global__ void __launch_bounds__(kThreads, 2) conv_kernel(const __grid_constant__ ConvProblem p) {
-  using A = Arith<T>;
   auto& tiles = shared_memory<Tiles<A>>();
   int64_t block = blockIdx.x;
   const int64_t column0 = block % p.column_tiles * kSide;
@@ -149,7 +146,7 @@ __global__ void __launch_bounds__(kThreads, 2) conv_kernel(const __grid_constant
 
   A sums[kEach][kEach] = {};
   for (int64_t k0 = k_begin; k0 < k_end; k0 += kDepth) {
-    load_tiles<T, kMode>(p, group, row0, column0, k0, k_end, tiles);
+    load_tiles<A, kMode>(p, group, row0, column0, k0, k_end, tiles);
     __syncthreads();
 #pragma unroll
     for (int k = 0; k < kDepth; ++k) {
@@ -182,27 +179,26 @@ __global__ void __launch_bounds__(kThreads, 2) conv_kernel(const __grid_constant
         static_cast<A*>(p.partial)[at] = sum;
         continue;
       }
-      if (p.bias) sum += to_arith(static_cast<const T*>(p.bias)[group * p.rows + row]);
+      if (p.bias) sum += load_as<A>(p.bias, group * p.rows + row, p.s.dtype);
       if (p.relu && sum < A(0)) sum = A(0);
-      static_cast<T*>(p.out)[conv_out_offset<kMode>(p, group, row, column)] = from_arith<T>(sum);
+      store_as(p.out, conv_out_offset<kMode>(p, group, row, column), p.s.dtype, sum);
     }
   }
 }
 
 // C = the slices' sums added in order, then bias and ReLU.
-template <class T, ConvMode kMode>
+template <class A, ConvMode kMode>
 __global__ void __launch_bounds__(kThreads)
     add_slices_kernel(const __grid_constant__ ConvProblem p, const int64_t n) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (i >= n) return;
-  const Arith<T>* const partial = static_cast<const Arith<T>*>(p.partial);
-  Arith<T> sum = 0;
+  const A* const partial = static_cast<const A*>(p.partial);
+  A sum = 0;
   for (int64_t slice = 0; slice < p.slices; ++slice) sum += partial[slice * n + i];
   const int64_t column = i % p.columns, line = i / p.columns;
-  if (p.bias) sum += to_arith(static_cast<const T*>(p.bias)[line]);
-  if (p.relu && sum < Arith<T>(0)) sum = Arith<T>(0);
-  static_cast<T*>(p.out)[conv_out_offset<kMode>(p, line / p.rows, line % p.rows, column)] =
-      from_arith<T>(sum);
+  if (p.bias) sum += load_as<A>(p.bias, line, p.s.dtype);
+  if (p.relu && sum < A(0)) sum = A(0);
+  store_as(p.out, conv_out_offset<kMode>(p, line / p.rows, line % p.rows, column), p.s.dtype, sum);
 }
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -212,7 +208,7 @@ dim3 grid_of(int64_t blocks) {
   return dim3(static_cast<unsigned>(blocks));
 }
 
-template <class T, ConvMode kMode>
+template <class A, ConvMode kMode>
 void convolve(Stream& stream, ConvProblem p, bool mma) {
   const ConvShape& s = p.s;
   const int64_t places = p.plane_h * p.plane_w;
@@ -239,16 +235,16 @@ void convolve(Stream& stream, ConvProblem p, bool mma) {
   if (p.slice_k > 0) p.slices = p.k > 0 ? divide_up(p.k, p.slice_k) : 1;
   const int64_t n = s.groups * p.rows * p.columns;
   if (p.slices > 1) {
-    p.partial = acquire_scratch(stream, sizeof(Arith<T>) * static_cast<size_t>(n * p.slices));
+    p.partial = acquire_scratch(stream, sizeof(A) * static_cast<size_t>(n * p.slices));
   }
   if (mma) {
     launch_conv_mma(stream, kMode, p, grid_of(tiles * p.slices));
   } else {
-    launch(stream, "conv2d", conv_kernel<T, kMode>, grid_of(tiles * p.slices), dim3(kThreads),
-           sizeof(Tiles<Arith<T>>), p);
+    launch(stream, "conv2d", conv_kernel<A, kMode>, grid_of(tiles * p.slices), dim3(kThreads),
+           sizeof(Tiles<A>), p);
   }
   if (p.partial) {
-    launch(stream, "conv2d", add_slices_kernel<T, kMode>, grid_of(divide_up(n, kThreads)),
+    launch(stream, "conv2d", add_slices_kernel<A, kMode>, grid_of(divide_up(n, kThreads)),
            dim3(kThreads), 0, p, n);
     release_scratch(stream, p.partial);
   }
@@ -330,7 +326,7 @@ void run(Stream& stream, ConvProblem p) {
   }
   const bool mma = conv_by_mma(kMode, p);
   const bool strided = s.stride_h > 1 || s.stride_w > 1;
-  const bool served = with_float_type(s.dtype, [&](auto zero) {
+  const bool served = with_float_arith(s.dtype, [&](auto zero) {
     const auto whole = [&](const ConvProblem& part) {
       convolve<decltype(zero), kMode>(stream, part, mma);
     };

@@ -100,7 +100,7 @@ __global__ void __launch_bounds__(kBlock)
 
 // Eight neighbours, as many at a time as fill 16 bytes.
 template <class T, class A>
-__device__ __forceinline__ void load_eight(const void* src, int64_t at, A (&x)[kConvertWidth]) {
+__device__ __forceinline__ void read_eight(const void* src, int64_t at, A (&x)[kConvertWidth]) {
   constexpr int V = kPerVector<T> < kConvertWidth ? kPerVector<T> : kConvertWidth;
 #pragma unroll
   for (int part = 0; part < kConvertWidth; part += V) {
@@ -111,7 +111,7 @@ __device__ __forceinline__ void load_eight(const void* src, int64_t at, A (&x)[k
 }
 
 template <class T, class A>
-__device__ __forceinline__ void store_eight(void* dst, int64_t at, const A (&x)[kConvertWidth]) {
+__device__ __forceinline__ void write_eight(void* dst, int64_t at, const A (&x)[kConvertWidth]) {
   constexpr int V = kPerVector<T> < kConvertWidth ? kPerVector<T> : kConvertWidth;
 #pragma unroll
   for (int part = 0; part < kConvertWidth; part += V) {
@@ -160,8 +160,8 @@ __global__ void __launch_bounds__(kBlock)
   if (vector && base + kPerBlock <= n) {
     const Offsets<2> at = offsets_of(dims, base + thread * kConvertWidth);
     A x[kConvertWidth];
-    with_source<A>(src_dtype, [&](auto zero) { load_eight<decltype(zero)>(src, at.at[0], x); });
-    with_stored_type(dst_dtype, [&](auto zero) { store_eight<decltype(zero)>(dst, at.at[1], x); });
+    with_source<A>(src_dtype, [&](auto zero) { read_eight<decltype(zero)>(src, at.at[0], x); });
+    with_stored_type(dst_dtype, [&](auto zero) { write_eight<decltype(zero)>(dst, at.at[1], x); });
     return;
   }
 #pragma unroll 1

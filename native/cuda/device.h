@@ -21,7 +21,7 @@
 #endif
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
-
+#if defined(__CUDACC__) || defined(NODEGRAD_EMULATED)  // else the host code of this folder
 // The block's dynamic shared memory as one struct at its base, 1024-byte aligned.
 template <class T>
 __device__ __forceinline__ T& shared_memory() {
@@ -122,5 +122,5 @@ __device__ __forceinline__ void named_barrier_arrive(int id, int threads) {
   asm volatile("barrier.arrive %0, %1;" ::"r"(id), "r"(threads) : "memory");
 }
 #endif
-
+#endif
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -8,75 +8,60 @@
 #include "device_math.h"
 #include "families.h"
 #include "launch.h"
-#include "numbers.h"
+#include "reduction.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
 constexpr int kBlock = 256;
 
-// A thread's four elements as one access, or one by one: `whole` says which.
-template <class T>
-__device__ __forceinline__ void load_four(const T* p, int64_t left, bool whole, T (&x)[4]) {
-  constexpr int V = sizeof(T) == 8 ? 2 : 4;
-  if (whole) {
-#pragma unroll
-    for (int part = 0; part < 4; part += V) {
-      const Vector<T, V> loaded = load_vector<V>(p + part);
-#pragma unroll
-      for (int j = 0; j < V; ++j) x[part + j] = loaded[j];
-    }
-    return;
-  }
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    if (j < left) x[j] = p[j];
-  }
-}
+constexpr int kEach = 8;  // elements of a thread: two Philox counters
 
-template <class T>
-__device__ __forceinline__ void store_four(T* p, int64_t left, bool whole, const T (&x)[4]) {
-  constexpr int V = sizeof(T) == 8 ? 2 : 4;
-  if (whole) {
-#pragma unroll
-    for (int part = 0; part < 4; part += V) {
-      Vector<T, V> packed;
-#pragma unroll
-      for (int j = 0; j < V; ++j) packed[j] = x[part + j];
-      store_global(p + part, packed);
-    }
-    return;
-  }
-#pragma unroll
-  for (int j = 0; j < 4; ++j) {
-    if (j < left) p[j] = x[j];
-  }
-}
-
-template <class T, bool draws>
+// Vectors where addresses allow, but for float64; else, and at the end, one element after another.
+template <class A, bool draws>
 __global__ void __launch_bounds__(kBlock)
-    dropout_kernel(const T* in, const int64_t* state, const uint32_t threshold,
-                   const Arith<T> scale, T* out, uint8_t* mask, const bool vector, int64_t n) {
-  using A = Arith<T>;
-  const int64_t quad = static_cast<int64_t>(blockIdx.x) * kBlock + static_cast<int>(threadIdx.x);
-  const int64_t i = quad * 4;
+    dropout_kernel(const void* in, const DType dtype, const int64_t* state,
+                   const uint32_t threshold, const A scale, void* out, uint8_t* mask,
+                   const bool vector, int64_t n) {
+  const int64_t i =
+      (static_cast<int64_t>(blockIdx.x) * kBlock + static_cast<int>(threadIdx.x)) * kEach;
   if (i >= n) return;
-  const bool whole = vector && i + 4 <= n;
-  T x[4] = {};
-  uint8_t kept[4] = {};
-  load_four(in + i, n - i, whole, x);
-  if constexpr (draws) {
-    const uint64_t counter = static_cast<uint64_t>(state[1]) + static_cast<uint64_t>(quad);
-    const Philox4 r = philox(static_cast<uint64_t>(state[0]), counter);
+  if (same_type<A, float> && vector && i + kEach <= n) {
+    float x[kEach];
+    load_values<kEach>(in, i, dtype, x);
+    Vector<uint8_t, kEach> kept;
+    if constexpr (draws) {
+      const uint64_t counter = static_cast<uint64_t>(state[1]) + static_cast<uint64_t>(i / 4);
 #pragma unroll
-    for (int j = 0; j < 4; ++j) kept[j] = r.word[j] >> 8 < threshold;
-    store_four(mask + i, n - i, whole, kept);
-  } else {
-    load_four<uint8_t>(mask + i, n - i, whole, kept);
+      for (int quad = 0; quad < kEach / 4; ++quad) {
+        const Philox4 r = philox(static_cast<uint64_t>(state[0]), counter + quad);
+#pragma unroll
+        for (int j = 0; j < 4; ++j) kept[4 * quad + j] = r.word[j] >> 8 < threshold;
+      }
+      store_vector(mask + i, kept);
+    } else {
+      kept = load_vector<kEach>(mask + i);
+    }
+#pragma unroll
+    for (int j = 0; j < kEach; ++j) x[j] = kept[j] ? x[j] * static_cast<float>(scale) : 0.0f;
+    store_eight(out, i, dtype, x);
+    return;
   }
-#pragma unroll
-  for (int j = 0; j < 4; ++j) x[j] = from_arith<T>(kept[j] ? to_arith(x[j]) * scale : A(0));
-  store_four(out + i, n - i, whole, x);
+#pragma unroll 1
+  for (int64_t at = i; at < i + kEach && at < n; ++at) {
+    bool kept;
+    if constexpr (draws) {
+      const Philox4 r = philox(static_cast<uint64_t>(state[0]),
+                               static_cast<uint64_t>(state[1]) + static_cast<uint64_t>(at / 4));
+      const uint32_t low = at % 2 == 0 ? r.word[0] : r.word[1];
+      const uint32_t high = at % 2 == 0 ? r.word[2] : r.word[3];
+      kept = (at % 4 < 2 ? low : high) >> 8 < threshold;
+      mask[at] = kept;
+    } else {
+      kept = mask[at];
+    }
+    store_as(out, at, dtype, kept ? load_as<A>(in, at, dtype) * scale : A(0));
+  }
 }
 
 template <bool draws>
@@ -84,16 +69,15 @@ void run(Stream& stream, const View& in, const int64_t* state, uint32_t threshol
          const View& out, const View& mask) {
   const int64_t n = element_count(in);
   if (n == 0) return;
-  const int64_t blocks = (n + kBlock * 4 - 1) / (kBlock * 4);
+  const int64_t blocks = (n + kBlock * kEach - 1) / (kBlock * kEach);
   if (blocks > INT32_MAX) fail("dropout: the tensor is too large for one launch");
-  const bool vector =
-      is_aligned(in.data, 16) && is_aligned(out.data, 16) && is_aligned(mask.data, 4);
-  with_float_type(in.dtype, [&](auto zero) {
-    using T = decltype(zero);
-    launch(stream, "dropout", dropout_kernel<T, draws>, dim3(static_cast<unsigned>(blocks)),
-           dim3(kBlock), 0, static_cast<const T*>(in.data), state, threshold,
-           static_cast<Arith<T>>(scale), static_cast<T*>(out.data),
-           static_cast<uint8_t*>(mask.data), vector, n);
+  with_float_arith(in.dtype, [&](auto zero) {
+    using A = decltype(zero);
+    const bool vector = same_type<A, float> && is_aligned(in.data, 16) &&
+                        is_aligned(out.data, 16) && is_aligned(mask.data, kEach);
+    launch(stream, "dropout", dropout_kernel<A, draws>, dim3(static_cast<unsigned>(blocks)),
+           dim3(kBlock), 0, static_cast<const void*>(in.data), in.dtype, state, threshold,
+           static_cast<A>(scale), out.data, static_cast<uint8_t*>(mask.data), vector, n);
   });
 }
 

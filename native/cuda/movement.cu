@@ -1,9 +1,10 @@
 // Elements in other places: padding, flips, rolls and repetition as one map per axis
 // (core/axis_map.h), their gradient, and triangles of matrices.
 // remap: a thread per element of the output, bits moved by size; inner axes that stay as they are
-// form one axis, so that neighbours read neighbours. fold: a thread per element of the gradient
-// sums its places in ascending order, without atomics.
-// Cost: bytes of output written and as many read; some 20 integer instructions an element.
+// form one axis, so that neighbours read neighbours, and go by units of 16 bytes where addresses
+// allow, two a thread. fold: a thread per element of the gradient sums its places in ascending
+// order, without atomics.
+// Cost: bytes of output written and as many read; some 20 integer instructions a unit or element.
 #include "families.h"
 #include "indexing.h"
 #include "launch.h"
@@ -22,25 +23,72 @@ struct RemapShape {
   bool narrow;
 };
 
+// Places of the output per thread of remap.
+template <class U>
+inline constexpr int kPlaces = same_type<U, Piece> ? 2 : 1;
+
+// The fill value, of `item` bytes, as often as it fits.
+template <class U>
+__device__ __forceinline__ U filled(const void* fill, int item) {
+  if constexpr (!same_type<U, Piece>) {
+    return *static_cast<const U*>(fill);
+  } else {
+    if (item == 8) {
+      const auto two = load_vector<2>(static_cast<const uint32_t*>(fill));
+      return Piece{two[0], two[1], two[0], two[1]};
+    }
+    const uint32_t word = item == 4   ? *static_cast<const uint32_t*>(fill)
+                          : item == 2 ? *static_cast<const uint16_t*>(fill) * 0x10001u
+                                      : *static_cast<const uint8_t*>(fill) * 0x1010101u;
+    return Piece{word, word, word, word};
+  }
+}
+
 template <class U>
 __global__ void __launch_bounds__(kBlock)
-    remap_kernel(const __grid_constant__ RemapShape shape, const U* x, const U* fill, U* out,
-                 int64_t n) {
-  const int64_t at = static_cast<int64_t>(blockIdx.x) * kBlock + static_cast<int>(threadIdx.x);
-  if (at >= n) return;
-  uint64_t rest = static_cast<uint64_t>(at);
-  int64_t offset = 0;
-  bool inside = true;
+    remap_kernel(const __grid_constant__ RemapShape shape, const U* x, const void* fill,
+                 const int item, U* out, int64_t n) {
+  const int64_t first =
+      static_cast<int64_t>(blockIdx.x) * (kBlock * kPlaces<U>)+static_cast<int>(threadIdx.x);
+  U value[kPlaces<U>];
+#pragma unroll
+  for (int p = 0; p < kPlaces<U>; ++p) {
+    const int64_t at = first + p * kBlock;
+    if (at >= n) break;
+    uint64_t rest = static_cast<uint64_t>(at);
+    int64_t offset = 0;
+    bool inside = true;
 #pragma unroll 1
-  for (int d = 0; d < shape.rank; ++d) {
-    const uint64_t quotient = divide(rest, shape.to[d], shape.narrow);
-    const int64_t i = static_cast<int64_t>(rest - quotient * shape.to[d].divisor);
-    const int64_t source = axis_source(shape.maps[d], shape.from[d], i);
-    inside = inside && source >= 0;
-    offset += source * shape.stride[d];
-    rest = quotient;
+    for (int d = 0; d < shape.rank; ++d) {
+      const uint64_t quotient = divide(rest, shape.to[d], shape.narrow);
+      const int64_t i = static_cast<int64_t>(rest - quotient * shape.to[d].divisor);
+      const int64_t source = axis_source(shape.maps[d], shape.from[d], i);
+      inside = inside && source >= 0;
+      offset += source * shape.stride[d];
+      rest = quotient;
+    }
+    value[p] = inside ? x[offset] : filled<U>(fill, item);
   }
-  out[at] = inside ? x[offset] : *fill;
+#pragma unroll
+  for (int p = 0; p < kPlaces<U>; ++p) {
+    if (first + p * kBlock < n) out[first + p * kBlock] = value[p];
+  }
+}
+
+// Turns the innermost axis into units of 16 bytes, where it stays as it is and all addresses allow.
+bool by_units(RemapShape& shape, const View& x, const View& out, int64_t per_unit) {
+  if (shape.rank == 0 || shape.maps[0].mode != AxisMode::pad || shape.maps[0].before != 0 ||
+      static_cast<int64_t>(shape.to[0].divisor) != shape.from[0] || shape.stride[0] != 1 ||
+      shape.from[0] % per_unit != 0 || !is_aligned(x.data, 16) || !is_aligned(out.data, 16)) {
+    return false;
+  }
+  for (int d = 1; d < shape.rank; ++d) {
+    if (shape.stride[d] % per_unit != 0) return false;
+  }
+  shape.from[0] /= per_unit;
+  shape.to[0] = make_divider(shape.from[0]);
+  for (int d = 1; d < shape.rank; ++d) shape.stride[d] /= per_unit;
+  return true;
 }
 
 dim3 blocks_of(int64_t n) { return dim3(static_cast<unsigned>((n + kBlock - 1) / kBlock)); }
@@ -71,12 +119,18 @@ void remap(Stream& stream, const View& x, const AxisMap* maps, const View& fill,
     ++shape.rank;
     kept = keep;
   }
-  with_size_of(x.dtype, [&](auto zero) {
+  const int item = static_cast<int>(item_size(x.dtype));
+  const auto run = [&](auto zero, int64_t places) {
     using U = decltype(zero);
-    launch(stream, "remap", remap_kernel<U>, blocks_of(n), dim3(kBlock), 0, shape,
-           static_cast<const U*>(x.data), static_cast<const U*>(fill.data),
-           static_cast<U*>(out.data), n);
-  });
+    launch(stream, "remap", remap_kernel<U>, blocks_of((places + kPlaces<U> - 1) / kPlaces<U>),
+           dim3(kBlock), 0, shape, static_cast<const U*>(x.data),
+           static_cast<const void*>(fill.data), item, static_cast<U*>(out.data), places);
+  };
+  if (by_units(shape, x, out, 16 / item)) {
+    run(Piece{}, n * item / 16);
+  } else {
+    with_size_of(x.dtype, [&](auto zero) { run(zero, n); });
+  }
 }
 
 template <class T>

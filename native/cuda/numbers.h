@@ -132,6 +132,57 @@ __device__ __forceinline__ void store_global(T* p, const Vector<T, N>& v) {
 #endif
 }
 
+// 16 bytes of storage: four float32, or eight of a 16-bit type.
+using Piece = Vector<uint32_t, 4>;
+
+__device__ __forceinline__ Piece load_piece(const void* data, int64_t i, bool wide) {
+  return load_vector<4>(
+      reinterpret_cast<const uint32_t*>(static_cast<const char*>(data) + i * (wide ? 4 : 2)));
+}
+
+__device__ __forceinline__ float low_half(uint32_t word, bool brain) {
+  return brain ? __uint_as_float(word << 16)
+               : to_float(Float16{static_cast<uint16_t>(word & 0xffff)});
+}
+__device__ __forceinline__ float high_half(uint32_t word, bool brain) {
+  return brain ? __uint_as_float(word & 0xffff0000u)
+               : to_float(Float16{static_cast<uint16_t>(word >> 16)});
+}
+
+// Eight elements from two pieces of float32, or one of a 16-bit type.
+__device__ __forceinline__ void unpack(const Piece (&piece)[2], DType dtype, float (&x)[8]) {
+  if (dtype == DType::float32) {
+#pragma unroll
+    for (int j = 0; j < 8; ++j) x[j] = __uint_as_float(piece[j / 4][j % 4]);
+    return;
+  }
+  const bool brain = dtype == DType::bfloat16;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    x[2 * j] = low_half(piece[0][j], brain);
+    x[2 * j + 1] = high_half(piece[0][j], brain);
+  }
+}
+
+// Eight neighbours as they lie in memory, for unpack; their address is a multiple of 16.
+__device__ __forceinline__ void load_eight(const void* data, int64_t i, DType dtype,
+                                           Piece (&piece)[2]) {
+  const bool wide = dtype == DType::float32;
+  piece[0] = load_piece(data, i, wide);
+  if (wide) piece[1] = load_piece(data, i + 4, true);
+}
+
+template <class T>
+__device__ __forceinline__ Piece pack_halves(const float (&x)[8]) {
+  Piece piece;
+#pragma unroll
+  for (int j = 0; j < 4; ++j) {
+    const uint32_t low = from_float<T>(x[2 * j]).bits, high = from_float<T>(x[2 * j + 1]).bits;
+    piece[j] = low | high << 16;
+  }
+  return piece;
+}
+
 inline bool is_aligned(const void* p, size_t bytes) {
   return reinterpret_cast<uintptr_t>(p) % bytes == 0;
 }
@@ -180,6 +231,56 @@ __device__ __forceinline__ void with_stored_type(DType dtype, const F& f) {
     case DType::boolean:
       return f(Bool8{});
   }
+}
+
+// Element i of an array whose dtype is known at run time only, in its wide arithmetic A: float for
+// the types up to 32 bits, double, or int64 for all integers. Kernels that are bound by memory take
+// dtypes so, and are compiled once for each A.
+template <class A>
+__device__ __forceinline__ A load_as(const void* data, int64_t i, DType dtype) {
+  if constexpr (same_type<A, float>) {
+    if (dtype == DType::float32) return static_cast<const float*>(data)[i];
+    const uint16_t bits = static_cast<const uint16_t*>(data)[i];
+    return dtype == DType::bfloat16 ? to_float(BFloat16{bits}) : to_float(Float16{bits});
+  } else if constexpr (same_type<A, double>) {
+    return static_cast<const double*>(data)[i];
+  } else {
+    if (dtype == DType::int64) return static_cast<const int64_t*>(data)[i];
+    if (dtype == DType::int32) return static_cast<const int32_t*>(data)[i];
+    const uint8_t byte = static_cast<const uint8_t*>(data)[i];
+    return dtype == DType::boolean ? byte != 0 : byte;
+  }
+}
+
+template <class A>
+__device__ __forceinline__ void store_as(void* data, int64_t i, DType dtype, A value) {
+  if (dtype == DType::boolean) {
+    static_cast<uint8_t*>(data)[i] = value != A(0);
+  } else if constexpr (same_type<A, float>) {
+    if (dtype == DType::float32) {
+      static_cast<float*>(data)[i] = value;
+    } else if (dtype == DType::bfloat16) {
+      static_cast<BFloat16*>(data)[i] = from_float<BFloat16>(value);
+    } else {
+      static_cast<Float16*>(data)[i] = from_float<Float16>(value);
+    }
+  } else if constexpr (same_type<A, double>) {
+    static_cast<double*>(data)[i] = value;
+  } else if (dtype == DType::int64) {
+    static_cast<int64_t*>(data)[i] = value;
+  } else if (dtype == DType::int32) {
+    static_cast<int32_t*>(data)[i] = static_cast<int32_t>(value);
+  } else {
+    static_cast<uint8_t*>(data)[i] = static_cast<uint8_t>(value);
+  }
+}
+
+// Calls f(A{}) with that arithmetic of a floating dtype; false, and no call, for the others.
+template <class F>
+inline bool with_float_arith(DType dtype, F&& f) {
+  if (!is_float(dtype)) return false;
+  dtype == DType::float64 ? f(double{}) : f(float{});
+  return true;
 }
 
 // with_type for floating types only; false, and no call, for the others.

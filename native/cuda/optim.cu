@@ -28,12 +28,57 @@ struct Table {
 };
 static_assert(sizeof(Table) + 64 <= 4096, "kernel parameters hold 4 KB");
 
-// Elements that a thread moves at once: 16 bytes of what it computes in.
-template <class S>
-inline constexpr int kWidth = kPerVector<Arith<S>>;
+// Elements that a thread moves at once: 16 bytes of what it computes in (A: float, or double).
+template <class A>
+inline constexpr int kWidth = kPerVector<A>;
 
-template <class S>
-inline constexpr int kChunk = kBlock * kVectorsPerThread * kWidth<S>;
+template <class A>
+inline constexpr int kChunk = kBlock * kVectorsPerThread * kWidth<A>;
+
+// V neighbours of a parameter or its gradient, whose dtype is known at run time only.
+template <int V, class A>
+__device__ __forceinline__ void load_elements(const void* data, int64_t i, DType dtype, A (&x)[V]) {
+  if constexpr (same_type<A, float>) {
+    if (dtype != DType::float32) {
+      const auto bits = load_vector<V>(static_cast<const uint16_t*>(data) + i);
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        x[j] = dtype == DType::bfloat16 ? to_float(BFloat16{bits[j]}) : to_float(Float16{bits[j]});
+      }
+      return;
+    }
+  }
+  const auto loaded = load_vector<V>(static_cast<const A*>(data) + i);
+#pragma unroll
+  for (int j = 0; j < V; ++j) x[j] = loaded[j];
+}
+
+template <int V, class A>
+__device__ __forceinline__ void store_elements(void* data, int64_t i, DType dtype,
+                                               const A (&x)[V]) {
+  if constexpr (same_type<A, float>) {
+    if (dtype != DType::float32) {
+      Vector<uint16_t, V> bits;
+#pragma unroll
+      for (int j = 0; j < V; ++j) {
+        bits[j] = dtype == DType::bfloat16 ? from_float<BFloat16>(x[j]).bits
+                                           : from_float<Float16>(x[j]).bits;
+      }
+      store_global(static_cast<uint16_t*>(data) + i, bits);
+      return;
+    }
+  }
+  Vector<A, V> packed;
+#pragma unroll
+  for (int j = 0; j < V; ++j) packed[j] = x[j];
+  store_global(static_cast<A*>(data) + i, packed);
+}
+
+// x as the dtype has it.
+__device__ __forceinline__ float rounded(float x, DType dtype) {
+  return dtype == DType::bfloat16 ? to_float(from_float<BFloat16>(x))
+                                  : to_float(from_float<Float16>(x));
+}
 
 // The tensor whose chunks include `chunk`.
 __device__ __forceinline__ int tensor_of(const Table& table, uint32_t chunk) {
@@ -60,35 +105,32 @@ __device__ __forceinline__ void store_state(void* data, int64_t i, const Vector<
   if (data) store_global(static_cast<T*>(data) + i, v);
 }
 
-template <int V, class S, class Rule>
-__device__ __forceinline__ void update_part(const Scalars<Arith<S>>& s, const OptimTensor& t,
+template <int V, class A, class Rule>
+__device__ __forceinline__ void update_part(const Scalars<A>& s, const OptimTensor& t, DType dtype,
                                             int64_t i) {
-  using T = Arith<S>;
-  S* const param = static_cast<S*>(t.param) + i;
-  Vector<S, V> p = load_vector<V>(param);
-  const Vector<S, V> g = load_vector<V>(static_cast<const S*>(t.grad) + i);
-  Vector<T, V> m = load_state<V, T>(t.first, i), v = load_state<V, T>(t.second, i);
-  Vector<T, V> u = load_state<V, T>(t.third, i), master{};
-  if constexpr (is_half<S>) master = load_state<V, T>(t.master, i);
+  A p[V], g[V];
+  load_elements<V>(t.param, i, dtype, p);
+  load_elements<V>(t.grad, i, dtype, g);
+  Vector<A, V> m = load_state<V, A>(t.first, i), v = load_state<V, A>(t.second, i);
+  Vector<A, V> u = load_state<V, A>(t.third, i), master = load_state<V, A>(t.master, i);
   const Present has{t.first != nullptr, t.third != nullptr};
 #pragma unroll
   for (int j = 0; j < V; ++j) {
-    State<T> x{to_arith(p[j]), to_arith(g[j]), m[j], v[j], u[j]};
-    if constexpr (is_half<S>) {
-      if (to_arith(from_arith<S>(master[j])) == x.param) x.param = master[j];
+    State<A> x{p[j], g[j], m[j], v[j], u[j]};
+    if constexpr (same_type<A, float>) {
+      if (t.master && rounded(master[j], dtype) == x.param) x.param = master[j];
     }
     Rule::update(s, has, x);
-    p[j] = from_arith<S>(x.param);
-    if constexpr (is_half<S>) master[j] = x.param;
+    p[j] = master[j] = x.param;
     m[j] = x.first;
     v[j] = x.second;
     u[j] = x.third;
   }
-  store_global(param, p);
-  store_state<V, T>(t.first, i, m);
-  store_state<V, T>(t.second, i, v);
-  store_state<V, T>(t.third, i, u);
-  if constexpr (is_half<S>) store_state<V, T>(t.master, i, master);
+  store_elements<V>(t.param, i, dtype, p);
+  store_state<V, A>(t.first, i, m);
+  store_state<V, A>(t.second, i, v);
+  store_state<V, A>(t.third, i, u);
+  store_state<V, A>(t.master, i, master);
 }
 
 // Calls f(Width<V>{}, i) for the elements of this block's chunk; `chunk` is its number in the
@@ -114,10 +156,11 @@ __device__ __forceinline__ void visit_chunk(const OptimTensor& t, uint32_t chunk
   }
 }
 
-template <class S, class Rule>
+template <class A, class Rule>
 __global__ void __launch_bounds__(kBlock)
-    update_kernel(const __grid_constant__ Table table, const double* hyper, const int options) {
-  using Shared = Scalars<Arith<S>>;
+    update_kernel(const __grid_constant__ Table table, const DType dtype, const double* hyper,
+                  const int options) {
+  using Shared = Scalars<A>;
   Shared& shared = shared_memory<Shared>();
   if (threadIdx.x == 0) {
     Shared made(hyper, options);
@@ -128,8 +171,8 @@ __global__ void __launch_bounds__(kBlock)
   const Shared scalars = shared;
   const int which = tensor_of(table, blockIdx.x);
   const OptimTensor tensor = table.tensors[which];
-  visit_chunk<kWidth<S>>(tensor, blockIdx.x - table.first_chunk[which], [&](auto width, int64_t i) {
-    update_part<decltype(width)::value, S, Rule>(scalars, tensor, i);
+  visit_chunk<kWidth<A>>(tensor, blockIdx.x - table.first_chunk[which], [&](auto width, int64_t i) {
+    update_part<decltype(width)::value, A, Rule>(scalars, tensor, dtype, i);
   });
 }
 
@@ -160,11 +203,11 @@ void for_tables(const OptimTensor* tensors, int count, int64_t per_chunk, const 
 template <class Rule>
 void launch_updates(Stream& stream, const OptimTensor* tensors, int count, DType dtype,
                     const View& hyper, int options) {
-  const bool served = with_float_type(dtype, [&](auto zero) {
-    using S = decltype(zero);
-    for_tables(tensors, count, kChunk<S>, [&](const Table& table, int64_t chunks) {
-      launch(stream, "optimizer", update_kernel<S, Rule>, dim3(static_cast<unsigned>(chunks)),
-             dim3(kBlock), sizeof(Scalars<Arith<S>>), table, static_cast<const double*>(hyper.data),
+  const bool served = with_float_arith(dtype, [&](auto zero) {
+    using A = decltype(zero);
+    for_tables(tensors, count, kChunk<A>, [&](const Table& table, int64_t chunks) {
+      launch(stream, "optimizer", update_kernel<A, Rule>, dim3(static_cast<unsigned>(chunks)),
+             dim3(kBlock), sizeof(Scalars<A>), table, dtype, static_cast<const double*>(hyper.data),
              options);
     });
   });
@@ -204,10 +247,10 @@ struct Norm {
   double p;
   bool infinite;
 
+  __device__ __forceinline__ bool has_powers() const { return !infinite && p != 1.0 && p != 2.0; }
+  // Of a norm without powers.
   __device__ __forceinline__ double term(double x) const {
-    if (p == 2.0) return x * x;
-    const double size = x < 0.0 ? -x : x;
-    return infinite || p == 1.0 ? size : m_pow(size, p);
+    return p == 2.0 ? x * x : x < 0.0 ? -x : x;
   }
   __device__ __forceinline__ void operator()(double& into, const double& from) const {
     if (!infinite) {
@@ -218,17 +261,38 @@ struct Norm {
   }
 };
 
-template <class S>
+template <class A>
 __global__ void __launch_bounds__(kReduceBlock)
-    norm_partials_kernel(const __grid_constant__ Table table, const Norm norm, double* partials) {
+    norm_partials_kernel(const __grid_constant__ Table table, const DType dtype, const Norm norm,
+                         double* partials) {
+  constexpr int V = kWidth<A>;
   const int which = tensor_of(table, blockIdx.x);
   const OptimTensor& tensor = table.tensors[which];
-  const S* const x = static_cast<const S*>(tensor.grad);
   const int64_t begin = static_cast<int64_t>(blockIdx.x - table.first_chunk[which]) * kNormChunk;
   const int64_t end = begin + kNormChunk < tensor.n ? begin + kNormChunk : tensor.n;
+  const bool vector = reinterpret_cast<uintptr_t>(tensor.grad) % 16 == 0;
   double total = 0.0;
-  for (int64_t i = begin + threadIdx.x; i < end; i += kReduceBlock) {
-    norm(total, norm.term(static_cast<double>(to_arith(x[i]))));
+  if (norm.has_powers()) {
+#pragma unroll 1
+    for (int64_t i = begin + threadIdx.x; i < end; i += kReduceBlock) {
+      const double x = static_cast<double>(load_as<A>(tensor.grad, i, dtype));
+      norm(total, m_pow(x < 0.0 ? -x : x, norm.p));
+    }
+  } else {
+#pragma unroll 4
+    for (int64_t i = begin + threadIdx.x * V; i < end; i += kReduceBlock * V) {
+      A x[V] = {};
+      if (vector && i + V <= end) {
+        load_elements<V>(tensor.grad, i, dtype, x);
+      } else {
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+          if (i + j < end) x[j] = load_as<A>(tensor.grad, i + j, dtype);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < V; ++j) norm(total, norm.term(static_cast<double>(x[j])));
+    }
   }
   total = reduce_group(total, kReduceBlock, shared_memory<GroupSlots<double>>(), norm);
   if (threadIdx.x == 0) partials[blockIdx.x] = total;
@@ -252,11 +316,11 @@ Norm norm_of(double p) { return {p, p > 1e300}; }
 void norm_partials(Stream& stream, const OptimTensor* tensors, int count, DType dtype, double p,
                    double* partials) {
   double* next = partials;
-  with_float_type(dtype, [&](auto zero) {
-    using S = decltype(zero);
+  with_float_arith(dtype, [&](auto zero) {
+    using A = decltype(zero);
     for_tables(tensors, count, kNormChunk, [&](const Table& table, int64_t chunks) {
-      launch(stream, "norm_partials", norm_partials_kernel<S>, dim3(static_cast<unsigned>(chunks)),
-             dim3(kReduceBlock), sizeof(GroupSlots<double>), table, norm_of(p), next);
+      launch(stream, "norm_partials", norm_partials_kernel<A>, dim3(static_cast<unsigned>(chunks)),
+             dim3(kReduceBlock), sizeof(GroupSlots<double>), table, dtype, norm_of(p), next);
       next += chunks;
     });
   });
@@ -286,53 +350,53 @@ struct Clamping {
   }
 };
 
-template <class S, class F>
-__device__ __forceinline__ void change_chunk(const Table& table, const F& f) {
+template <class A, class F>
+__device__ __forceinline__ void change_chunk(const Table& table, DType dtype, const F& f) {
   const int which = tensor_of(table, blockIdx.x);
   const OptimTensor& tensor = table.tensors[which];
-  visit_chunk<kWidth<S>>(tensor, blockIdx.x - table.first_chunk[which], [&](auto width, int64_t i) {
+  visit_chunk<kWidth<A>>(tensor, blockIdx.x - table.first_chunk[which], [&](auto width, int64_t i) {
     constexpr int V = decltype(width)::value;
-    S* const at = static_cast<S*>(tensor.param) + i;
-    Vector<S, V> x = load_vector<V>(at);
+    A x[V];
+    load_elements<V>(tensor.param, i, dtype, x);
 #pragma unroll
-    for (int j = 0; j < V; ++j) x[j] = from_arith<S>(f(to_arith(x[j])));
-    store_global(at, x);
+    for (int j = 0; j < V; ++j) x[j] = f(x[j]);
+    store_elements<V>(tensor.param, i, dtype, x);
   });
 }
 
-template <class S>
+template <class A>
 __global__ void __launch_bounds__(kBlock)
-    scale_kernel(const __grid_constant__ Table table, const void* norm, const bool wide,
-                 const double limit) {
+    scale_kernel(const __grid_constant__ Table table, const DType dtype, const void* norm,
+                 const bool wide, const double limit) {
   const double size = wide ? *static_cast<const double*>(norm)
                            : static_cast<double>(*static_cast<const float*>(norm));
   const double ratio = limit / (size + 1e-6);
-  change_chunk<S>(table, Scaling<Arith<S>>{static_cast<Arith<S>>(ratio > 1.0 ? 1.0 : ratio)});
+  change_chunk<A>(table, dtype, Scaling<A>{static_cast<A>(ratio > 1.0 ? 1.0 : ratio)});
 }
 
-template <class S>
+template <class A>
 __global__ void __launch_bounds__(kBlock)
-    clamp_kernel(const __grid_constant__ Table table, const double limit) {
-  change_chunk<S>(table, Clamping<Arith<S>>{static_cast<Arith<S>>(limit)});
+    clamp_kernel(const __grid_constant__ Table table, const DType dtype, const double limit) {
+  change_chunk<A>(table, dtype, Clamping<A>{static_cast<A>(limit)});
 }
 
 void scale(Stream& stream, const OptimTensor* tensors, int count, DType dtype, const View& norm,
            double limit) {
-  with_float_type(dtype, [&](auto zero) {
-    using S = decltype(zero);
-    for_tables(tensors, count, kChunk<S>, [&](const Table& table, int64_t chunks) {
-      launch(stream, "scale_gradients", scale_kernel<S>, dim3(static_cast<unsigned>(chunks)),
-             dim3(kBlock), 0, table, norm.data, norm.dtype == DType::float64, limit);
+  with_float_arith(dtype, [&](auto zero) {
+    using A = decltype(zero);
+    for_tables(tensors, count, kChunk<A>, [&](const Table& table, int64_t chunks) {
+      launch(stream, "scale_gradients", scale_kernel<A>, dim3(static_cast<unsigned>(chunks)),
+             dim3(kBlock), 0, table, dtype, norm.data, norm.dtype == DType::float64, limit);
     });
   });
 }
 
 void clamp(Stream& stream, const OptimTensor* tensors, int count, DType dtype, double limit) {
-  with_float_type(dtype, [&](auto zero) {
-    using S = decltype(zero);
-    for_tables(tensors, count, kChunk<S>, [&](const Table& table, int64_t chunks) {
-      launch(stream, "clamp_gradients", clamp_kernel<S>, dim3(static_cast<unsigned>(chunks)),
-             dim3(kBlock), 0, table, limit);
+  with_float_arith(dtype, [&](auto zero) {
+    using A = decltype(zero);
+    for_tables(tensors, count, kChunk<A>, [&](const Table& table, int64_t chunks) {
+      launch(stream, "clamp_gradients", clamp_kernel<A>, dim3(static_cast<unsigned>(chunks)),
+             dim3(kBlock), 0, table, dtype, limit);
     });
   });
 }

@@ -1,12 +1,14 @@
 // Sums, products, extremes and their positions over any axes. The K kept and R reduced dimensions
 // are coalesced apart; then
-//   rows     a group of 1 to 32 lanes, or a block, walks one output's elements (16-byte vectors
-//            where they are contiguous)
-//   columns  where outputs are contiguous and reduced elements are not: lanes across columns,
-//            rows over the rest of the block, joined in shared memory
+//   rows     a group of 1 to 32 lanes, or a block, walks one output's elements (accesses of 16
+//            bytes where they are contiguous, two to four of them at once)
+//   columns  where outputs are contiguous and reduced elements are not: lanes across columns (for
+//            sums of eight neighbours each), rows over the rest of the block, joined in shared
+//            memory
 // Where K gives too few blocks, R is cut into splits by size alone; their partial results go to
 // scratch [K, splits] and a second launch combines them in order: deterministic, no atomics.
-// float32 inside for 16-bit types; integers in int64. NaN wins in max, min and their positions.
+// float32 inside for 16-bit types; integers in int64; dtypes are told apart at run time. NaN wins
+// in max, min and their positions.
 // Cost: K·R·size bytes read: bandwidth-bound, floor K·R·size / bandwidth.
 #include <cmath>
 
@@ -22,50 +24,8 @@ namespace {
 constexpr int64_t kBlocksWanted = 1024;
 constexpr int64_t kRowSplit = 8192;  // elements that are worth a block of their own
 constexpr int64_t kColumnSplit = 8;  // elements that are worth a thread of a column
-constexpr int64_t kLongRow = 1024;   // beyond, a block rather than a warp walks a row
-
-// All integer dtypes share one instance: elements are widened to int64 on loading.
-struct AnyInteger {};
-
-template <class T>
-struct Element {
-  using A = Arith<T>;
-  static constexpr int kVector = kPerVector<T>;
-  static __device__ __forceinline__ A read(const void* x, int64_t i, DType) {
-    return to_arith(static_cast<const T*>(x)[i]);
-  }
-  static __device__ __forceinline__ void write(void* out, int64_t i, DType, A value) {
-    static_cast<T*>(out)[i] = from_arith<T>(value);
-  }
-};
-
-template <>
-struct Element<AnyInteger> {
-  using A = int64_t;
-  static constexpr int kVector = 1;
-  static __device__ __forceinline__ A read(const void* x, int64_t i, DType dtype) {
-    switch (dtype) {
-      case DType::int32:
-        return static_cast<const int32_t*>(x)[i];
-      case DType::int64:
-        return static_cast<const int64_t*>(x)[i];
-      default:
-        return static_cast<const uint8_t*>(x)[i];
-    }
-  }
-  static __device__ __forceinline__ void write(void* out, int64_t i, DType dtype, A value) {
-    switch (dtype) {
-      case DType::int32:
-        static_cast<int32_t*>(out)[i] = static_cast<int32_t>(value);
-        break;
-      case DType::int64:
-        static_cast<int64_t*>(out)[i] = value;
-        break;
-      default:
-        static_cast<uint8_t*>(out)[i] = static_cast<uint8_t>(value);
-    }
-  }
-};
+constexpr int kEightBlocks = 3;     // on a multiprocessor: eight sums and four loads need registers
+constexpr int64_t kLongRow = 1024;  // beyond, a block rather than a warp walks a row
 
 // The rules. `flag` is "mean" for sums and "smallest" for extremes.
 template <class A>
@@ -74,10 +34,9 @@ struct Sum {
   static __device__ __forceinline__ Sum identity(bool) { return {A(0)}; }
   __device__ __forceinline__ void add(A x, int64_t, bool) { value += x; }
   __device__ __forceinline__ void merge(const Sum& other, bool) { value += other.value; }
-  template <class E>
   __device__ __forceinline__ void write(void* out, int64_t k, DType dtype, int64_t n,
                                         bool mean) const {
-    E::write(out, k, dtype, mean ? value / static_cast<A>(n) : value);
+    store_as<A>(out, k, dtype, mean ? value / static_cast<A>(n) : value);
   }
 };
 
@@ -87,9 +46,8 @@ struct Product {
   static __device__ __forceinline__ Product identity(bool) { return {A(1)}; }
   __device__ __forceinline__ void add(A x, int64_t, bool) { value *= x; }
   __device__ __forceinline__ void merge(const Product& other, bool) { value *= other.value; }
-  template <class E>
   __device__ __forceinline__ void write(void* out, int64_t k, DType dtype, int64_t, bool) const {
-    E::write(out, k, dtype, value);
+    store_as<A>(out, k, dtype, value);
   }
 };
 
@@ -117,9 +75,8 @@ struct Extreme {
   __device__ __forceinline__ void merge(const Extreme& other, bool smallest) {
     add(other.value, 0, smallest);
   }
-  template <class E>
   __device__ __forceinline__ void write(void* out, int64_t k, DType dtype, int64_t, bool) const {
-    E::write(out, k, dtype, value);
+    store_as<A>(out, k, dtype, value);
   }
 };
 
@@ -140,7 +97,6 @@ struct Position {
   __device__ __forceinline__ void merge(const Position& other, bool smallest) {
     add(other.value, other.index, smallest);
   }
-  template <class E>
   __device__ __forceinline__ void write(void* out, int64_t k, DType, int64_t, bool) const {
     static_cast<int64_t*>(out)[k] = index;
   }
@@ -155,26 +111,56 @@ struct ReduceShape {
   int32_t lanes;      // rows: of a group; columns: across columns
   bool narrow_items;  // fewer than 2^31 outputs times splits
   bool contiguous;    // an output's elements are neighbours
+  bool eight;         // columns: a thread has eight
   bool flag;
   DType x_dtype, out_dtype;
 };
 
-template <class E, class S>
+template <class S>
 __device__ __forceinline__ void finish(const ReduceShape& shape, const S& state, int64_t k,
                                        int64_t split, void* out, void* partial) {
   if (shape.splits == 1) {
-    state.template write<E>(out, k, shape.out_dtype, shape.reduced, shape.flag);
+    state.write(out, k, shape.out_dtype, shape.reduced, shape.flag);
   } else {
     static_cast<S*>(partial)[k * shape.splits + split] = state;
   }
 }
 
-template <class T, template <class> class Rule>
+// Calls f(x, i) for a lane's share of the n neighbours from `first` on: eight at a time between the
+// first and the last multiple of 16 bytes.
+template <class F>
+__device__ __forceinline__ void walk_floats(const void* data, int64_t first, int64_t n, DType dtype,
+                                            int lane, int lanes, const F& f) {
+  const unsigned item = dtype == DType::float32 ? 4 : 2;
+  const uintptr_t address = reinterpret_cast<uintptr_t>(data) + static_cast<uint64_t>(first) * item;
+  const unsigned past = static_cast<unsigned>(address % 16);
+  int64_t head = past == 0 ? 0 : (16 - past) / item;
+  if (head > n) head = n;
+  for (int64_t i = lane; i < head; i += lanes) f(load_as<float>(data, first + i, dtype), i);
+  const int64_t body = head + (n - head) / 8 * 8;
+  constexpr int kAhead = 2;
+  for (int64_t i = head + lane * 8; i < body; i += kAhead * 8 * lanes) {
+    Piece piece[kAhead][2];
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) {
+      if (i + u * 8 * lanes < body) load_eight(data, first + i + u * 8 * lanes, dtype, piece[u]);
+    }
+#pragma unroll
+    for (int u = 0; u < kAhead; ++u) {
+      if (i + u * 8 * lanes >= body) break;
+      float x[8];
+      unpack(piece[u], dtype, x);
+#pragma unroll
+      for (int j = 0; j < 8; ++j) f(x[j], i + u * 8 * lanes + j);
+    }
+  }
+  for (int64_t i = body + lane; i < n; i += lanes) f(load_as<float>(data, first + i, dtype), i);
+}
+
+template <class A, template <class> class Rule>
 __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     rows_kernel(const __grid_constant__ ReduceShape shape, const void* x, void* out,
                 void* partial) {
-  using E = Element<T>;
-  using A = typename E::A;
   using S = Rule<A>;
   const bool flag = shape.flag;
   const int lanes = shape.lanes;
@@ -190,29 +176,20 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     const int64_t left = shape.reduced - begin;
     const int64_t n = left < shape.chunk ? left : shape.chunk;
     const int64_t base = offsets_of(shape.kept_dims, k).at[0];
-    if constexpr (!same_type<T, AnyInteger>) {
-      if (shape.contiguous) {
-        const T* row = static_cast<const T*>(x) + base + begin;
-        visit_row<E::kVector>(n, aligned_head(row), lane, lanes, [&](auto width, int64_t i) {
-          constexpr int V = decltype(width)::value;
-          A value[V];
-          load_arith<V>(row + i, value);
-#pragma unroll
-          for (int j = 0; j < V; ++j) state.add(value[j], begin + i + j, flag);
-        });
-      }
-    }
-    if (same_type<T, AnyInteger> || !shape.contiguous) {
+    if (same_type<A, float> && shape.contiguous) {
+      walk_floats(x, base + begin, n, shape.x_dtype, lane, lanes,
+                  [&](float value, int64_t i) { state.add(value, begin + i, flag); });
+    } else {
 #pragma unroll 2
       for (int64_t i = lane; i < n; i += lanes) {
         const int64_t at = base + offsets_of(shape.reduced_dims, begin + i).at[0];
-        state.add(E::read(x, at, shape.x_dtype), begin + i, flag);
+        state.add(load_as<A>(x, at, shape.x_dtype), begin + i, flag);
       }
     }
   }
   state = reduce_group(state, lanes, shared_memory<GroupSlots<S>>(),
                        [&](S& into, const S& from) { into.merge(from, flag); });
-  if (lane == 0 && k < shape.kept) finish<E>(shape, state, k, split, out, partial);
+  if (lane == 0 && k < shape.kept) finish(shape, state, k, split, out, partial);
 }
 
 template <class S>
@@ -220,14 +197,12 @@ struct ColumnSlots {
   S slot[kReduceBlock];
 };
 
-template <class T, template <class> class Rule>
+template <class A, template <class> class Rule>
 __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     columns_kernel(const __grid_constant__ ReduceShape shape, const void* x, void* out,
                    void* partial) {
-  using E = Element<T>;
-  using S = Rule<typename E::A>;
+  using S = Rule<A>;
   const bool flag = shape.flag;
-  [[maybe_unused]] constexpr int kUnroll = Element<T>::kVector > 1 ? 4 : 1;
   const int columns = shape.lanes, rows = kReduceBlock / columns;
   const int thread = static_cast<int>(threadIdx.x);
   const int column = thread % columns, row = thread / columns;
@@ -238,10 +213,10 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     const int64_t begin = split * shape.chunk;
     const int64_t end = begin + shape.chunk < shape.reduced ? begin + shape.chunk : shape.reduced;
     const int64_t base = offsets_of(shape.kept_dims, k).at[0];
-#pragma unroll kUnroll
+#pragma unroll 2
     for (int64_t r = begin + row; r < end; r += rows) {
       const int64_t at = base + offsets_of(shape.reduced_dims, r).at[0];
-      state.add(E::read(x, at, shape.x_dtype), r, flag);
+      state.add(load_as<A>(x, at, shape.x_dtype), r, flag);
     }
   }
   ColumnSlots<S>& shared = shared_memory<ColumnSlots<S>>();
@@ -254,15 +229,69 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     }
     __syncthreads();
   }
-  if (row == 0 && k < shape.kept) finish<E>(shape, state, k, split, out, partial);
+  if (row == 0 && k < shape.kept) finish(shape, state, k, split, out, partial);
 }
 
-template <class T, template <class> class Rule>
+struct EightSlots {
+  float slot[8][kReduceBlock];
+};
+
+// Sums of eight neighbouring columns a thread, which lie at multiples of 16 bytes in every row.
+__global__ void __launch_bounds__(kReduceBlock, kEightBlocks)
+    sum_columns_kernel(const __grid_constant__ ReduceShape shape, const void* x, void* out,
+                       void* partial) {
+  constexpr int kAhead = 4;
+  const int columns = shape.lanes, rows = kReduceBlock / columns;
+  const int thread = static_cast<int>(threadIdx.x);
+  const int column = thread % columns, row = thread / columns;
+  const int64_t k = (static_cast<int64_t>(blockIdx.x) * columns + column) * 8;
+  const int64_t split = blockIdx.y;
+  float sums[8] = {};
+  if (k < shape.kept) {
+    const int64_t begin = split * shape.chunk;
+    const int64_t end = begin + shape.chunk < shape.reduced ? begin + shape.chunk : shape.reduced;
+    const int64_t base = offsets_of(shape.kept_dims, k).at[0];
+    for (int64_t first = begin + row; first < end; first += kAhead * rows) {
+      Piece piece[kAhead][2] = {};  // all bits 0: the float 0 of every dtype
+#pragma unroll
+      for (int u = 0; u < kAhead; ++u) {
+        const int64_t r = first + u * rows;
+        if (r >= end) break;
+        load_eight(x, base + offsets_of(shape.reduced_dims, r).at[0], shape.x_dtype, piece[u]);
+      }
+#pragma unroll
+      for (int u = 0; u < kAhead; ++u) {
+        float value[8];
+        unpack(piece[u], shape.x_dtype, value);
+#pragma unroll
+        for (int j = 0; j < 8; ++j) sums[j] += value[j];
+      }
+    }
+  }
+  EightSlots& shared = shared_memory<EightSlots>();
+#pragma unroll
+  for (int j = 0; j < 8; ++j) shared.slot[j][thread] = sums[j];
+  __syncthreads();
+  for (int half = rows / 2; half > 0; half /= 2) {
+    if (row < half) {
+#pragma unroll
+      for (int j = 0; j < 8; ++j) {
+        sums[j] += shared.slot[j][thread + half * columns];
+        shared.slot[j][thread] = sums[j];
+      }
+    }
+    __syncthreads();
+  }
+  if (row > 0 || k >= shape.kept) return;
+#pragma unroll
+  for (int j = 0; j < 8; ++j) finish(shape, Sum<float>{sums[j]}, k + j, split, out, partial);
+}
+
+template <class A, template <class> class Rule>
 __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     combine_kernel(const int64_t kept, const int64_t reduced, const int splits, const int lanes,
                    const bool flag, const void* partial, void* out, const DType out_dtype) {
-  using E = Element<T>;
-  using S = Rule<typename E::A>;
+  using S = Rule<A>;
   const int lane = static_cast<int>(threadIdx.x) % lanes;
   const int64_t k = static_cast<int64_t>(blockIdx.x) * (kReduceBlock / lanes) +
                     static_cast<int>(threadIdx.x) / lanes;
@@ -274,7 +303,7 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
   }
   state = reduce_group(state, lanes, shared_memory<GroupSlots<S>>(),
                        [&](S& into, const S& from) { into.merge(from, flag); });
-  if (lane == 0 && k < kept) state.template write<E>(out, k, out_dtype, reduced, flag);
+  if (lane == 0 && k < kept) state.write(out, k, out_dtype, reduced, flag);
 }
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
@@ -293,21 +322,21 @@ void split_reduction(ReduceShape& shape, int64_t blocks, int64_t worth) {
   shape.narrow_items = shape.kept < (int64_t{1} << 31) / shape.splits - kReduceBlock;
 }
 
-template <class T, template <class> class Rule>
+template <class A, template <class> class Rule>
 void run(Stream& stream, const char* name, ReduceShape& shape, bool columns, const View& x,
          const View& out) {
-  using S = Rule<typename Element<T>::A>;
+  using S = Rule<A>;
   const dim3 block(kReduceBlock);
   int64_t blocks;
   if (columns) {
-    const int64_t inner = shape.kept_dims.inner();
-    shape.lanes = group_lanes(inner);
-    blocks = divide_up(shape.kept, shape.lanes);
+    const int64_t inner = shape.kept_dims.inner(), width = shape.eight ? 8 : 1;
+    shape.lanes = group_lanes(inner / width);
+    blocks = divide_up(shape.kept, shape.lanes * width);
     split_reduction(shape, blocks, kReduceBlock / shape.lanes * kColumnSplit);
   } else {
-    const int vector = shape.contiguous ? Element<T>::kVector : 1;
+    const int64_t width = shape.contiguous && same_type<A, float> ? 8 : 1;
     shape.lanes =
-        shape.reduced > kLongRow ? kReduceBlock : group_lanes(divide_up(shape.reduced, vector));
+        shape.reduced > kLongRow ? kReduceBlock : group_lanes(divide_up(shape.reduced, width));
     split_reduction(shape, divide_up(shape.kept, kReduceBlock / shape.lanes), kRowSplit);
     blocks = divide_up(shape.kept * shape.splits, kReduceBlock / shape.lanes);
   }
@@ -319,19 +348,32 @@ void run(Stream& stream, const char* name, ReduceShape& shape, bool columns, con
   const void* const data = x.data;
   if (columns) {
     const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(shape.splits));
-    launch(stream, name, columns_kernel<T, Rule>, grid, block, sizeof(ColumnSlots<S>), shape, data,
-           out.data, partial);
+    launch(stream, name, shape.eight ? sum_columns_kernel : columns_kernel<A, Rule>, grid, block,
+           shape.eight ? sizeof(EightSlots) : sizeof(ColumnSlots<S>), shape, data, out.data,
+           partial);
   } else {
-    launch(stream, name, rows_kernel<T, Rule>, dim3(static_cast<unsigned>(blocks)), block,
+    launch(stream, name, rows_kernel<A, Rule>, dim3(static_cast<unsigned>(blocks)), block,
            sizeof(GroupSlots<S>), shape, data, out.data, partial);
   }
   if (!partial) return;
   const int lanes = shape.splits > 64 ? kReduceBlock : group_lanes(shape.splits);
   const int64_t groups = divide_up(shape.kept, kReduceBlock / lanes);
-  launch(stream, name, combine_kernel<T, Rule>, dim3(static_cast<unsigned>(groups)), block,
+  launch(stream, name, combine_kernel<A, Rule>, dim3(static_cast<unsigned>(groups)), block,
          sizeof(GroupSlots<S>), shape.kept, shape.reduced, shape.splits, lanes, shape.flag,
          static_cast<const void*>(partial), out.data, shape.out_dtype);
   release_scratch(stream, partial);
+}
+
+// Do eight neighbouring columns lie together, at multiples of 16 bytes in every row?
+bool columns_by_eight(const ReduceShape& shape, const View& x) {
+  if (!is_aligned(x.data, 16) || shape.kept_dims.inner() % 8 != 0) return false;
+  for (int d = 1; d < shape.kept_dims.rank; ++d) {
+    if (shape.kept_dims.stride[0][d] % 8 != 0) return false;
+  }
+  for (int d = 0; d < shape.reduced_dims.rank; ++d) {
+    if (shape.reduced_dims.stride[0][d] % 8 != 0) return false;
+  }
+  return true;
 }
 
 // Divides x's dimensions into kept and reduced ones; the reduced in the order of their strides.
@@ -372,9 +414,12 @@ void reduce_with(Stream& stream, const char* name, const View& x, const View& ou
   if (shape.kept == 0) return;
   const bool columns = !shape.contiguous && shape.kept_dims.rank > 0 &&
                        shape.kept_dims.stride[0][0] == 1 && shape.reduced_dims.stride[0][0] != 1;
-  const bool served = with_float_type(
-      x.dtype, [&](auto zero) { run<decltype(zero), Rule>(stream, name, shape, columns, x, out); });
-  if (!served) run<AnyInteger, Rule>(stream, name, shape, columns, x, out);
+  const bool served = with_float_arith(x.dtype, [&](auto zero) {
+    using A = decltype(zero);
+    shape.eight = same_type<Rule<A>, Sum<float>> && columns && columns_by_eight(shape, x);
+    run<A, Rule>(stream, name, shape, columns, x, out);
+  });
+  if (!served) run<int64_t, Rule>(stream, name, shape, columns, x, out);
 }
 
 void reduce(Stream& stream, ReduceOp op, const View& x, const View& out) {

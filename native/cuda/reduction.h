@@ -105,4 +105,64 @@ __device__ __forceinline__ void store_arith(T* p, const Arith<T> (&x)[N]) {
   store_global(p, packed);
 }
 
+// Eight neighbours of a 16- or 32-bit type, at a multiple of 16 bytes.
+__device__ __forceinline__ void store_eight(void* data, int64_t i, DType dtype,
+                                            const float (&x)[8]) {
+  if (dtype == DType::float32) {
+    float* const to = static_cast<float*>(data) + i;
+    store_global(to, Vector<float, 4>{x[0], x[1], x[2], x[3]});
+    store_global(to + 4, Vector<float, 4>{x[4], x[5], x[6], x[7]});
+    return;
+  }
+  const Piece piece = dtype == DType::bfloat16 ? pack_halves<BFloat16>(x) : pack_halves<Float16>(x);
+  store_global(reinterpret_cast<uint32_t*>(static_cast<uint16_t*>(data) + i), piece);
+}
+
+// How many elements come before the first multiple of 16 bytes at or after element `first`.
+__device__ __forceinline__ int64_t head_of(const void* data, int64_t first, DType dtype) {
+  const unsigned item = dtype == DType::float32 ? 4 : 2;
+  const uint64_t address = reinterpret_cast<uintptr_t>(data) + static_cast<uint64_t>(first) * item;
+  const unsigned past = static_cast<unsigned>(address % 16);
+  return past == 0 ? 0 : (16 - past) / item;
+}
+
+// Walks [0,n) with the lanes of a group: f(Width<1>{}, i) for the first `head` elements, then
+// f(Width<8>{}, i) for every eighth while eight are left, and single ones again; float64 (A) goes
+// one by one.
+template <class A, class F>
+__device__ __forceinline__ void visit_eight(int64_t head, int64_t n, int lane, int lanes,
+                                            const F& f) {
+  if constexpr (same_type<A, float>) {
+    if (head > n) head = n;
+    for (int64_t i = lane; i < head; i += lanes) f(Width<1>{}, i);
+    const int64_t body = head + (n - head) / 8 * 8;
+#pragma unroll 2
+    for (int64_t i = head + lane * 8; i < body; i += lanes * 8) f(Width<8>{}, i);
+    for (int64_t i = body + lane; i < n; i += lanes) f(Width<1>{}, i);
+  } else {
+#pragma unroll 2
+    for (int64_t i = lane; i < n; i += lanes) f(Width<1>{}, i);
+  }
+}
+
+template <int V, class A>
+__device__ __forceinline__ void load_values(const void* data, int64_t i, DType dtype, A (&x)[V]) {
+  if constexpr (V == 8) {
+    Piece piece[2] = {};
+    load_eight(data, i, dtype, piece);
+    unpack(piece, dtype, x);
+  } else {
+    x[0] = load_as<A>(data, i, dtype);
+  }
+}
+
+template <int V, class A>
+__device__ __forceinline__ void store_values(void* data, int64_t i, DType dtype, const A (&x)[V]) {
+  if constexpr (V == 8) {
+    store_eight(data, i, dtype, x);
+  } else {
+    store_as(data, i, dtype, x[0]);
+  }
+}
+
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -64,17 +64,24 @@ struct Normalizer {
   }
 };
 
-template <class T>
-__device__ __forceinline__ Normalizer<Arith<T>> normalize_row(const T* x, int64_t classes,
-                                                              bool valid, int lane, int lanes) {
-  using A = Arith<T>;
+// Elements before common boundaries of 16 bytes of two rows, or all n where there are none.
+__device__ __forceinline__ int64_t common_head(const void* a, const void* b, int64_t first,
+                                               int64_t n, DType dtype) {
+  const int64_t head = head_of(a, first, dtype);
+  return head == head_of(b, first, dtype) ? head : n;
+}
+
+template <class A>
+__device__ __forceinline__ Normalizer<A> normalize_row(const void* x, int64_t start, DType dtype,
+                                                       int64_t classes, bool valid, int lane,
+                                                       int lanes) {
   using S = Normalizer<A>;
   S state{A(-INFINITY), A(0)};
   if (valid) {
-    visit_row<kPerVector<T>>(classes, aligned_head(x), lane, lanes, [&](auto width, int64_t i) {
+    visit_eight<A>(head_of(x, start, dtype), classes, lane, lanes, [&](auto width, int64_t i) {
       constexpr int V = decltype(width)::value;
       A value[V];
-      load_arith<V>(x + i, value);
+      load_values<V>(x, start + i, dtype, value);
       state.template add<V>(value);
     });
   }
@@ -82,48 +89,45 @@ __device__ __forceinline__ Normalizer<Arith<T>> normalize_row(const T* x, int64_
                       [](S& into, const S& from) { into.merge(from); });
 }
 
-template <class T>
+template <class A>
 __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
-    softmax_kernel(const T* x, T* y, int64_t rows, int64_t classes, const int lanes,
-                   const bool logarithm) {
-  using A = Arith<T>;
-  const RowPlace place = row_place(lanes);
-  const bool valid = place.row < rows;
-  const T* const from = x + (valid ? place.row * classes : 0);
-  T* const to = y + (valid ? place.row * classes : 0);
-  const Normalizer<A> state = normalize_row(from, classes, valid, place.lane, lanes);
-  if (!valid) return;
-  const A max = state.max, sum = state.sum, log_sum = m_log(state.sum);
-  visit_row<kPerVector<T>>(
-      classes, aligned_head(from, to, classes), place.lane, lanes, [&](auto width, int64_t i) {
-        constexpr int V = decltype(width)::value;
-        A value[V];
-        load_arith<V>(from + i, value);
-#pragma unroll
-        for (int j = 0; j < V; ++j) {
-          value[j] = logarithm ? (value[j] - max) - log_sum : m_exp(value[j] - max) / sum;
-        }
-        store_arith<V>(to + i, value);
-      });
-}
-
-template <class T>
-__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
-    softmax_backward_kernel(const T* y, const T* dy, T* dx, int64_t rows, int64_t classes,
-                            const int lanes, const bool logarithm) {
-  using A = Arith<T>;
-  constexpr int kWidth = kPerVector<T>;
+    softmax_kernel(const void* x, void* y, const DType dtype, int64_t rows, int64_t classes,
+                   const int lanes, const bool logarithm) {
   const RowPlace place = row_place(lanes);
   const bool valid = place.row < rows;
   const int64_t start = valid ? place.row * classes : 0;
-  const int64_t head = aligned_head(y + start, dy + start, classes);
+  const Normalizer<A> state = normalize_row<A>(x, start, dtype, classes, valid, place.lane, lanes);
+  if (!valid) return;
+  const A max = state.max, sum = state.sum, log_sum = m_log(state.sum);
+  visit_eight<A>(common_head(x, y, start, classes, dtype), classes, place.lane, lanes,
+                 [&](auto width, int64_t i) {
+                   constexpr int V = decltype(width)::value;
+                   A value[V];
+                   load_values<V>(x, start + i, dtype, value);
+#pragma unroll
+                   for (int j = 0; j < V; ++j) {
+                     value[j] =
+                         logarithm ? (value[j] - max) - log_sum : m_exp(value[j] - max) / sum;
+                   }
+                   store_values<V>(y, start + i, dtype, value);
+                 });
+}
+
+template <class A>
+__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
+    softmax_backward_kernel(const void* y, const void* dy, void* dx, const DType dtype,
+                            int64_t rows, int64_t classes, const int lanes, const bool logarithm) {
+  const RowPlace place = row_place(lanes);
+  const bool valid = place.row < rows;
+  const int64_t start = valid ? place.row * classes : 0;
+  const int64_t head = common_head(y, dy, start, classes, dtype);
   A total = A(0);
   if (valid) {
-    visit_row<kWidth>(classes, head, place.lane, lanes, [&](auto width, int64_t i) {
+    visit_eight<A>(head, classes, place.lane, lanes, [&](auto width, int64_t i) {
       constexpr int V = decltype(width)::value;
       A g[V], p[V];
-      load_arith<V>(dy + start + i, g);
-      if (!logarithm) load_arith<V>(y + start + i, p);
+      load_values<V>(dy, start + i, dtype, g);
+      if (!logarithm) load_values<V>(y, start + i, dtype, p);
 #pragma unroll
       for (int j = 0; j < V; ++j) total += logarithm ? g[j] : g[j] * p[j];
     });
@@ -131,19 +135,18 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
   total = reduce_group(total, lanes, shared_memory<GroupSlots<A>>(),
                        [](A& into, const A& from) { into += from; });
   if (!valid) return;
-  const bool together = head == aligned_head(dx + start);
-  visit_row<kWidth>(classes, together ? head : classes, place.lane, lanes,
-                    [&](auto width, int64_t i) {
-                      constexpr int V = decltype(width)::value;
-                      A g[V], p[V];
-                      load_arith<V>(dy + start + i, g);
-                      load_arith<V>(y + start + i, p);
+  const bool together = head == head_of(dx, start, dtype);
+  visit_eight<A>(together ? head : classes, classes, place.lane, lanes, [&](auto width, int64_t i) {
+    constexpr int V = decltype(width)::value;
+    A g[V], p[V];
+    load_values<V>(dy, start + i, dtype, g);
+    load_values<V>(y, start + i, dtype, p);
 #pragma unroll
-                      for (int j = 0; j < V; ++j) {
-                        g[j] = logarithm ? g[j] - m_exp(p[j]) * total : p[j] * (g[j] - total);
-                      }
-                      store_arith<V>(dx + start + i, g);
-                    });
+    for (int j = 0; j < V; ++j) {
+      g[j] = logarithm ? g[j] - m_exp(p[j]) * total : p[j] * (g[j] - total);
+    }
+    store_values<V>(dx, start + i, dtype, g);
+  });
 }
 
 // The rows' targets and what a target means.
@@ -153,15 +156,14 @@ struct Targets {
   int64_t ignored;
 };
 
-template <class T>
+template <class A>
 __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
-    cross_entropy_kernel(const T* x, const Targets targets, T* loss, Arith<T>* lse, int64_t rows,
-                         int64_t classes, const int lanes) {
-  using A = Arith<T>;
+    cross_entropy_kernel(const void* x, const DType dtype, const Targets targets, void* loss,
+                         A* lse, int64_t rows, int64_t classes, const int lanes) {
   const RowPlace place = row_place(lanes);
   const bool valid = place.row < rows;
-  const T* const row = x + (valid ? place.row * classes : 0);
-  const Normalizer<A> state = normalize_row(row, classes, valid, place.lane, lanes);
+  const int64_t start = valid ? place.row * classes : 0;
+  const Normalizer<A> state = normalize_row<A>(x, start, dtype, classes, valid, place.lane, lanes);
   if (!valid || place.lane != 0) return;
   const A log_sum = m_log(state.sum);
   const int64_t target = targets.data[place.row * targets.stride];
@@ -169,61 +171,60 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
   if (target == targets.ignored) {
     value = A(0);
   } else if (target >= 0 && target < classes) {
-    value = log_sum + (state.max - to_arith(row[target]));
+    value = log_sum + (state.max - load_as<A>(x, start + target, dtype));
   }
   lse[place.row] = state.max + log_sum;
-  loss[place.row] = from_arith<T>(value);
+  store_as(loss, place.row, dtype, value);
 }
 
-template <class T>
+template <class A>
 __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
-    cross_entropy_backward_kernel(const T* x, const Targets targets, const Arith<T>* lse,
-                                  int64_t lse_stride, const T* dloss, int64_t dloss_stride, T* dx,
-                                  int64_t rows, int64_t classes, const int lanes) {
-  using A = Arith<T>;
+    cross_entropy_backward_kernel(const void* x, const DType dtype, const Targets targets,
+                                  const A* lse, int64_t lse_stride, const void* dloss,
+                                  int64_t dloss_stride, void* dx, int64_t rows, int64_t classes,
+                                  const int lanes) {
   const RowPlace place = row_place(lanes);
   if (place.row >= rows) return;
-  const T* const from = x + place.row * classes;
-  T* const to = dx + place.row * classes;
+  const int64_t start = place.row * classes;
   const int64_t target = targets.data[place.row * targets.stride];
   const bool ignored = target == targets.ignored;
   const A normalizer = lse[place.row * lse_stride];
-  A scale = to_arith(dloss[place.row * dloss_stride]);
+  A scale = load_as<A>(dloss, place.row * dloss_stride, dtype);
   if (!ignored && (target < 0 || target >= classes)) scale = A(NAN);
-  visit_row<kPerVector<T>>(
-      classes, aligned_head(from, to, classes), place.lane, lanes, [&](auto width, int64_t i) {
-        constexpr int V = decltype(width)::value;
-        A value[V];
-        load_arith<V>(from + i, value);
+  visit_eight<A>(common_head(x, dx, start, classes, dtype), classes, place.lane, lanes,
+                 [&](auto width, int64_t i) {
+                   constexpr int V = decltype(width)::value;
+                   A value[V];
+                   load_values<V>(x, start + i, dtype, value);
 #pragma unroll
-        for (int j = 0; j < V; ++j) {
-          const A slope = m_exp(value[j] - normalizer) - (i + j == target ? A(1) : A(0));
-          value[j] = ignored ? A(0) : slope * scale;
-        }
-        store_arith<V>(to + i, value);
-      });
+                   for (int j = 0; j < V; ++j) {
+                     const A slope = m_exp(value[j] - normalizer) - (i + j == target ? A(1) : A(0));
+                     value[j] = ignored ? A(0) : slope * scale;
+                   }
+                   store_values<V>(dx, start + i, dtype, value);
+                 });
 }
 
 // What soft cross-entropy compares with, as core/families/softmax.h has it.
-template <class T>
 struct Soft {
-  const int64_t* classes;  // [N], or
-  const T* probabilities;  // [N,C]
-  const T* weight;         // [C], or null
+  const int64_t* classes;     // [N], or
+  const void* probabilities;  // [N,C], of the logits' dtype
+  const void* weight;         // [C], or null
   double smoothing;
   int64_t ignored;
 };
 
 // q over a row: `at(i)` from the probability there, if any.
-template <class T>
+template <class A>
 struct SoftRow {
-  using A = Arith<T>;
-  const T* weight;
+  const void* weight;
+  DType dtype;
   int64_t target;  // -1: probabilities
   A keep, base;
 
-  __device__ __forceinline__ SoftRow(const Soft<T>& soft, int64_t row, int64_t classes)
+  __device__ __forceinline__ SoftRow(const Soft& soft, DType of, int64_t row, int64_t classes)
       : weight(soft.weight),
+        dtype(of),
         target(-1),
         keep(static_cast<A>(1.0 - soft.smoothing)),
         base(static_cast<A>(soft.smoothing / static_cast<double>(classes))) {
@@ -237,7 +238,7 @@ struct SoftRow {
     }
   }
   __device__ __forceinline__ A weight_at(int64_t i) const {
-    return weight ? to_arith(weight[i]) : A(1);
+    return weight ? load_as<A>(weight, i, dtype) : A(1);
   }
   __device__ __forceinline__ A at(int64_t i, A probability, bool has_classes) const {
     const A t = has_classes ? (i == target ? A(1) : A(0)) : probability;
@@ -250,35 +251,33 @@ struct LossAndMass {
   A loss, mass;
 };
 
-template <class T>
+template <class A>
 __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
-    soft_cross_entropy_kernel(const T* x, const Soft<T> soft, T* loss, Arith<T>* lse,
-                              Arith<T>* mass, int64_t rows, int64_t classes, const int lanes) {
-  using A = Arith<T>;
+    soft_cross_entropy_kernel(const void* x, const DType dtype, const Soft soft, void* loss, A* lse,
+                              A* mass, int64_t rows, int64_t classes, const int lanes) {
   const RowPlace place = row_place(lanes);
   const bool valid = place.row < rows;
   const int64_t start = valid ? place.row * classes : 0;
-  const T* const row = x + start;
-  const Normalizer<A> state = normalize_row(row, classes, valid, place.lane, lanes);
+  const Normalizer<A> state = normalize_row<A>(x, start, dtype, classes, valid, place.lane, lanes);
   const A normalizer = state.max + m_log(state.sum);
   const bool has_classes = soft.classes != nullptr;
-  const T* const probabilities = has_classes ? row : soft.probabilities + start;
+  const void* const probabilities = has_classes ? x : soft.probabilities;
   LossAndMass<A> total{A(0), A(0)};
   if (valid) {
-    const SoftRow<T> q(soft, place.row, classes);
-    visit_row<kPerVector<T>>(classes, aligned_head(row, probabilities, classes), place.lane, lanes,
-                             [&](auto width, int64_t i) {
-                               constexpr int V = decltype(width)::value;
-                               A value[V], t[V];
-                               load_arith<V>(row + i, value);
-                               load_arith<V>(probabilities + i, t);
+    const SoftRow<A> q(soft, dtype, place.row, classes);
+    visit_eight<A>(common_head(x, probabilities, start, classes, dtype), classes, place.lane, lanes,
+                   [&](auto width, int64_t i) {
+                     constexpr int V = decltype(width)::value;
+                     A value[V], t[V];
+                     load_values<V>(x, start + i, dtype, value);
+                     load_values<V>(probabilities, start + i, dtype, t);
 #pragma unroll
-                               for (int j = 0; j < V; ++j) {
-                                 const A share = q.at(i + j, t[j], has_classes);
-                                 if (share != A(0)) total.loss += share * (normalizer - value[j]);
-                                 total.mass += share;
-                               }
-                             });
+                     for (int j = 0; j < V; ++j) {
+                       const A share = q.at(i + j, t[j], has_classes);
+                       if (share != A(0)) total.loss += share * (normalizer - value[j]);
+                       total.mass += share;
+                     }
+                   });
   }
   if (lanes > 32) __syncthreads();  // the slots of normalize_row serve again
   total = reduce_group(total, lanes, shared_memory<GroupSlots<LossAndMass<A>>>(),
@@ -289,49 +288,46 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
   if (!valid || place.lane != 0) return;
   lse[place.row] = normalizer;
   mass[place.row] = total.mass;
-  loss[place.row] = from_arith<T>(total.loss);
+  store_as(loss, place.row, dtype, total.loss);
 }
 
-template <class T>
+template <class A>
 __global__ void __launch_bounds__(kReduceBlock, kSoftBlocks)
-    soft_cross_entropy_backward_kernel(const T* x, const Soft<T> soft, const Arith<T>* lse,
-                                       const Arith<T>* mass, const T* dloss, int64_t dloss_stride,
-                                       T* dx, T* dt, int64_t rows, int64_t classes,
-                                       const int lanes) {
-  using A = Arith<T>;
+    soft_cross_entropy_backward_kernel(const void* x, const DType dtype, const Soft soft,
+                                       const A* lse, const A* mass, const void* dloss,
+                                       int64_t dloss_stride, void* dx, void* dt, int64_t rows,
+                                       int64_t classes, const int lanes) {
   const RowPlace place = row_place(lanes);
   if (place.row >= rows) return;
   const int64_t start = place.row * classes;
-  const T* const row = x + start;
   const bool has_classes = soft.classes != nullptr;
-  const T* const probabilities = has_classes ? row : soft.probabilities + start;
+  const void* const probabilities = has_classes ? x : soft.probabilities;
   const A normalizer = lse[place.row], all = mass[place.row];
-  const A scale = to_arith(dloss[place.row * dloss_stride]);
-  const SoftRow<T> q(soft, place.row, classes);
-  const int64_t head = aligned_head(row, probabilities, classes);
+  const A scale = load_as<A>(dloss, place.row * dloss_stride, dtype);
+  const SoftRow<A> q(soft, dtype, place.row, classes);
+  const int64_t head = common_head(x, probabilities, start, classes, dtype);
   const bool together =
-      head == aligned_head(dx + start) && (!dt || head == aligned_head(dt + start));
-  visit_row<kPerVector<T>>(
-      classes, together ? head : classes, place.lane, lanes, [&](auto width, int64_t i) {
-        constexpr int V = decltype(width)::value;
-        A value[V], t[V];
-        load_arith<V>(row + i, value);
-        load_arith<V>(probabilities + i, t);
-        if (dt) {
-          A slope[V];
+      head == head_of(dx, start, dtype) && (!dt || head == head_of(dt, start, dtype));
+  visit_eight<A>(together ? head : classes, classes, place.lane, lanes, [&](auto width, int64_t i) {
+    constexpr int V = decltype(width)::value;
+    A value[V], t[V];
+    load_values<V>(x, start + i, dtype, value);
+    load_values<V>(probabilities, start + i, dtype, t);
+    if (dt) {
+      A slope[V];
 #pragma unroll
-          for (int j = 0; j < V; ++j) {
-            slope[j] = q.keep * q.weight_at(i + j) * (normalizer - value[j]) * scale;
-          }
-          store_arith<V>(dt + start + i, slope);
-        }
+      for (int j = 0; j < V; ++j) {
+        slope[j] = q.keep * q.weight_at(i + j) * (normalizer - value[j]) * scale;
+      }
+      store_values<V>(dt, start + i, dtype, slope);
+    }
 #pragma unroll
-        for (int j = 0; j < V; ++j) {
-          const A share = q.at(i + j, t[j], has_classes);
-          value[j] = (m_exp(value[j] - normalizer) * all - share) * scale;
-        }
-        store_arith<V>(dx + start + i, value);
-      });
+    for (int j = 0; j < V; ++j) {
+      const A share = q.at(i + j, t[j], has_classes);
+      value[j] = (m_exp(value[j] - normalizer) * all - share) * scale;
+    }
+    store_values<V>(dx, start + i, dtype, value);
+  });
 }
 
 // The sizes that every launch of this family shares.
@@ -341,13 +337,12 @@ struct Rows {
   dim3 grid;
 };
 
-Rows rows_of(const char* name, const View& x, size_t item) {
+Rows rows_of(const char* name, const View& x) {
   Rows r;
   r.rows = x.shape[0];
   r.classes = x.shape[1];
-  const int64_t vectors =
-      (r.classes + 16 / static_cast<int64_t>(item) - 1) / (16 / static_cast<int64_t>(item));
-  r.lanes = r.classes > kLongRow ? kReduceBlock : group_lanes(vectors);
+  const int64_t width = x.dtype == DType::float64 ? 1 : 8;
+  r.lanes = r.classes > kLongRow ? kReduceBlock : group_lanes((r.classes + width - 1) / width);
   const int64_t per_block = kReduceBlock / r.lanes;
   const int64_t blocks = (r.rows + per_block - 1) / per_block;
   if (blocks > INT32_MAX) fail("%s: too many rows, got %lld", name, static_cast<long long>(r.rows));
@@ -355,12 +350,12 @@ Rows rows_of(const char* name, const View& x, size_t item) {
   return r;
 }
 
-// Calls f with the storage type and the rows' sizes; nothing where there are no elements.
+// Calls f with the type of arithmetic and the rows' sizes; nothing where there are no elements.
 template <class F>
 void for_rows(const char* name, const View& x, const F& f) {
-  const Rows r = rows_of(name, x, item_size(x.dtype));
+  const Rows r = rows_of(name, x);
   if (r.rows == 0) return;
-  const bool served = with_float_type(x.dtype, [&](auto zero) { f(zero, r); });
+  const bool served = with_float_arith(x.dtype, [&](auto zero) { f(zero, r); });
   if (!served) fail("%s: takes floating dtypes, got %s", name, dtype_name(x.dtype));
 }
 
@@ -369,10 +364,10 @@ constexpr dim3 block_shape() { return dim3(kReduceBlock); }
 void softmax(Stream& stream, const View& x, const View& y, bool logarithm) {
   const char* const name = logarithm ? "logSoftmax" : "softmax";
   for_rows(name, x, [&](auto zero, const Rows& r) {
-    using T = decltype(zero);
-    launch(stream, name, softmax_kernel<T>, r.grid, block_shape(),
-           sizeof(GroupSlots<Normalizer<Arith<T>>>), static_cast<const T*>(x.data),
-           static_cast<T*>(y.data), r.rows, r.classes, r.lanes, logarithm);
+    using A = decltype(zero);
+    launch(stream, name, softmax_kernel<A>, r.grid, block_shape(),
+           sizeof(GroupSlots<Normalizer<A>>), x.data, y.data, x.dtype, r.rows, r.classes, r.lanes,
+           logarithm);
   });
 }
 
@@ -380,58 +375,51 @@ void softmax_backward(Stream& stream, const View& y, const View& dy, const View&
                       bool logarithm) {
   const char* const name = logarithm ? "logSoftmax" : "softmax";
   for_rows(name, y, [&](auto zero, const Rows& r) {
-    using T = decltype(zero);
-    launch(stream, name, softmax_backward_kernel<T>, r.grid, block_shape(),
-           sizeof(GroupSlots<Arith<T>>), static_cast<const T*>(y.data),
-           static_cast<const T*>(dy.data), static_cast<T*>(dx.data), r.rows, r.classes, r.lanes,
-           logarithm);
+    using A = decltype(zero);
+    launch(stream, name, softmax_backward_kernel<A>, r.grid, block_shape(), sizeof(GroupSlots<A>),
+           y.data, dy.data, dx.data, y.dtype, r.rows, r.classes, r.lanes, logarithm);
   });
 }
 
 void cross_entropy(Stream& stream, const View& x, const View& target, int64_t ignore_index,
                    const View& loss, const View& lse) {
   for_rows("crossEntropy", x, [&](auto zero, const Rows& r) {
-    using T = decltype(zero);
+    using A = decltype(zero);
     const Targets targets{static_cast<const int64_t*>(target.data), target.strides[0],
                           ignore_index};
-    launch(stream, "crossEntropy", cross_entropy_kernel<T>, r.grid, block_shape(),
-           sizeof(GroupSlots<Normalizer<Arith<T>>>), static_cast<const T*>(x.data), targets,
-           static_cast<T*>(loss.data), static_cast<Arith<T>*>(lse.data), r.rows, r.classes,
-           r.lanes);
+    launch(stream, "crossEntropy", cross_entropy_kernel<A>, r.grid, block_shape(),
+           sizeof(GroupSlots<Normalizer<A>>), x.data, x.dtype, targets, loss.data,
+           static_cast<A*>(lse.data), r.rows, r.classes, r.lanes);
   });
 }
 
 void cross_entropy_backward(Stream& stream, const View& x, const View& target, int64_t ignore_index,
                             const View& lse, const View& dloss, const View& dx) {
   for_rows("crossEntropy", x, [&](auto zero, const Rows& r) {
-    using T = decltype(zero);
+    using A = decltype(zero);
     const Targets targets{static_cast<const int64_t*>(target.data), target.strides[0],
                           ignore_index};
-    launch(stream, "crossEntropy", cross_entropy_backward_kernel<T>, r.grid, block_shape(), 0,
-           static_cast<const T*>(x.data), targets, static_cast<const Arith<T>*>(lse.data),
-           lse.strides[0], static_cast<const T*>(dloss.data), dloss.strides[0],
-           static_cast<T*>(dx.data), r.rows, r.classes, r.lanes);
+    launch(stream, "crossEntropy", cross_entropy_backward_kernel<A>, r.grid, block_shape(), 0,
+           x.data, x.dtype, targets, static_cast<const A*>(lse.data), lse.strides[0], dloss.data,
+           dloss.strides[0], dx.data, r.rows, r.classes, r.lanes);
   });
 }
 
-template <class T>
-Soft<T> soft_of(const SoftTarget& soft) {
+Soft soft_of(const SoftTarget& soft) {
   const bool classes = soft.target.dtype == DType::int64;
   return {classes ? static_cast<const int64_t*>(soft.target.data) : nullptr,
-          classes ? nullptr : static_cast<const T*>(soft.target.data),
-          static_cast<const T*>(soft.weight.data), soft.smoothing, soft.ignore_index};
+          classes ? nullptr : soft.target.data, soft.weight.data, soft.smoothing,
+          soft.ignore_index};
 }
 
 void soft_cross_entropy(Stream& stream, const View& x, const SoftTarget& soft, const View& loss,
                         const View& lse, const View& mass) {
   for_rows("crossEntropy", x, [&](auto zero, const Rows& r) {
-    using T = decltype(zero);
-    using A = Arith<T>;
+    using A = decltype(zero);
     static_assert(sizeof(Normalizer<A>) == sizeof(LossAndMass<A>));
-    launch(stream, "softCrossEntropy", soft_cross_entropy_kernel<T>, r.grid, block_shape(),
-           sizeof(GroupSlots<Normalizer<A>>), static_cast<const T*>(x.data), soft_of<T>(soft),
-           static_cast<T*>(loss.data), static_cast<A*>(lse.data), static_cast<A*>(mass.data),
-           r.rows, r.classes, r.lanes);
+    launch(stream, "softCrossEntropy", soft_cross_entropy_kernel<A>, r.grid, block_shape(),
+           sizeof(GroupSlots<Normalizer<A>>), x.data, x.dtype, soft_of(soft), loss.data,
+           static_cast<A*>(lse.data), static_cast<A*>(mass.data), r.rows, r.classes, r.lanes);
   });
 }
 
@@ -439,12 +427,11 @@ void soft_cross_entropy_backward(Stream& stream, const View& x, const SoftTarget
                                  const View& lse, const View& mass, const View& dloss,
                                  const View& dx, const View& dt) {
   for_rows("crossEntropy", x, [&](auto zero, const Rows& r) {
-    using T = decltype(zero);
-    using A = Arith<T>;
-    launch(stream, "softCrossEntropy", soft_cross_entropy_backward_kernel<T>, r.grid, block_shape(),
-           0, static_cast<const T*>(x.data), soft_of<T>(soft), static_cast<const A*>(lse.data),
-           static_cast<const A*>(mass.data), static_cast<const T*>(dloss.data), dloss.strides[0],
-           static_cast<T*>(dx.data), static_cast<T*>(dt.data), r.rows, r.classes, r.lanes);
+    using A = decltype(zero);
+    launch(stream, "softCrossEntropy", soft_cross_entropy_backward_kernel<A>, r.grid, block_shape(),
+           0, x.data, x.dtype, soft_of(soft), static_cast<const A*>(lse.data),
+           static_cast<const A*>(mass.data), dloss.data, dloss.strides[0], dx.data, dt.data, r.rows,
+           r.classes, r.lanes);
   });
 }
 

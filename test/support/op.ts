@@ -2,7 +2,7 @@
  * One helper tests an op. On the CPU in float64 its values are compared with a reference in plain
  * JavaScript and its gradient rule with central differences. Then every device's forward and
  * backward, in every dtype, is compared with the CPU's float64 of the same (rounded) inputs under
- * the same random upstream gradient: at sizes 0, 1, 31, 33 and 1025, over transposed and stepped
+ * the same random upstream gradient: at sizes 0, 1, 31, 33, 64 and 1025, over transposed and stepped
  * views, and with one tensor as several operands.
  */
 import { describe, expect, it } from 'vitest';
@@ -64,7 +64,7 @@ export interface OpRow {
   readonly errors?: readonly ErrorCase[];
 }
 
-export const defaultSizes = [0, 1, 31, 33, 1025];
+export const defaultSizes = [0, 1, 31, 33, 64, 1025];
 const layoutSize = 33;
 const gradientSize = 5;
 const layouts = ['contiguous', 'transposed', 'stepped'] as const;

@@ -56,6 +56,7 @@ export const embeddingRows: readonly OpRow[] = [
   {
     ...row((n) => [n]),
     variant: 'of a wide table',
+    sizes: [0, 1, 31, 33, 264, 1025],
     inputs: [{ shape: (n) => [4, n] }, { ...positions(() => [3]), domain: { low: 0, high: 3 } }],
     reference: (weight: Nd, index: Nd) =>
       build([3, weight.shape[1] as number], ([i, j]) =>

@@ -52,7 +52,7 @@ const wider: OpRow['wider'] = {
   because: 'the gradient subtracts means, and divides by a variance that may be small',
 };
 /** Rows of one element are all 0 and have no direction to check. */
-const sizes = [0, 2, 31, 33, 1025];
+const sizes = [0, 2, 31, 33, 64, 1025];
 
 function offset(index: readonly number[], shape: readonly number[], from: number): number {
   return index.slice(from).reduce((sum, i, axis) => sum * (shape[axis] as number) + i, 0);
@@ -337,6 +337,7 @@ export const normRows: readonly OpRow[] = [
   }),
   batch((n) => [3, 4, n], 2, { large: 20_000 }),
   batch((n) => [n, 3, 2, 2], 1, { sizes: [0, 2, 33] }),
-  batch((n) => [4, n], 0, { sizes: [0, 2, 33, 300] }),
+  batch((n) => [4, n], 0, { sizes: [0, 2, 33, 304] }),
+  batch((n) => [n, 16], 2, { sizes: [33, 70] }),
   evaluation,
 ];

@@ -1,7 +1,8 @@
+#include "stream.h"
+
 #include <utility>
 
 #include "core/error.h"
-#include "stream.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 

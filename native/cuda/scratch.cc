@@ -1,7 +1,8 @@
+#include "scratch.h"
+
 #include "core/allocator.h"
 #include "core/error.h"
 #include "launch.h"
-#include "scratch.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 

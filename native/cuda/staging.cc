@@ -1,10 +1,11 @@
+#include "staging.h"
+
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "launch.h"
 #include "scratch.h"
-#include "staging.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
