@@ -193,7 +193,6 @@ Scratch<T> scratch_of(const Product& p) {
 
 template <class T, class S>
 void gemm_kernel(const void* args, int64_t chunk) {
-  constexpr bool kNative = sizeof(T) == sizeof(S);
   const Product& p = *static_cast<const Product*>(args);
   const Scratch<T> sizes = scratch_of<T, S>(p);
   T* memory = static_cast<T*>(thread_scratch(sizeof(T) * sizes.total));
