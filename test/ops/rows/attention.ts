@@ -200,7 +200,7 @@ export const attentionRows: readonly OpRow[] = [
       { shape: (n) => [2, n + 7], dtype: 'bool' },
     ],
   },
-  ...[48, 64, 100, 200].map(
+  ...[48, 64, 100, 132].map(
     (width): OpRow => ({
       ...common,
       variant: `${width} wide`,
