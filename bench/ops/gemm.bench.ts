@@ -14,7 +14,7 @@ function layer(m: number, n: number, k: number): Kernel {
   return {
     name: `linear, ${m}x${n}x${k}`,
     flops: 2 * m * n * k,
-    op: () => linear(x, weight, bias, { relu: true }),
+    op: () => linear(x, weight, bias, { activation: 'relu' }),
   };
 }
 

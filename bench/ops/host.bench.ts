@@ -40,7 +40,7 @@ export default async function host(): Promise<Row[]> {
       native.release(results[0] as number);
     }),
     eager('native.matmul 2x2 and its release', () => {
-      native.matmul(m.h, m.h, 0, 0);
+      native.matmul(m.h, m.h, 1, 0, 0);
       native.release(results[0] as number);
     }),
   ]);

@@ -177,6 +177,9 @@ differentiable(
   gemmOps.linear.gradient as Rule<LinearAttributes>,
   (dout, [x, weight, saved, offset], { activation, bias, residual }, needs) => {
     const [input, w] = [x as Tensor, weight as Tensor];
+    const last = residual ? [needs.at(-1) ? dout : null] : [];
+    const wanted = needs.slice(0, bias ? 3 : 2);
+    if (!wanted.some(Boolean)) return [...wanted.map(() => null), ...last];
     let dy = dout;
     if (activation === 'relu') {
       dy = mul(dout, gt(saved as Tensor, 0).to(dout.dtype));
@@ -191,7 +194,7 @@ differentiable(
       needs[0] ? matmul(dy, w) : null,
       needs[1] ? matmul(transpose(matrix(dy)), matrix(input)) : null,
       ...(bias ? [needs[2] ? sum(matrix(dy), 0) : null] : []),
-      ...(residual ? [needs.at(-1) ? dout : null] : []),
+      ...last,
     ];
   },
 );

@@ -5,9 +5,11 @@ import { zeros } from '../ops/fill.js';
 import { type LinearActivation, linear } from '../ops/gemm.js';
 import { gelu, geluTanh, relu } from '../ops/unary.js';
 import type { Tensor } from '../tensor.js';
-import { hasHooks } from './hooks.js';
 import { kaimingUniform, uniform } from './init.js';
 import { Module, parameter } from './module.js';
+import type { Layer } from './sequential.js';
+
+const activations = { relu, gelu, geluTanh };
 
 export interface LinearOptions extends Pick<TensorOptions, 'dtype' | 'device'> {
   /** Whether there is a bias; true where left out. */
@@ -47,13 +49,19 @@ export class Linear extends Module {
     return linear(x, this.weight, this.bias);
   }
 
-  /** The layer followed by an activation, as one kernel. */
+  /** The layer followed by an activation: as one kernel, where `forward` is this class's own. */
   forwardWith(activation: LinearActivation, x: Tensor): Tensor {
-    if (hasHooks(this)) return { relu, gelu, geluTanh }[activation](this.forward(x));
+    if (this.forward !== Linear.prototype.forward) return activations[activation](this.forward(x));
     return linear(x, this.weight, this.bias, { activation });
   }
 
   protected override describe(): string {
     return `${this.inFeatures} → ${this.outFeatures}${this.bias ? '' : ', no bias'}`;
   }
+}
+
+/** @internal A layer, which another module may have replaced, followed by an activation. */
+export function activated(layer: Layer, activation: LinearActivation, x: Tensor): Tensor {
+  if (layer instanceof Linear) return layer.forwardWith(activation, x);
+  return activations[activation](layer.forward(x));
 }

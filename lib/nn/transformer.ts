@@ -13,7 +13,7 @@ import { dropout } from '../ops/dropout.js';
 import type { TensorOptions } from '../ops/fill.js';
 import { Tensor } from '../tensor.js';
 import { type AttentionMasks, MultiheadAttention } from './attention.js';
-import { Linear } from './linear.js';
+import { activated, Linear } from './linear.js';
 import { Module, parameter } from './module.js';
 import { LayerNorm } from './norm.js';
 
@@ -118,7 +118,7 @@ abstract class TransformerLayer extends Module {
   }
 
   protected feedForward(x: Tensor): Tensor {
-    const hidden = this.linear1.forwardWith(this.settings.activation, x);
+    const hidden = activated(this.linear1, this.settings.activation, x);
     return this.linear2.forward(dropout(hidden, this.settings.dropout, this.training));
   }
 

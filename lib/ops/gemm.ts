@@ -152,6 +152,9 @@ const linearRule: Rule<LinearAttributes> = (
   { activation, bias, residual },
   needs,
 ) => {
+  const last = residual ? [needs.at(-1) ? dout : null] : [];
+  const wanted = needs.slice(0, bias ? 3 : 2);
+  if (!wanted.some(Boolean)) return [...wanted.map(() => null), ...last];
   const dy = activation === 'none' ? dout : activationBackward(activation, saved as Tensor, dout);
   const [w, input] = [weight as Tensor, x as Tensor];
   const rows = asMatrix(dy);
@@ -162,8 +165,7 @@ const linearRule: Rule<LinearAttributes> = (
   }
   if (needs[1]) gradients[1] = deferredProduct(transpose(rows), asMatrix(input));
   if (bias) gradients.push(needs[2] ? deferredSum(rows, [w.shape[0] as number]) : null);
-  if (residual) gradients.push(needs.at(-1) ? dout : null);
-  return gradients;
+  return [...gradients, ...last];
 };
 
 export const gemmOps: OpRows<'matmul' | 'linear'> = {

@@ -177,6 +177,7 @@ float value_at(DType dtype, const unsigned char* p) {
 }  // namespace
 
 CASE(rnn_clusters_agree) {
+  static_assert(std::size(kProblems) <= 20, "emulation.test.ts runs 20 seeds");
   const Problem& q = kProblems[emulation::seed() % std::size(kProblems)];
   Layer layer(q);
   const auto found = layer.run(true);

@@ -1,5 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { linear, nn, ones, relu, scope, type Tensor, tensor, zeros } from '../../lib/index.js';
+import {
+  autocast,
+  linear,
+  nn,
+  ones,
+  relu,
+  scope,
+  type Tensor,
+  tensor,
+  zeros,
+} from '../../lib/index.js';
 import { expectSameBits } from '../support/compare.js';
 import { devices } from '../support/devices.js';
 
@@ -203,6 +213,55 @@ describe.each(devices)('layers on $name', (device) => {
       expect(layer.forwardWith('relu', x).toArray()).toEqual(relu(layer.forward(x)).toArray());
       expect(new nn.Linear(3, 2, { device, bias: false }).bias).toBeNull();
       expect(new nn.Linear(3, 2, { device, dtype: 'float64' }).weight.dtype).toBe('float64');
+    });
+  });
+
+  it('Sequential joins a GELU to the layer before, unless that has another forward', () => {
+    scope(() => {
+      const layer = new nn.Linear(3, 4, { device });
+      const x = ones([5, 3], { device });
+      for (const approximate of ['none', 'tanh'] as const) {
+        const model = new nn.Sequential(layer, new nn.GELU({ approximate }));
+        const apart = new nn.GELU({ approximate }).forward(layer.forward(x));
+        expect(model.forward(x).sub(apart).abs().max().item()).toBeLessThan(1e-6);
+        let calls = 0;
+        const hook = layer.registerForwardHook(() => {
+          ++calls;
+        });
+        model.forward(x);
+        expect(calls).toBe(1);
+        hook.remove();
+      }
+      const encoder = new nn.TransformerEncoderLayer(4, 2, { activation: 'gelu', device });
+      const adapter = new nn.Sequential(encoder.linear1, new nn.Dropout(0.1));
+      encoder.linear1 = adapter as never;
+      expect(encoder.forward(ones([2, 3, 4], { device })).shape).toEqual([2, 3, 4]);
+    });
+  });
+
+  it('linear gives gradients to a residual alone, and takes part in autocast', () => {
+    scope(() => {
+      const [x, w] = [ones([2, 3], { device }), ones([4, 3], { device })];
+      const residual = ones([2, 4], { device }).detach().requireGrad();
+      const call = { activation: 'gelu', residual } as const;
+      linear(x, w, null, call).sum().backward();
+      expect(residual.grad?.toArray()).toEqual([
+        [1, 1, 1, 1],
+        [1, 1, 1, 1],
+      ]);
+      const weight = w.detach().requireGrad();
+      const y = autocast({ dtype: 'bfloat16' }, () => linear(x, weight, null, call));
+      expect(y.dtype).toBe('bfloat16');
+      y.sum().backward();
+      // x is 1 everywhere: gelu'(3), times two rows, by columns of ones
+      const slope = 0.5 * (1 + 0.9973002) + 3 * 0.004431848;
+      for (const value of (weight.grad as Tensor).data()) {
+        expect(Number(value)).toBeCloseTo(2 * slope, 1);
+      }
+      expect((residual.grad as Tensor).toArray()).toEqual([
+        [2, 2, 2, 2],
+        [2, 2, 2, 2],
+      ]);
     });
   });
 

@@ -174,14 +174,18 @@ describe.each(hopper)('attention by warpgroups on $name', (device) => {
     return names.filter((_, i) => bits(own?.[i]) !== bits(other?.[i]));
   };
 
-  it.each([32, 64, 96, 128])('sums in another order than mma.sync in heads of %i', (width) => {
-    scope(() => {
-      const sizes: Case['sizes'] = [130, 200, width];
-      const others = expect.arrayContaining(['output', 'dq', 'dk']);
-      expect(differing({ sizes }, 'bfloat16')).toEqual(others);
-      expect(differing({ sizes, dropout: 0.1, padding: true }, 'float16')).toEqual(others);
-    });
-  });
+  // The first device can be told to have 9.0, too.
+  it.skipIf(process.env.NODEGRAD_EMULATION_CAPABILITY === '90').each([32, 64, 96, 128])(
+    'sums in another order than mma.sync in heads of %i',
+    (width) => {
+      scope(() => {
+        const sizes: Case['sizes'] = [130, 200, width];
+        const others = expect.arrayContaining(['output', 'dq', 'dk']);
+        expect(differing({ sizes }, 'bfloat16')).toEqual(others);
+        expect(differing({ sizes, dropout: 0.1, padding: true }, 'float16')).toEqual(others);
+      });
+    },
+  );
 
   it('leaves heads of other widths to mma.sync', () => {
     scope(() => {

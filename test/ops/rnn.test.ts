@@ -1,19 +1,10 @@
 import { describe, expect, it } from 'vitest';
-import {
-  device,
-  deviceCount,
-  getNumThreads,
-  recurrent,
-  scope,
-  setNumThreads,
-} from '../../lib/index.js';
-import { cpu, devices } from '../support/devices.js';
+import { getNumThreads, recurrent, scope, setNumThreads } from '../../lib/index.js';
+import { cpu, devices, hopper } from '../support/devices.js';
 import { testOps } from '../support/op.js';
 import { uniformOf } from '../support/vectors.js';
 import { rnnRows } from './rows/rnn.js';
 
-// The second emulated device has clusters, and other kernels for them.
-const hopper = deviceCount('emulated') > 1 ? [device('emulated:1')] : [];
 testOps(rnnRows, [...devices, ...hopper]);
 
 describe('recurrent', () => {

@@ -7,8 +7,6 @@ import { describe, expect, it } from 'vitest';
 import {
   type Device,
   type DType,
-  deviceCount,
-  device as deviceOf,
   type RecurrentMode,
   recurrent,
   scope,
@@ -17,7 +15,7 @@ import {
   tensor,
 } from '../../lib/index.js';
 import { expectClose, valuesOf } from '../support/compare.js';
-import { accelerators, cpu } from '../support/devices.js';
+import { accelerators, cpu, hopper } from '../support/devices.js';
 import type { Nd } from '../support/nd.js';
 import { toleranceOf } from '../support/tolerance.js';
 import { uniformOf } from '../support/vectors.js';
@@ -134,9 +132,6 @@ function run(options: Case, dtype: DType, device: Device): Nd[] {
     setMatmulPrecision('highest');
   }
 }
-
-// The second emulated device has clusters.
-const hopper = deviceCount('emulated') > 1 ? [deviceOf('emulated:1')] : [];
 
 describe.each([...accelerators, ...hopper])('a sequence in one launch on %s', (device) => {
   it.each(cases)(

@@ -55,7 +55,13 @@ const functions: Record<string, (x: Tensor) => Tensor> = {
       .linear(x, w([4, 3]), null, { activation: 'relu' })
       .square()
       .mul(x.sum()),
-  linearGelu: (x) => ng.linear(x, w([4, 3]), w([4]), { activation: 'gelu', residual: w([2, 4]) }),
+  linearGelu: (x) =>
+    ng.linear(x, x.square(), x.select(1, 0), { activation: 'gelu', residual: x.matmul(x.T) }),
+  linearFrozen: (x) =>
+    ng.linear(w([2, 3]), w([4, 3]), null, {
+      activation: 'geluTanh',
+      residual: w([2, 4]).mul(x.square().sum()),
+    }),
   addmm: (x) => ng.addmm(x, x.square().matmul(x.T), x, { alpha: 0.5 }).square(),
   softmax: (x) => x.softmax().mul(w([2, 3])),
   logSoftmax: (x) => x.logSoftmax().mul(w([2, 3])),

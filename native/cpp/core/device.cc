@@ -91,7 +91,8 @@ Stream* Device::side_stream() {
 
 void Device::synchronize() {
   stream_->synchronize();
-  if (side_stream_) side_stream_->synchronize();
+  // Memory is asked for, and waited for, also while what the side stream is to do is recorded.
+  if (side_stream_ && !side_stream_->capturing()) side_stream_->synchronize();
 }
 
 std::string Device::name() const {
