@@ -6,11 +6,11 @@ import type { Sharp } from 'sharp';
 import { expectBoolean, expectInteger, expectOptions, expectRange } from '../check.js';
 import type { RandomWords } from './shuffle.js';
 
-type SharpModule = typeof import('sharp');
-let loading: Promise<SharpModule['default']> | null = null;
+type SharpFunction = typeof import('sharp')['default'];
+let loading: Promise<SharpFunction> | null = null;
 
-/** @internal sharp, loaded when the first image is. */
-export function loadSharp(op: string): Promise<SharpModule['default']> {
+/** @internal sharp's function, loaded when the first image is; where it is absent so are its types. */
+export function loadSharp(op: string): Promise<unknown> {
   loading ??= import('sharp').then((module) => module.default);
   return loading.catch((error) => {
     loading = null;
@@ -65,7 +65,7 @@ export function expectAugment(op: string, options: AugmentOptions | undefined): 
 
 /** A file's pixels in the given form. */
 export async function decode(file: string, form: Form): Promise<Uint8Array> {
-  const sharp = await loadSharp('ImageFolder');
+  const sharp = (await loadSharp('ImageFolder')) as SharpFunction;
   const { height, width, channels, interpolation, fit } = form;
   const nearest = interpolation === 'nearest';
   const image = sharp(file, { failOn: 'error', sequentialRead: true })
@@ -120,7 +120,7 @@ export async function augmented(
   augment: Augment,
   words: RandomWords,
 ): Promise<Uint8Array> {
-  const sharp = await loadSharp('ImageFolder');
+  const sharp = (await loadSharp('ImageFolder')) as SharpFunction;
   const { height, width, channels } = form;
   const large = { width: width + augment.crop, height: height + augment.crop };
   const raw = (sizes: { width: number; height: number }) => ({ raw: { ...sizes, channels } });

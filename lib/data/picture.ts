@@ -61,7 +61,7 @@ export async function saveImages(
       bytes[start + i] = (255 * ((rows[row * line + i] as number) - black)) / (white - black);
     }
   }
-  const sharp = await loadSharp(op);
+  const sharp = (await loadSharp(op)) as typeof import('sharp')['default'];
   await mkdir(path.dirname(file), { recursive: true });
   const space = channels === 1 ? 'b-w' : 'srgb';
   await sharp(bytes, { raw: size }).toColourspace(space).toFile(file);
