@@ -318,28 +318,12 @@ bool launch_config(Stream& stream, const Attention& a) {
   return true;
 }
 
-template <class M, int kWidth>
-bool launch_width(Stream& stream, const Attention& a) {
-  const bool special = a.mask.data || a.padding || a.state || a.mask_scales;
-  return special ? launch_config<Config<M, kWidth, true>>(stream, a)
-                 : launch_config<Config<M, kWidth, false>>(stream, a);
-}
-
-template <class M>
-bool launch_type(Stream& stream, const Attention& a) {
-  if (a.width <= 32) return launch_width<M, 32>(stream, a);
-  if (a.width <= 64) return launch_width<M, 64>(stream, a);
-  if (a.width <= 96) return launch_width<M, 96>(stream, a);
-  return launch_width<M, 128>(stream, a);
-}
-
 }  // namespace
 
 bool launch_attention_wgmma_forward(Stream& stream, DType dtype, const Attention& a) {
-  const bool half = dtype == DType::bfloat16 || dtype == DType::float16;
-  if (!half || a.width > 128 || compute_capability(stream) != 90 || !has_wgmma()) return false;
-  return dtype == DType::bfloat16 ? launch_type<BFloat16Products>(stream, a)
-                                  : launch_type<Float16Products>(stream, a);
+  return with_wgmma_form(stream, dtype, a, [&]<class M, int kWidth, bool kSpecial>() {
+    return launch_config<Config<M, kWidth, kSpecial>>(stream, a);
+  });
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

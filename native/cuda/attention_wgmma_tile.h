@@ -187,4 +187,26 @@ inline bool encode_rows(CUtensorMap* map, const AttentionOperand& x, int64_t bat
   return x.aligned && encode_tensor_map(map, box);
 }
 
+// Calls launch.operator()<M, kWidth, kSpecial>() for the problem's products, its width rounded up,
+// and whether it has a mask, padding, dropout or a scale not above 0. False where it is not for
+// warpgroups, or where `launch` says so.
+template <class F>
+bool with_wgmma_form(Stream& stream, DType dtype, const Attention& a, const F& launch) {
+  const auto of_width = [&]<class M, int kWidth>() {
+    const bool special = a.mask.data || a.padding || a.state || a.mask_scales;
+    return special ? launch.template operator()<M, kWidth, true>()
+                   : launch.template operator()<M, kWidth, false>();
+  };
+  const auto of_type = [&]<class M>() {
+    if (a.width <= 32) return of_width.template operator()<M, 32>();
+    if (a.width <= 64) return of_width.template operator()<M, 64>();
+    if (a.width <= 96) return of_width.template operator()<M, 96>();
+    return of_width.template operator()<M, 128>();
+  };
+  const bool half = dtype == DType::bfloat16 || dtype == DType::float16;
+  if (!half || a.width > 128 || compute_capability(stream) != 90 || !has_wgmma()) return false;
+  return dtype == DType::bfloat16 ? of_type.template operator()<BFloat16Products>()
+                                  : of_type.template operator()<Float16Products>();
+}
+
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -58,6 +58,20 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 }
 #endif
 
+// Whether this build has code of at least that capability for the kernel: older PTX may run on
+// newer chips, too.
+template <class... P>
+bool compiled_for([[maybe_unused]] void (*kernel)(P...), [[maybe_unused]] int capability) {
+#ifdef NODEGRAD_EMULATED
+  return true;
+#else
+  cudaFuncAttributes attributes{};
+  const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
+  if (status != cudaSuccess) cudaGetLastError();
+  return status == cudaSuccess && attributes.ptxVersion >= capability;
+#endif
+}
+
 // As launch() of launch.h, in clusters of `cluster` blocks along x, which divides the grid's x.
 template <class... P, class... A>
 void launch_clusters(Stream& stream, const char* name, void (*kernel)(P...), dim3 grid, dim3 block,

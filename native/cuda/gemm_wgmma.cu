@@ -451,18 +451,9 @@ double estimated_cycles(const GemmArgs& args, const WgmmaPlan& plan, int process
 }  // namespace
 
 bool has_wgmma() {
-#ifdef NODEGRAD_EMULATED
-  return true;
-#else
-  static const bool has = [] {
-    cudaFuncAttributes attributes{};
-    const auto kernel = gemm_wgmma_kernel<Config<WgmmaType::bfloat16, 128, 128, true, true>>;
-    const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
-    if (status != cudaSuccess) cudaGetLastError();
-    return status == cudaSuccess && attributes.ptxVersion >= 90;
-  }();
+  static const bool has =
+      compiled_for(gemm_wgmma_kernel<Config<WgmmaType::bfloat16, 128, 128, true, true>>, 90);
   return has;
-#endif
 }
 
 // The quickest of all shapes by that estimate: in pairs where tiles fill the chip more than once,

@@ -446,18 +446,8 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
 
 // Whether this build's kernels have clusters: older PTX may run on newer chips, too.
 bool has_clusters() {
-#ifdef NODEGRAD_EMULATED
-  return true;
-#else
-  static const bool has = [] {
-    cudaFuncAttributes attributes{};
-    const cudaError_t status =
-        cudaFuncGetAttributes(&attributes, forward_kernel<HalfProduct<BFloat16>, 8, 1>);
-    if (status != cudaSuccess) cudaGetLastError();
-    return status == cudaSuccess && attributes.ptxVersion >= 90;
-  }();
+  static const bool has = compiled_for(forward_kernel<HalfProduct<BFloat16>, 8, 1>, 90);
   return has;
-#endif
 }
 
 // Calls f.operator()<Product, kBlocks, kGroups>(plan) with the layer's, where it has a plan.
