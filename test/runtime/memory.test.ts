@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { memory, ones, scope, zeros } from '../../lib/index.js';
 import { devices } from '../support/devices.js';
+import { collectGarbage } from '../support/garbage.js';
 
 describe.each(devices)('memory on %s', (device) => {
   afterEach(() => memory.setLimit(0, device));
@@ -54,8 +55,7 @@ describe.each(devices)('memory on %s', (device) => {
       for (let i = 0; i < 20; ++i) ones([100], { device });
     })();
     for (let i = 0; i < 20 && memory.stats(device).blocks > start; ++i) {
-      global.gc?.();
-      await new Promise((resolve) => setTimeout(resolve, 5));
+      await collectGarbage();
     }
     expect(memory.stats(device).blocks).toBeLessThanOrEqual(start + 1);
   });

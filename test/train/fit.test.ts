@@ -16,6 +16,7 @@ import {
   trainer,
 } from '../../lib/index.js';
 import { cpu, devices } from '../support/devices.js';
+import { collectGarbage } from '../support/garbage.js';
 import { bits, logits, net, Output, points, quiet } from '../support/training.js';
 
 describe.each(devices)('fit on $name', (device) => {
@@ -145,6 +146,7 @@ describe.each(devices)('fit on $name', (device) => {
   });
 
   it('holds no more memory from the second epoch on', async () => {
+    await collectGarbage(); // of the tests before
     const [x, y] = points(device);
     const held: string[] = [];
     const t = trainer(net(device)).compile({
@@ -163,8 +165,10 @@ describe.each(devices)('fit on $name', (device) => {
     const [, , third] = held;
     expect(held.slice(2)).toEqual(new Array(6).fill(third));
     held.length = 0;
+    await collectGarbage();
     note();
     await train(2);
+    await collectGarbage();
     note();
     expect(held.at(-1)).toBe(held[0]);
   });
