@@ -33,15 +33,15 @@ struct WgmmaProblem {
   uint8_t cluster;           // blocks
   bool multicast;            // the cluster shares tiles of B; else slices of K, where cluster > 1
   bool a_batched, b_batched;
+  bool a_k_contiguous, b_k_contiguous;  // else M, N are; always for TF32
 };
 
-template <WgmmaType kType_, int kBM_, int kBN_, bool kAK_, bool kBK_>
+template <WgmmaType kType_, int kBM_, int kBN_>
 struct Config {
   static constexpr WgmmaType kType = kType_;
   using T = std::conditional_t<kType == WgmmaType::tf32, float,
                                std::conditional_t<kType == WgmmaType::float16, Float16, BFloat16>>;
   static constexpr int kBM = kBM_, kBN = kBN_;
-  static constexpr bool kAK = kAK_, kBK = kBK_;  // contiguous along K
   static constexpr int kTileK = kLine / static_cast<int>(sizeof(T));
   static constexpr int kConsumers = kBM / 64;
   static constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
@@ -110,7 +110,7 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
       // Bytes of a peer may come before these are announced: the count may pass below zero.
       mbarrier_expect_and_arrive(full, C::kStageBytes);
       unsigned char* a = shared.a[ring.stage];
-      if constexpr (C::kAK) {
+      if (p.a_k_contiguous) {
         load_box(a, a_map, k, place.m, a_batch, full);
       } else {
 #pragma unroll
@@ -121,7 +121,7 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
       unsigned char* b = shared.b[ring.stage];
       if (p.multicast) {
         const int half = static_cast<int>(rank);
-        if constexpr (C::kBK) {
+        if (p.b_k_contiguous) {
           const int row = half * (C::kBN / 2);
           load_box_multicast(b + row * kLine, b_map, k, place.n + row, b_batch, full, 3);
         } else {
@@ -132,7 +132,7 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
                                3);
           }
         }
-      } else if constexpr (C::kBK) {
+      } else if (p.b_k_contiguous) {
         load_box(b, b_map, k, place.n, b_batch, full);
       } else {
 #pragma unroll
@@ -221,44 +221,61 @@ __device__ __forceinline__ void sum_slices(typename C::Shared& shared, const Wgm
   }
 }
 
+// A tile's sums, over the block's share of K.
+template <class C, bool kAK, bool kBK>
+__device__ __forceinline__ void multiply_tile(typename C::Shared& shared, const WgmmaProblem& p,
+                                              const Range& range, Ring<C::kStages>& ring,
+                                              float (&d)[C::kBN / 2]) {
+  constexpr int kSteps = kLine / 32;
+  // From one step of K to the next, in 16 bytes; with lines of K a step is 16 of them.
+  constexpr uint64_t kAStep = kAK ? 2 : 16 * kLine / 16, kBStep = kBK ? 2 : 16 * kLine / 16;
+  const int consumer = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
+  int previous = 0;
+  for (int32_t block = range.begin; block < range.end; ++block) {
+    mbarrier_wait(&shared.full[ring.stage], ring.parity);
+    const uint64_t a = wgmma_descriptor(shared.a[ring.stage] + consumer * 64 * kLine,
+                                        kAK ? 16 : kGroup * kLine, kPeriod);
+    const uint64_t b = wgmma_descriptor(shared.b[ring.stage], kBK ? 16 : kGroup * kLine, kPeriod);
+    wgmma_touch(d);
+    wgmma_fence();
+#pragma unroll
+    for (int step = 0; step < kSteps; ++step) {
+      wgmma<C::kType, C::kBN, !kAK, !kBK>(d, a + step * kAStep, b + step * kBStep,
+                                          step > 0 || block > range.begin);
+    }
+    wgmma_commit();
+    wgmma_touch(d);
+    if (block > range.begin) {
+      wgmma_wait<1>();
+      release_stage(&shared.empty[previous], p);
+    }
+    previous = ring.stage;
+    ring.advance();
+  }
+  wgmma_wait<0>();
+  wgmma_touch(d);
+  release_stage(&shared.empty[previous], p);
+}
+
 template <class C>
 __device__ __forceinline__ void consume(typename C::Shared& shared, const WgmmaProblem& p,
                                         uint32_t rank) {
-  constexpr int kSteps = kLine / 32;
-  // From one step of K to the next, in 16 bytes; with lines of K a step is 16 of them.
-  constexpr uint64_t kAStep = C::kAK ? 2 : 16 * kLine / 16, kBStep = C::kBK ? 2 : 16 * kLine / 16;
-  const int consumer = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
   Ring<C::kStages> ring;
   const Range range = range_of(p, rank);
   float d[C::kBN / 2];
   for (uint32_t unit = blockIdx.x / p.cluster; unit < static_cast<uint32_t>(p.units);
        unit += gridDim.x / p.cluster) {
-    int previous = 0;
-    for (int32_t block = range.begin; block < range.end; ++block) {
-      mbarrier_wait(&shared.full[ring.stage], ring.parity);
-      const uint64_t a = wgmma_descriptor(shared.a[ring.stage] + consumer * 64 * kLine,
-                                          C::kAK ? 16 : kGroup * kLine, kPeriod);
-      const uint64_t b =
-          wgmma_descriptor(shared.b[ring.stage], C::kBK ? 16 : kGroup * kLine, kPeriod);
-      wgmma_touch(d);
-      wgmma_fence();
-#pragma unroll
-      for (int step = 0; step < kSteps; ++step) {
-        wgmma<C::kType, C::kBN, !C::kAK, !C::kBK>(d, a + step * kAStep, b + step * kBStep,
-                                                  step > 0 || block > range.begin);
-      }
-      wgmma_commit();
-      wgmma_touch(d);
-      if (block > range.begin) {
-        wgmma_wait<1>();
-        release_stage(&shared.empty[previous], p);
-      }
-      previous = ring.stage;
-      ring.advance();
+    if constexpr (C::kType == WgmmaType::tf32) {
+      multiply_tile<C, true, true>(shared, p, range, ring, d);
+    } else if (p.a_k_contiguous && p.b_k_contiguous) {
+      multiply_tile<C, true, true>(shared, p, range, ring, d);
+    } else if (p.a_k_contiguous) {
+      multiply_tile<C, true, false>(shared, p, range, ring, d);
+    } else if (p.b_k_contiguous) {
+      multiply_tile<C, false, true>(shared, p, range, ring, d);
+    } else {
+      multiply_tile<C, false, false>(shared, p, range, ring, d);
     }
-    wgmma_wait<0>();
-    wgmma_touch(d);
-    release_stage(&shared.empty[previous], p);
 
     const Place place = unit_place<C>(p, unit, rank);
     if constexpr (C::kSlices) {
@@ -365,10 +382,11 @@ template <class C>
 bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, int processors) {
   constexpr int kItem = static_cast<int>(sizeof(typename C::T));
   const bool multicast = plan.cluster > 1;
-  const OperandView a{args.a,     args.m,       args.k, C::kAK ? args.a_row : args.a_col,
-                      args.batch, args.a_batch, C::kAK, kItem};
-  const OperandView b{args.b,     args.n,       args.k, C::kBK ? args.b_col : args.b_row,
-                      args.batch, args.b_batch, C::kBK, kItem};
+  const bool a_k = args.a_col == 1, b_k = args.b_row == 1;
+  const OperandView a{args.a,     args.m,       args.k, a_k ? args.a_row : args.a_col,
+                      args.batch, args.a_batch, a_k,    kItem};
+  const OperandView b{args.b,     args.n,       args.k, b_k ? args.b_col : args.b_row,
+                      args.batch, args.b_batch, b_k,    kItem};
   alignas(128) CUtensorMap a_map, b_map;
   if (!encode_operand(&a_map, a, C::kBM, kGroup) ||
       !encode_operand(&b_map, b, C::kBN / plan.cluster, kGroup / plan.cluster)) {
@@ -388,6 +406,8 @@ bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, 
   p.units = static_cast<int32_t>(units);
   p.a_batched = args.batch > 1 && args.a_batch != 0;
   p.b_batched = args.batch > 1 && args.b_batch != 0;
+  p.a_k_contiguous = a_k;
+  p.b_k_contiguous = b_k;
   // A cluster that slices K makes one tile; others walk on.
   const bool sliced = p.cluster > 1 && !multicast;
   const int64_t clusters =
@@ -398,32 +418,19 @@ bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, 
   return true;
 }
 
-template <WgmmaType kType, bool kAK, bool kBK>
-bool launch_layout(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, int processors) {
-  if (plan.bm == 64) {
-    return launch_config<Config<kType, 64, 128, kAK, kBK>>(stream, args, plan, processors);
-  }
+template <WgmmaType kType>
+bool launch_shape(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, int processors) {
+  if (plan.bm == 64) return launch_config<Config<kType, 64, 128>>(stream, args, plan, processors);
   switch (plan.bn) {
     case 64:
-      return launch_config<Config<kType, 128, 64, kAK, kBK>>(stream, args, plan, processors);
+      return launch_config<Config<kType, 128, 64>>(stream, args, plan, processors);
     case 128:
-      return launch_config<Config<kType, 128, 128, kAK, kBK>>(stream, args, plan, processors);
+      return launch_config<Config<kType, 128, 128>>(stream, args, plan, processors);
     case 192:
-      return launch_config<Config<kType, 128, 192, kAK, kBK>>(stream, args, plan, processors);
+      return launch_config<Config<kType, 128, 192>>(stream, args, plan, processors);
     default:
-      return launch_config<Config<kType, 128, 256, kAK, kBK>>(stream, args, plan, processors);
+      return launch_config<Config<kType, 128, 256>>(stream, args, plan, processors);
   }
-}
-
-template <WgmmaType kType>
-bool launch_half(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, int processors) {
-  const bool a_k = args.a_col == 1, b_k = args.b_row == 1;
-  if (a_k) {
-    return b_k ? launch_layout<kType, true, true>(stream, args, plan, processors)
-               : launch_layout<kType, true, false>(stream, args, plan, processors);
-  }
-  return b_k ? launch_layout<kType, false, true>(stream, args, plan, processors)
-             : launch_layout<kType, false, false>(stream, args, plan, processors);
 }
 
 // Rough figures of an H100, per multiprocessor and cycle, of which only the ratios matter.
@@ -452,7 +459,7 @@ double estimated_cycles(const GemmArgs& args, const WgmmaPlan& plan, int process
 
 bool has_wgmma() {
   static const bool has =
-      compiled_for(gemm_wgmma_kernel<Config<WgmmaType::bfloat16, 128, 128, true, true>>, 90);
+      compiled_for(gemm_wgmma_kernel<Config<WgmmaType::bfloat16, 128, 128>>, 90);
   return has;
 }
 
@@ -516,8 +523,7 @@ static bool launch_float32(Stream& stream, const GemmArgs& args, const WgmmaPlan
     turned.b_row = 1;
     turned.b_col = ld;
   }
-  possible =
-      possible && launch_layout<WgmmaType::tf32, true, true>(stream, turned, plan, processors);
+  possible = possible && launch_shape<WgmmaType::tf32>(stream, turned, plan, processors);
   if (a) release_scratch(stream, a);
   if (b) release_scratch(stream, b);
   return possible;
@@ -533,8 +539,8 @@ bool launch_gemm_wgmma(Stream& stream, const GemmArgs& args, const WgmmaPlan* pl
   const WgmmaPlan chosen = plan ? *plan : choose_wgmma_plan(args, processors);
   if (tf32) return launch_float32(stream, args, chosen, processors);
   return args.dtype == DType::bfloat16
-             ? launch_half<WgmmaType::bfloat16>(stream, args, chosen, processors)
-             : launch_half<WgmmaType::float16>(stream, args, chosen, processors);
+             ? launch_shape<WgmmaType::bfloat16>(stream, args, chosen, processors)
+             : launch_shape<WgmmaType::float16>(stream, args, chosen, processors);
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE
