@@ -36,11 +36,6 @@ interface Hooks {
 const hooked = new WeakMap<Module, Hooks>();
 type Forward = (...args: unknown[]) => unknown;
 
-/** Whether calling the module's parts in one kernel would pass hooks by. */
-export function hasHooks(module: Module): boolean {
-  return hooked.has(module);
-}
-
 function asArray(value: unknown): unknown[] {
   return Array.isArray(value) ? value : [value];
 }

@@ -4,7 +4,6 @@ import { relu } from '../ops/unary.js';
 import type { Tensor } from '../tensor.js';
 import { GELU, ReLU } from './activation.js';
 import { Conv1d, Conv2d } from './conv.js';
-import { hasHooks } from './hooks.js';
 import { Linear } from './linear.js';
 import { Module } from './module.js';
 import { MaxPool1d, MaxPool2d } from './pool.js';
@@ -14,18 +13,16 @@ export interface Layer extends Module {
   forward(x: Tensor): Tensor;
 }
 
-function isConvolution(layer: Layer | undefined): layer is Conv1d | Conv2d {
-  return layer instanceof Conv2d || layer instanceof Conv1d;
-}
-
-function isMaximum(layer: Layer | undefined): layer is MaxPool1d | MaxPool2d {
-  return layer instanceof MaxPool2d || layer instanceof MaxPool1d;
+/** Whether a layer is of one of these kinds, with a forward that nobody overrode, replaced or hooked. */
+function isPlain(layer: Layer | undefined, ...kinds: (new (...args: never[]) => Layer)[]): boolean {
+  return kinds.some((kind) => layer instanceof kind && layer.forward === kind.prototype.forward);
 }
 
 /**
- * Gives each layer what the one before returned. A Linear followed by a ReLU or GELU runs as one kernel, as does
- * a convolution by a ReLU; where a maximum is pooled next, ReLU follows that instead: the same numbers from
- * fewer elements.
+ * Gives each layer what the one before returned. A Linear followed by a ReLU or GELU runs as one
+ * kernel, as does a convolution by a ReLU; where a maximum is pooled next, ReLU follows that
+ * instead: the same numbers from fewer elements. A layer with a forward of its own (a subclass's,
+ * one put in its place, one with hooks) runs by itself.
  * @example new nn.Sequential(new nn.Linear(784, 128), new nn.ReLU(), new nn.Linear(128, 10))
  */
 export class Sequential extends Module {
@@ -53,12 +50,10 @@ export class Sequential extends Module {
 
   /** How many layers from number `i` on run together. */
   protected joined(i: number): number {
-    const [layer, next, afterNext] = [this.layers[i], this.layers[i + 1], this.layers[i + 2]];
-    if (!next || hasHooks(next)) return 1;
-    if (layer instanceof Linear) return next instanceof ReLU || next instanceof GELU ? 2 : 1;
-    if (!(next instanceof ReLU) || hasHooks(layer as Layer)) return 1;
-    if (isMaximum(afterNext) && isConvolution(layer) && !hasHooks(afterNext)) return 3;
-    return isConvolution(layer) ? 2 : 1;
+    const [layer, next, afterNext] = this.layers.slice(i, i + 3);
+    if (isPlain(layer, Linear)) return isPlain(next, ReLU, GELU) ? 2 : 1;
+    if (!isPlain(layer, Conv1d, Conv2d) || !isPlain(next, ReLU)) return 1;
+    return isPlain(afterNext, MaxPool1d, MaxPool2d) ? 3 : 2;
   }
 
   /** The result of `count` layers, which {@link joined} gave, from number `i` on. */
@@ -75,6 +70,6 @@ export class Sequential extends Module {
   }
 
   override *namedChildren(): Generator<[string, Module]> {
-    for (const [i, layer] of this.layers.entries()) yield [String(i), layer];
+    for (const [name, child] of super.namedChildren()) yield [name.replace(/^layers\./, ''), child];
   }
 }

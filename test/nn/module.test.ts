@@ -239,6 +239,52 @@ describe.each(devices)('layers on $name', (device) => {
     });
   });
 
+  it('Sequential calls every forward that is not the class its own', () => {
+    class TwiceLinear extends nn.Linear {
+      override forward(x: Tensor): Tensor {
+        return super.forward(x).mul(2);
+      }
+    }
+    class TwiceConv extends nn.Conv2d {
+      override forward(x: Tensor): Tensor {
+        return super.forward(x).mul(2);
+      }
+    }
+    class Shifted extends nn.ReLU {
+      override forward(x: Tensor): Tensor {
+        return super.forward(x).add(1);
+      }
+    }
+    class Least extends nn.MaxPool2d {
+      override forward(x: Tensor): Tensor {
+        return super.forward(x.neg()).neg();
+      }
+    }
+    const replaced = <L extends nn.Layer>(layer: L, forward: (x: Tensor) => Tensor): L =>
+      Object.assign(layer, { forward });
+    scope(() => {
+      const x = ones([2, 1, 4, 4], { device });
+      const rows = ones([2, 3], { device });
+      const conv = new nn.Conv2d(1, 2, 3, { device });
+      const line = new nn.Linear(3, 4, { device });
+      const stacks: [Tensor, ...nn.Layer[]][] = [
+        [rows, new TwiceLinear(3, 4, { device }), new nn.GELU()],
+        [rows, line, new Shifted()],
+        [rows, line, replaced(new nn.GELU(), (y) => y.neg())],
+        [rows, replaced(new nn.Linear(3, 4, { device }), (y) => y.neg()), new nn.ReLU()],
+        [x, new TwiceConv(1, 2, 3, { device }), new nn.ReLU(), new nn.MaxPool2d(2)],
+        [x, conv, new Shifted(), new nn.MaxPool2d(2)],
+        [x, conv, new nn.ReLU(), new Least(2)],
+      ];
+      for (const [input, ...layers] of stacks) {
+        const apart = layers.reduce((y, layer) => layer.forward(y), input);
+        const together = new nn.Sequential(...layers).forward(input);
+        const far = together.sub(apart).abs().max().item();
+        expect(far, String(layers)).toBeLessThan(1e-6);
+      }
+    });
+  });
+
   it('linear gives gradients to a residual alone, and takes part in autocast', () => {
     scope(() => {
       const [x, w] = [ones([2, 3], { device }), ones([4, 3], { device })];
