@@ -5,7 +5,7 @@
 import { describe, expectOptions } from '../check.js';
 import { noGrad } from '../context.js';
 import { type Device, type DeviceLike, device, getDefaultDevice } from '../device.js';
-import { type DType, isFloating } from '../dtype.js';
+import { type DType, isDType, isFloating } from '../dtype.js';
 import { Embedding } from '../nn/embedding.js';
 import { Module } from '../nn/module.js';
 import { type Layer, Sequential } from '../nn/sequential.js';
@@ -66,6 +66,8 @@ export class SequentialLayers extends Sequential {
   private specs: readonly LazyLayer[];
   private readonly names: readonly string[];
   private place: Device;
+  /** What {@link to} asked for; null for the layers' own. */
+  private precision: DType | null = null;
   private rows: BuiltLayer[] = [];
   private starts = new Map<number, number>();
   private shape: FreeShape | null = null;
@@ -131,10 +133,12 @@ export class SequentialLayers extends Sequential {
         `sequential: inputShape must be sizes of 1 or more, or null, got ${describe(inputShape)}`,
       );
     }
-    const type = dtype ?? (this.vocabulary === null ? 'float32' : 'int64');
+    const given = dtype ?? (this.vocabulary === null ? 'float32' : 'int64');
+    // Layers are made in float32 and cast when all are there, so that what is tied stays tied.
+    const type = this.precision && isFloating(given) ? 'float32' : given;
     noGrad(() => scope(() => this.assemble(sizes, type)));
     this.shape = [...sizes];
-    return this;
+    return this.precision ? super.to(this.precision) : this;
   }
 
   private assemble(inputShape: FreeShape, dtype: DType): void {
@@ -230,8 +234,12 @@ export class SequentialLayers extends Sequential {
     }
   }
 
-  override to(like: DeviceLike): this {
-    this.place = device(like);
-    return super.to(like);
+  override to(...targets: (DeviceLike | DType)[]): this {
+    super.to(...targets);
+    for (const target of targets) {
+      if (isDType(target)) this.precision = target;
+      else this.place = device(target);
+    }
+    return this;
   }
 }

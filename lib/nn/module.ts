@@ -1,14 +1,18 @@
 /**
  * Module: a network or a part of one. Parameters, buffers and sub-modules are found among its
- * properties, in the order in which they were assigned.
+ * properties, in the order in which they were assigned, also in arrays, Maps and plain objects.
  */
 import { describe, expectOptions, expectTensor, expectTensorMap } from '../check.js';
-import { type DeviceLike, device } from '../device.js';
+import { noGrad } from '../context.js';
+import { type Device, type DeviceLike, device } from '../device.js';
+import { type DType, isDType, isFloating } from '../dtype.js';
 import { type HookHandle, makeParameter } from '../gradient.js';
 import { observe } from '../guards.js';
 import { cast, copyInto, to } from '../ops/copy.js';
+import { scope } from '../scope.js';
 import { sameShape, Tensor } from '../tensor.js';
 import { addHook, type BackwardHook, type ForwardHook, type ForwardPreHook } from './hooks.js';
+import { type Member, membersOf } from './members.js';
 
 /** A trainable tensor: it outlives every scope, and backward() finds its gradient. */
 export function parameter(tensor: Tensor): Tensor {
@@ -18,6 +22,27 @@ export function parameter(tensor: Tensor): Tensor {
 /** A tensor that belongs to a module but is not trained: it is saved with the module. */
 export function buffer(tensor: Tensor): Tensor {
   return expectTensor('buffer', tensor).persist();
+}
+
+function targetsOf(targets: readonly (DeviceLike | DType)[]) {
+  let [on, dtype]: [Device | null, DType | null] = [null, null];
+  for (const target of targets) {
+    if (!isDType(target)) on = device(target);
+    else if (isFloating(target)) dtype = target;
+    else throw new TypeError(`to: a module's dtype must be floating, got ${target}`);
+  }
+  return { on, dtype };
+}
+
+/** A parameter or buffer on another device or in another dtype, in place of what it was. */
+function movedTo(tensor: Tensor, on: Device, dtype: DType): Tensor {
+  if (tensor.device === on && tensor.dtype === dtype) return tensor;
+  const values = noGrad(() => scope(() => to(tensor.detach(), dtype, on)));
+  const made = tensor.gradient
+    ? makeParameter(values).requireGrad(tensor.gradient.required)
+    : buffer(values);
+  tensor.dispose();
+  return made;
 }
 
 /** Tensors by name, as saved and loaded. */
@@ -56,15 +81,10 @@ export abstract class Module {
     return this.train(false);
   }
 
-  /** Direct sub-modules by name; those in arrays are named by their index. */
+  /** Direct sub-modules by name; those in containers as in `blocks.0.1` and `heads.left`. */
   *namedChildren(): Generator<[string, Module]> {
-    for (const [name, value] of Object.entries(this)) {
+    for (const { name, value } of membersOf(this)) {
       if (value instanceof Module) yield [name, value];
-      if (Array.isArray(value)) {
-        for (const [i, item] of value.entries()) {
-          if (item instanceof Module) yield [`${name}.${i}`, item];
-        }
-      }
     }
   }
 
@@ -82,14 +102,29 @@ export abstract class Module {
     }
   }
 
+  private *ownTensors(): Generator<Member & { value: Tensor }> {
+    for (const member of membersOf(this)) {
+      const { value } = member;
+      if (value instanceof Tensor && value.persistent) yield { ...member, value };
+    }
+  }
+
+  /** Parameters and buffers by every name that leads to them. */
+  private *allNames(prefix = '', above: readonly Module[] = []): Generator<[string, Tensor]> {
+    for (const { name, value } of this.ownTensors()) yield [prefix + name, value];
+    const path = [...above, this];
+    for (const [name, child] of this.namedChildren()) {
+      if (!path.includes(child)) yield* child.allNames(`${prefix}${name}.`, path);
+    }
+  }
+
+  /** The same, each tensor once. */
   private *namedTensors(): Generator<[string, Tensor]> {
     const seen = new Set<Tensor>();
-    for (const [prefix, module] of this.namedModules()) {
-      for (const [name, value] of Object.entries(module)) {
-        if (!(value instanceof Tensor) || !value.persistent || seen.has(value)) continue;
-        seen.add(value);
-        yield [prefix ? `${prefix}.${name}` : name, value];
-      }
+    for (const [name, tensor] of this.allNames()) {
+      if (seen.has(tensor)) continue;
+      seen.add(tensor);
+      yield [name, tensor];
     }
   }
 
@@ -138,37 +173,71 @@ export abstract class Module {
     return addHook('registerFullBackwardHook', this, 'backward', hook);
   }
 
-  /** Moves all tensors to a device. Do so before making an optimizer. Returns the module. */
-  to(like: DeviceLike): this {
-    const on = device(like);
+  /**
+   * Moves all tensors to a device, or makes the floating ones of another floating dtype, or both.
+   * What was tied stays tied. Do so before making an optimizer. Returns the module.
+   * @example model.to('cuda', 'bfloat16');
+   */
+  to(...targets: (DeviceLike | DType)[]): this {
+    const { on, dtype } = targetsOf(targets);
+    const moved = new Map<Tensor, Tensor>();
     for (const [, module] of this.namedModules()) {
-      for (const [name, value] of Object.entries(module)) {
-        if (!(value instanceof Tensor) || !value.persistent || value.device === on) continue;
-        const moved = to(value.detach(), on);
-        const replaced = value.gradient
-          ? makeParameter(moved).requireGrad(value.gradient.required)
-          : buffer(moved);
-        (module as unknown as Record<string, unknown>)[name] = replaced;
-        value.dispose();
+      for (const { value, replace } of module.ownTensors()) {
+        let made = moved.get(value);
+        if (!made) {
+          const wanted = dtype && isFloating(value.dtype) ? module.dtypeOf(value, dtype) : null;
+          made = movedTo(value, on ?? value.device, wanted ?? value.dtype);
+          moved.set(value, made);
+        }
+        if (made !== value) replace(made);
       }
     }
     return this;
   }
 
-  /** Parameters and buffers by dotted name: the tensors themselves, not copies. */
-  stateDict(): StateDict {
-    return new Map(this.namedTensors());
+  /** What a floating tensor becomes where the module is made to have a dtype. */
+  protected dtypeOf(_tensor: Tensor, dtype: DType): DType {
+    return dtype;
+  }
+
+  /** `to('float32')` */
+  float(): this {
+    return this.to('float32');
+  }
+
+  /** `to('float64')` */
+  double(): this {
+    return this.to('float64');
+  }
+
+  /** `to('bfloat16')` */
+  bfloat16(): this {
+    return this.to('bfloat16');
+  }
+
+  /** `to('float16')` */
+  half(): this {
+    return this.to('float16');
   }
 
   /**
-   * Copies saved values into the module's tensors, in place.
+   * Parameters and buffers by dotted name: the tensors themselves, not copies. One that is tied is
+   * there by each of its names, as in PyTorch.
+   */
+  stateDict(): StateDict {
+    return new Map(this.allNames());
+  }
+
+  /**
+   * Copies saved values into the module's tensors, in place. Of a tied tensor one name is enough.
    * @param options.strict whether missing and unknown names are errors; true where left out
    */
   loadStateDict(state: StateDict, options: { strict?: boolean } = {}): void {
     expectTensorMap('loadStateDict', state);
     const { strict = true } = expectOptions('loadStateDict', options);
     const own = this.stateDict();
-    const missing = [...own.keys()].filter((name) => !state.has(name));
+    const given = new Set([...own].flatMap(([name, tensor]) => (state.has(name) ? [tensor] : [])));
+    const missing = [...own].flatMap(([name, tensor]) => (given.has(tensor) ? [] : [name]));
     const unknown = [...state.keys()].filter((name) => !own.has(name));
     if (strict && (missing.length > 0 || unknown.length > 0)) {
       throw new Error(

@@ -7,6 +7,7 @@ import {
   expectShape,
   expectTensor,
 } from '../check.js';
+import type { DType } from '../dtype.js';
 import { ones, type TensorOptions, zeros } from '../ops/fill.js';
 import { batchNorm, groupNorm, instanceNorm, layerNorm, rmsNorm } from '../ops/norm.js';
 import type { Shape, Tensor } from '../tensor.js';
@@ -188,7 +189,12 @@ export interface BatchNormLayerOptions extends NormOptions {
   trackRunningStats?: boolean;
 }
 
-/** What the batch norms share; see `batchNorm`. */
+/** The dtype of statistics that are kept for layers of a dtype. */
+function wideOf(dtype: DType | undefined): DType {
+  return dtype === 'float64' ? dtype : 'float32';
+}
+
+/** What the batch norms share, names of parameters and buffers as PyTorch's; see `batchNorm`. */
 abstract class BatchNorm extends Module {
   readonly eps: number;
   readonly momentum: number | null;
@@ -197,11 +203,11 @@ abstract class BatchNorm extends Module {
   /** [C], or null */
   bias: Tensor | null;
   /** [C], float32 (float64 for a float64 layer), or null */
-  runningMean: Tensor | null = null;
+  running_mean: Tensor | null = null;
   /** [C], likewise */
-  runningVar: Tensor | null = null;
+  running_var: Tensor | null = null;
   /** int64 []: batches seen in training */
-  numBatchesTracked: Tensor | null = null;
+  num_batches_tracked: Tensor | null = null;
 
   constructor(
     readonly numFeatures: number,
@@ -224,10 +230,10 @@ abstract class BatchNorm extends Module {
     this.bias = made.bias;
     if (trackRunningStats) {
       const { dtype, ...place } = made.place;
-      const wide = { ...place, dtype: dtype === 'float64' ? dtype : 'float32' } as const;
-      this.runningMean = buffer(zeros([numFeatures], wide));
-      this.runningVar = buffer(ones([numFeatures], wide));
-      this.numBatchesTracked = buffer(zeros([], { ...place, dtype: 'int64' }));
+      const wide = { ...place, dtype: wideOf(dtype) };
+      this.running_mean = buffer(zeros([numFeatures], wide));
+      this.running_var = buffer(ones([numFeatures], wide));
+      this.num_batches_tracked = buffer(zeros([], { ...place, dtype: 'int64' }));
     }
   }
 
@@ -236,17 +242,21 @@ abstract class BatchNorm extends Module {
 
   forward(x: Tensor): Tensor {
     expectImages(this.constructor.name, x, this.numFeatures, this.ranks());
-    const { weight, bias, eps, momentum, runningMean, runningVar, numBatchesTracked } = this;
+    const { weight, bias, eps, momentum } = this;
     return batchNorm(x, {
       weight,
       bias,
       eps,
       momentum,
-      runningMean,
-      runningVar,
-      numBatchesTracked,
-      training: this.training || runningMean === null,
+      runningMean: this.running_mean,
+      runningVar: this.running_var,
+      numBatchesTracked: this.num_batches_tracked,
+      training: this.training || this.running_mean === null,
     });
+  }
+
+  protected override dtypeOf(tensor: Tensor, dtype: DType): DType {
+    return tensor.gradient ? dtype : wideOf(dtype);
   }
 
   protected override describe(): string {

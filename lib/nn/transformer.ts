@@ -8,13 +8,13 @@ import {
   expectRange,
   expectTensor,
 } from '../check.js';
-import { clone } from '../ops/copy.js';
 import { dropout } from '../ops/dropout.js';
 import type { TensorOptions } from '../ops/fill.js';
-import { Tensor } from '../tensor.js';
+import type { Tensor } from '../tensor.js';
 import { type AttentionMasks, MultiheadAttention } from './attention.js';
+import { copyOf } from './copy.js';
 import { activated, Linear } from './linear.js';
-import { Module, parameter } from './module.js';
+import { Module } from './module.js';
 import { LayerNorm } from './norm.js';
 
 const activations = ['relu', 'gelu'] as const;
@@ -218,17 +218,6 @@ function stack<L extends Module>(
     layers.push(made);
   }
   return layers;
-}
-
-/** A module of the same kind with copies of its tensors. */
-function copyOf<M extends Module>(module: M): M {
-  const copy = Object.create(Object.getPrototypeOf(module)) as Record<string, unknown>;
-  for (const [name, value] of Object.entries(module)) {
-    if (value instanceof Module) copy[name] = copyOf(value);
-    else if (value instanceof Tensor) copy[name] = parameter(clone(value.detach()));
-    else copy[name] = value;
-  }
-  return copy as unknown as M;
 }
 
 function expectNorm(op: string, options: StackOptions): LayerNorm | null {

@@ -159,11 +159,8 @@ describe.each(devices)('against PyTorch on $name', (device) => {
         });
         model.eval();
         expectNear(lossOf(10).item(), run.evaluated, far, 'loss in evaluation');
-        const camel = (name: string) => name.replace(/_(.)/g, (_, c: string) => c.toUpperCase());
         const own = new Map(model.namedBuffers());
-        expect([...own.keys()].map((name) => name.split('.')[1])).toEqual(
-          Object.keys(run.buffers).map(camel),
-        );
+        expect([...own.keys()].map((name) => name.split('.')[1])).toEqual(Object.keys(run.buffers));
         for (const [i, values] of Object.values(run.buffers).entries()) {
           const [name, kept] = [...own][i] as [string, ng.Tensor];
           Array.from(kept.data(), Number).forEach((value, j) => {
@@ -184,18 +181,18 @@ describe.each(devices)('batch norm on $name', (device) => {
       expect([...state.keys()]).toEqual([
         'weight',
         'bias',
-        'runningMean',
-        'runningVar',
-        'numBatchesTracked',
+        'running_mean',
+        'running_var',
+        'num_batches_tracked',
       ]);
-      expect(layer.numBatchesTracked?.item()).toBe(1);
+      expect(layer.num_batches_tracked?.item()).toBe(1);
       const other = new nn.BatchNorm2d(3, { device });
       other.loadStateDict(state);
-      expect(other.runningMean?.toArray()).toEqual(layer.runningMean?.toArray());
-      expect(other.numBatchesTracked?.item()).toBe(1);
+      expect(other.running_mean?.toArray()).toEqual(layer.running_mean?.toArray());
+      expect(other.num_batches_tracked?.item()).toBe(1);
       const moved = other.to('cpu');
-      expect(moved.runningVar?.device.name).toBe('cpu');
-      expect(moved.runningVar?.toArray()).toEqual(layer.runningVar?.toArray());
+      expect(moved.running_var?.device.name).toBe('cpu');
+      expect(moved.running_var?.toArray()).toEqual(layer.running_var?.toArray());
     });
   });
 
@@ -204,8 +201,8 @@ describe.each(devices)('batch norm on $name', (device) => {
       const x = uniformOf(1, [4, 3]).to('float32', device);
       const layer = new nn.BatchNorm1d(3, { device }).eval();
       layer.forward(x);
-      expect(layer.runningMean?.toArray()).toEqual([0, 0, 0]);
-      expect(layer.numBatchesTracked?.item()).toBe(0);
+      expect(layer.running_mean?.toArray()).toEqual([0, 0, 0]);
+      expect(layer.num_batches_tracked?.item()).toBe(0);
       const without = new nn.BatchNorm1d(3, { device, trackRunningStats: false, affine: false });
       expect(without.stateDict().size).toBe(0);
       const trained = without.forward(x).toArray();
@@ -227,7 +224,7 @@ describe.each(devices)('batch norm on $name', (device) => {
       const plain = (x: ng.Tensor): ng.Tensor => layer.forward(x);
       const step = captured ? ng.capture(plain) : plain;
       for (let i = 0; i < 5; ++i) await step(uniformOf(i, [6, 3]).to('float32', device));
-      const kept = [layer.runningMean, layer.runningVar, layer.numBatchesTracked];
+      const kept = [layer.running_mean, layer.running_var, layer.num_batches_tracked];
       return kept.map((t) => t?.toArray());
     };
     const plain = await run(false);
