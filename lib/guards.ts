@@ -69,6 +69,14 @@ export function observed(): boolean {
   return active !== null;
 }
 
+/** Refuses a call that changes what recordings find in place, while a captured function runs. */
+export function expectUncaptured(op: string, call: string): void {
+  if (!active) return;
+  throw new Error(
+    `${op}: ${call} must be called outside the captured function, beside its calls, got a call in it`,
+  );
+}
+
 /** Reports that `owner[key]` decides, or is about to be changed by, what is running. */
 export function observe(owner: object, key: string): void {
   active?.note(owner, key);

@@ -142,6 +142,8 @@ export interface NativeRuntime {
   /** Leaves the result at once; it may be used when the promise, where there is one, is kept. */
   indexSelectLater(x: Handle, index: Handle): Promise<void> | undefined;
   item(x: Handle): number;
+  /** 1 where the elements lie in row-major order without gaps, else 0. */
+  isContiguous(x: Handle): number;
   release(x: Handle): void;
   releaseAll(handles: Float64Array): void;
   adjustExternalMemory(bytes: number): void;

@@ -16,11 +16,12 @@ import {
 } from '../check.js';
 import type { Device } from '../device.js';
 import type { Gradients } from '../gradient.js';
-import { observe } from '../guards.js';
+import { expectUncaptured, observe } from '../guards.js';
 import { native } from '../native.js';
-import { full, tensor, zeros } from '../ops/fill.js';
+import { full, tensor } from '../ops/fill.js';
 import { slice } from '../ops/view.js';
-import { Tensor } from '../tensor.js';
+import { sameShape, Tensor } from '../tensor.js';
+import { packOption, unpackOption } from './saved.js';
 
 declare module '../native.js' {
   interface NativeKernels {
@@ -94,6 +95,12 @@ interface Group<Options> {
   cohorts: Cohort[];
 }
 
+/** What is to become of a group: its options, and per parameter the values in its hyper and states. */
+interface SavedGroup<Options> {
+  options: Options;
+  values: Map<Tensor, { hyper: Float64Array; states: Map<string, Tensor> }>;
+}
+
 /** Tensors by name; what saving and loading works on. */
 export type OptimizerState = Map<string, Tensor>;
 
@@ -148,6 +155,11 @@ export abstract class Optimizer<Options extends { lr: number }> {
           `${this.name}: parameters must be leaf tensors that require gradients, got ${describe(parameter)}`,
         );
       }
+      if (!native.isContiguous(parameter.h)) {
+        throw new RangeError(
+          `${this.name}: parameters must be contiguous, make them of x.contiguous(), got a view ${describe(parameter).slice(2)}`,
+        );
+      }
     }
     const all = [...this.all, ...own];
     if (new Set(all).size !== all.length) {
@@ -175,12 +187,11 @@ export abstract class Optimizer<Options extends { lr: number }> {
    * @throws where a change would need other states or another kernel
    */
   setOptions(group: number, changes: Partial<Options>): void {
+    expectUncaptured(this.name, 'setOptions()');
     const found = this.group(group);
     const options = { ...found.options, ...expectOptions(this.name, changes) };
     this.validate(options);
-    const form = (of: Options): string =>
-      JSON.stringify([this.stateNames(of), this.flagsOf(of), this.initialState(of)]);
-    if (form(options) !== form(found.options)) {
+    if (this.formOf(options) !== this.formOf(found.options)) {
       throw new Error(
         `${this.name}: an optimizer's states and form are fixed, got ${Object.keys(changes)}`,
       );
@@ -191,6 +202,15 @@ export abstract class Optimizer<Options extends { lr: number }> {
       for (const cohort of found.cohorts) writeHyper(cohort, at, value);
     }
     found.options = options;
+  }
+
+  /** What options decide besides numbers that kernels read: states and form of the update. */
+  private formOf(options: Options): string {
+    return JSON.stringify([
+      this.stateNames(options),
+      this.flagsOf(options),
+      this.initialState(options),
+    ]);
   }
 
   private group(at: number): Group<Options> {
@@ -211,6 +231,7 @@ export abstract class Optimizer<Options extends { lr: number }> {
 
   /** Sets the learning rate of one group. */
   setLearningRate(group: number, value: number): void {
+    expectUncaptured(this.name, 'setLearningRate()');
     const found = this.group(expectInteger(this.name, 'group', group));
     expectRange(this.name, 'lr', value, 0);
     for (const cohort of found.cohorts) writeHyper(cohort, hyper.learningRate, value);
@@ -317,28 +338,43 @@ export abstract class Optimizer<Options extends { lr: number }> {
     if (sorted.some((cohort, i) => cohort !== group.cohorts[i])) group.cohorts = sorted;
   }
 
+  private stateNamesOf(parameter: Tensor, options: Options): string[] {
+    const names = this.stateNames(options);
+    const own = slots.flatMap((slot) => names[slot] ?? []);
+    return isHalf(parameter) ? [...own, 'master'] : own;
+  }
+
   private stateOf(parameter: Tensor, options: Options): Map<string, Tensor> {
     let state = this.states.get(parameter);
     if (!state) {
       state = new Map();
       const { shape, device } = parameter;
       const dtype = parameter.dtype === 'float64' ? 'float64' : 'float32';
-      const value = this.initialState(options);
-      for (const slot of slots) {
-        const name = this.stateNames(options)[slot];
-        if (name) state.set(name, full(shape, value, { dtype, device }).persist());
+      for (const name of this.stateNamesOf(parameter, options)) {
+        const value = name === 'master' ? 0 : this.initialState(options);
+        state.set(name, full(shape, value, { dtype, device }).persist());
       }
-      if (isHalf(parameter)) state.set('master', zeros(shape, { dtype, device }).persist());
       this.states.set(parameter, state);
     }
     return state;
   }
 
   /**
-   * The whole state by name, `state.<parameter number>.<what>`: states, and hyper-parameters with
-   * the step count. Saving and loading it resumes to the same bits.
+   * The whole state by name: `state.<parameter number>.<what>`, states and the step count, and
+   * `group.<number>.<option>`. Saving and loading it resumes to the same bits.
    */
   stateDict(): OptimizerState {
+    const state = this.deviceState();
+    for (const [at, { options }] of this.groups.entries()) {
+      for (const name of this.optionNames()) {
+        state.set(`group.${at}.${name}`, packOption(options[name as keyof Options]));
+      }
+    }
+    return state;
+  }
+
+  /** @internal What steps change: the tensors themselves, as a captured step may ask for them. */
+  deviceState(): OptimizerState {
     const state: OptimizerState = new Map();
     for (const group of this.groups) {
       for (const cohort of group.cohorts) {
@@ -354,44 +390,94 @@ export abstract class Optimizer<Options extends { lr: number }> {
     return state;
   }
 
-  /** Takes over what {@link stateDict} gave; the optimizer must be made alike. */
+  private optionNames(): string[] {
+    return Object.keys(this.defaults);
+  }
+
+  /**
+   * Takes over what {@link stateDict} gave, options too; the optimizer must be of the same kind, for
+   * as many groups and parameters. Nothing is changed where that does not fit.
+   */
   loadStateDict(state: OptimizerState): void {
+    expectUncaptured(this.name, 'loadStateDict()');
     expectTensorMap(this.name, state);
+    const names = this.optionNames();
     for (const name of state.keys()) {
-      const number = /^state\.(\d+)\./.exec(name)?.[1];
-      if (number === undefined || !this.all[Number(number)]) {
+      const [, kind, number, what = ''] = /^(state|group)\.(\d+)\.(.+)$/.exec(name) ?? [];
+      const known =
+        kind === 'group'
+          ? this.groups[Number(number)] && names.includes(what)
+          : kind === 'state' && this.all[Number(number)];
+      if (!known) {
         throw new Error(`${this.name}: the state has no place for ${describe(name)}`);
       }
     }
-    for (const group of this.groups) this.loadGroup(group, state);
+    const saved = this.groups.map((group, at) => this.savedGroup(group, at, state));
+    const inPlace = saved.map((found, at) => this.takeOver(this.group(at), found));
+    // A new array where something is elsewhere: captured steps depend on which one it is.
+    if (inPlace.includes(false)) this.groups = [...this.groups];
   }
 
-  private loadGroup(group: Group<Options>, state: OptimizerState): void {
+  /** Reads and checks what a state says of a group. */
+  private savedGroup(group: Group<Options>, at: number, state: OptimizerState) {
+    const found = (name: string): Tensor => {
+      const source = state.get(name);
+      if (source) return source;
+      throw new Error(`${this.name}: the state lacks ${name}`);
+    };
+    const options = { ...group.options };
+    for (const name of this.optionNames() as (keyof Options & string)[]) {
+      const saved = `group.${at}.${name}`;
+      options[name] = unpackOption(this.name, saved, found(saved), options[name]);
+    }
+    this.validate(options);
+    const values: SavedGroup<Options>['values'] = new Map();
+    for (const parameter of group.parameters) {
+      const place = `state.${this.all.indexOf(parameter)}`;
+      const saved = state.get(`${place}.hyper`);
+      if (!saved) continue;
+      const numbers = saved.data();
+      if (!(numbers instanceof Float64Array) || numbers.length !== hyper.size) {
+        throw new Error(
+          `${this.name}: ${place}.hyper must be float64[${hyper.size}], got ${describe(saved)}`,
+        );
+      }
+      const own = Float64Array.from(this.hyperOf(options));
+      own[hyper.step] = numbers[hyper.step] as number;
+      const states = new Map<string, Tensor>();
+      for (const name of this.stateNamesOf(parameter, options)) {
+        const source = found(`${place}.${name}`);
+        if (!sameShape(source.shape, parameter.shape)) {
+          throw new RangeError(
+            `${this.name}: ${place}.${name} must have the shape [${parameter.shape}], got [${source.shape}]`,
+          );
+        }
+        states.set(name, source);
+      }
+      values.set(parameter, { hyper: own, states });
+    }
+    return { options, values } satisfies SavedGroup<Options>;
+  }
+
+  /** Puts saved values into a group; whether all of it was there to be written to. */
+  private takeOver(group: Group<Options>, { options, values }: SavedGroup<Options>): boolean {
+    const sameForm = this.formOf(options) === this.formOf(group.options);
+    group.options = options;
     const byStep = new Map<string, { values: Float64Array; members: Set<Tensor> }>();
     for (const parameter of group.parameters) {
-      const at = `state.${this.all.indexOf(parameter)}`;
-      const saved = state.get(`${at}.hyper`);
-      if (!saved) {
-        const value = this.initialState(group.options);
-        for (const own of this.states.get(parameter)?.values() ?? []) {
-          native.fillInto(own.h, value);
-        }
-        continue;
+      const saved = values.get(parameter);
+      if (!saved || !sameForm) {
+        for (const own of this.states.get(parameter)?.values() ?? []) own.dispose();
+        this.states.delete(parameter);
       }
-      const values = saved.data() as Float64Array;
-      if (!(values instanceof Float64Array) || values.length !== hyper.size) {
-        throw new Error(`${this.name}: ${at}.hyper must be float64[${hyper.size}], got ${saved}`);
+      if (!saved) continue;
+      for (const [name, own] of this.stateOf(parameter, options)) {
+        own.copyFrom((saved.states.get(name) as Tensor).to(parameter.device));
       }
-      for (const [name, own] of this.stateOf(parameter, group.options)) {
-        const source = state.get(`${at}.${name}`);
-        if (!source) throw new Error(`${this.name}: the state lacks ${at}.${name}`);
-        own.copyFrom(source.to(parameter.device));
-      }
-      const key = `${parameter.device.name} ${values.join()}`;
+      const key = `${parameter.device.name} ${saved.hyper[hyper.step]}`;
       const cohort = byStep.get(key);
       if (cohort) cohort.members.add(parameter);
-      else byStep.set(key, { values, members: new Set([parameter]) });
-      group.options = { ...group.options, lr: values[hyper.learningRate] as number };
+      else byStep.set(key, { values: saved.hyper, members: new Set([parameter]) });
     }
     const loaded = [...byStep.values()];
     const places = loaded.map(({ members }) =>
@@ -399,16 +485,17 @@ export abstract class Optimizer<Options extends { lr: number }> {
     );
     if (loaded.length === group.cohorts.length && !places.includes(undefined)) {
       // In place, so that captured steps find the values.
-      for (const [i, { values }] of loaded.entries()) {
-        native.writeBytes((places[i] as Cohort).hyper.h, values);
+      for (const [i, cohort] of loaded.entries()) {
+        native.writeBytes((places[i] as Cohort).hyper.h, cohort.values);
       }
-      return;
+      return sameForm;
     }
-    group.cohorts = loaded.map(({ values, members }) => {
+    group.cohorts = loaded.map(({ values: numbers, members }) => {
       const [first] = members as Set<Tensor>;
-      const made = tensor(values, { dtype: 'float64', device: (first as Tensor).device });
+      const made = tensor(numbers, { dtype: 'float64', device: (first as Tensor).device });
       return { hyper: made.persist(), members };
     });
+    return false;
   }
 }
 

@@ -10,6 +10,7 @@ import {
   expectOptions,
   expectRange,
 } from '../check.js';
+import { expectUncaptured } from '../guards.js';
 import { type AnyOptimizer, expectOptimizer, ratesOf, type ScheduleState } from './schedule.js';
 
 export interface PlateauOptions {
@@ -80,6 +81,7 @@ export class ReduceLROnPlateau {
 
   /** Counts one measure, and lowers the rates where patience is over. */
   step(measure: number): void {
+    expectUncaptured(name, 'step()');
     expectNumber(name, 'the measure', measure);
     const { patience, cooldown, factor, minLr, eps } = this.options;
     if (this.improves(measure)) {

@@ -163,7 +163,7 @@ export class GradScaler {
   }
 
   private guardedStep(optimizer: AnyOptimizer, found: Tensor): void {
-    const changing = new Set<Tensor>(optimizer.stateDict().values());
+    const changing = new Set<Tensor>(optimizer.deviceState().values());
     for (const parameter of optimizer.trained()) if (parameter.grad) changing.add(parameter);
     const backups = [...changing].map((tensor) => {
       native.backupIf(tensor.h, found.h);
@@ -175,7 +175,7 @@ export class GradScaler {
       backup.dispose();
     }
     const seen = new Set(changing);
-    for (const [name, tensor] of optimizer.stateDict()) {
+    for (const [name, tensor] of optimizer.deviceState()) {
       if (seen.has(tensor)) continue;
       seen.add(tensor);
       if (name.endsWith('.hyper')) {

@@ -13,6 +13,7 @@ import {
   expectOptions,
   expectRange,
 } from '../check.js';
+import { expectUncaptured } from '../guards.js';
 import type { Optimizer } from './optimizer.js';
 
 /** Any optimizer. */
@@ -62,8 +63,9 @@ export abstract class Schedule {
     }
   }
 
-  /** Sets the rates of the next step. */
+  /** Sets the rates of the next step. Call it outside captured functions, which see the change. */
   step(): void {
+    expectUncaptured(this.name, 'step()');
     this.moveTo(this.steps + 1);
   }
 

@@ -349,6 +349,85 @@ describe.each(devices)('optimizers on $name', (device) => {
     });
   });
 
+  it('restores every option with the state, before the first step too', () => {
+    type Group = optim.SGDOptions;
+    const make = (): [Tensor, optim.SGD] => {
+      const p = nn.parameter(tensor([1, -2], { device }));
+      return [p, new optim.SGD([p], { momentum: 0.5, lr: 1 })];
+    };
+    const step = ([p, optimizer]: [Tensor, optim.SGD]): void => {
+      scope(() => {
+        optimizer.zeroGrad();
+        p.square().sum().backward();
+        optimizer.step();
+      });
+    };
+    const changes: Partial<Group>[] = [
+      { lr: 0.1, momentum: 0.9, weightDecay: 1e-3, dampening: 0.3 },
+      { lr: 0.3, momentum: 0.9, nesterov: true, maximize: true },
+      { lr: 0.3, momentum: 0.9, form: 'classical' },
+      { momentum: 0 },
+    ];
+    for (const options of changes) {
+      for (const stepsBefore of [0, 2]) {
+        const p = nn.parameter(tensor([1, -2], { device }));
+        const first: [Tensor, optim.SGD] = [p, new optim.SGD([p], options)];
+        for (let i = 0; i < stepsBefore; ++i) step(first);
+        const second = make();
+        step(second);
+        second[0].copyFrom(p.detach());
+        second[1].loadStateDict(first[1].stateDict());
+        expect(second[1].optionsOf(0)).toEqual(first[1].optionsOf(0));
+        for (let i = 0; i < 2; ++i) {
+          for (const each of [first, second]) {
+            step(each);
+            each[1].setOptions(0, { lr: 0.2, weightDecay: 0.5 });
+          }
+          expectSameBits(second[0].detach(), p.detach(), JSON.stringify(options));
+        }
+      }
+    }
+  });
+
+  it('takes a state over in captured steps, in place or not', async () => {
+    const make = () => {
+      const p = nn.parameter(tensor([1, -2], { device }));
+      const optimizer = new optim.Adam([p], { lr: 0.1 });
+      const step = capture(() => {
+        optimizer.zeroGrad();
+        const loss = p.square().sum();
+        loss.backward();
+        optimizer.step();
+        return loss;
+      });
+      return { p, optimizer, step };
+    };
+    const [first, second] = [make(), make()];
+    const fresh = new Map(first.optimizer.stateDict());
+    for (let i = 0; i < 3; ++i) await second.step();
+    const check = async (state: Map<string, Tensor>): Promise<void> => {
+      first.p.copyFrom(tensor([3, 4], { device }));
+      second.p.copyFrom(first.p.detach());
+      second.optimizer.loadStateDict(state);
+      first.optimizer.loadStateDict(state);
+      for (let i = 0; i < 3; ++i) {
+        scope(() => {
+          first.optimizer.zeroGrad();
+          first.p.square().sum().backward();
+          first.optimizer.step();
+        });
+        await second.step();
+        expectSameBits(second.p.detach(), first.p.detach(), `step ${i}`);
+      }
+    };
+    await check(fresh);
+    await check(new Map(first.optimizer.stateDict()));
+    const p = nn.parameter(tensor([1, 1], { device }));
+    const other = new optim.Adam([p], { lr: 0.2, amsgrad: true });
+    other.apply([ones([2], { device })]);
+    await check(other.stateDict());
+  });
+
   it('keeps the device and dtype of its state', () => {
     scope(() => {
       const p = nn.parameter(tensor([1], { device, dtype: 'float64' }));
@@ -357,9 +436,8 @@ describe.each(devices)('optimizers on $name', (device) => {
       optimizer.step();
       const state = optimizer.stateDict();
       expect([...state.keys()].sort()).toEqual([
-        'state.0.first',
-        'state.0.hyper',
-        'state.0.second',
+        ...['amsgrad', 'betas', 'eps', 'lr', 'maximize', 'weightDecay'].map((n) => `group.0.${n}`),
+        ...['state.0.first', 'state.0.hyper', 'state.0.second'],
       ]);
       expect(state.get('state.0.first')?.dtype).toBe('float64');
       expect(state.get('state.0.first')?.device).toBe(device);
@@ -422,6 +500,10 @@ describe('optimizers', () => {
       new optim.SGD([parameter()]).lr = -2;
     }, 'SGD: lr must be in [0,Infinity], got -2');
     refuses(() => new optim.SGD([parameter()]).setLearningRate(1, 1), 'SGD: no group 1');
+    refuses(
+      () => new optim.SGD([nn.parameter(ones([3, 2]).T)]),
+      'SGD: parameters must be contiguous, make them of x.contiguous(), got a view tensor float32[2,3]',
+    );
   });
 
   it('refuse gradients and states that do not fit', () => {
@@ -435,15 +517,46 @@ describe('optimizers', () => {
       () => new optim.SGD([parameter()]).loadStateDict(new Map([['state.4.hyper', ones([6])]])),
       'SGD: the state has no place for "state.4.hyper"',
     );
-    refuses(
-      () => new optim.SGD([parameter()]).loadStateDict(new Map([['state.0.hyper', ones([2])]])),
-      /^SGD: state.0.hyper must be float64\[6\]/,
-    );
     refuses(() => new optim.SGD([parameter()]).loadStateDict({} as never), /^SGD: /);
-    refuses(() => {
-      const optimizer = new optim.Adam([parameter()]);
-      const hyper = tensor([0.1, 0.9, 0.99, 0, 0, 1], { dtype: 'float64' });
-      optimizer.loadStateDict(new Map([['state.0.hyper', hyper]]));
-    }, 'Adam: the state lacks state.0.first');
+    const loads = (change: (state: Map<string, Tensor>) => void): void => {
+      const optimizer = new optim.Adam([parameter()], { lr: 0.5 });
+      optimizer.apply([ones([2])]);
+      const state = new Map(optimizer.stateDict());
+      state.set('group.0.lr', tensor(0.25, { dtype: 'float64' }));
+      change(state);
+      try {
+        optimizer.loadStateDict(state);
+      } finally {
+        expect(optimizer.lr).toBe(0.5);
+      }
+    };
+    refuses(
+      () => loads((state) => state.set('state.0.hyper', ones([2]))),
+      'Adam: state.0.hyper must be float64[6], got a tensor float32[2]',
+    );
+    refuses(
+      () => loads((state) => state.delete('state.0.first')),
+      'Adam: the state lacks state.0.first',
+    );
+    refuses(
+      () => loads((state) => state.delete('group.0.eps')),
+      'Adam: the state lacks group.0.eps',
+    );
+    refuses(
+      () => loads((state) => state.set('state.0.first', ones([1]))),
+      'Adam: state.0.first must have the shape [2], got [1]',
+    );
+    refuses(
+      () => loads((state) => state.set('group.0.maximize', ones([]))),
+      'Adam: group.0.maximize must be saved as false is, got a tensor float32[]',
+    );
+    refuses(
+      () => loads((state) => state.set('group.0.eps', tensor(-1))),
+      'Adam: eps must be in [0,Infinity], got -1',
+    );
+    refuses(
+      () => loads((state) => state.set('group.1.eps', tensor(1))),
+      'Adam: the state has no place for "group.1.eps"',
+    );
   });
 });

@@ -167,4 +167,24 @@ describe.each(devices)('schedules on $name', (device) => {
     }
     expect(step.recordings).toBe(1);
   });
+
+  it('refuse to be stepped within captured functions, before anything changed', async () => {
+    const w = nn.parameter(tensor([0], { device }));
+    const optimizer = new optim.SGD([w], { lr: 1 });
+    const schedule = new optim.StepLR(optimizer, { stepSize: 1 });
+    const plateau = new optim.ReduceLROnPlateau(optimizer);
+    const calls: [string, () => void][] = [
+      ['StepLR: step()', () => schedule.step()],
+      ['ReduceLROnPlateau: step()', () => plateau.step(1)],
+      ['SGD: setLearningRate()', () => optimizer.setLearningRate(0, 3)],
+      ['SGD: setOptions()', () => optimizer.setOptions(0, { lr: 3 })],
+    ];
+    for (const [call, change] of calls) {
+      await expect(capture(change)()).rejects.toThrow(
+        `${call} must be called outside the captured function, beside its calls, got a call in it`,
+      );
+    }
+    expect(optimizer.lr).toBe(1);
+    expect(schedule.stateDict().steps).toBe(0);
+  });
 });

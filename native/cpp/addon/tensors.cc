@@ -194,6 +194,8 @@ double item(const Tensor& x) {
   return number_from_bytes(bytes, x.dtype());
 }
 
+double in_row_major(const Tensor& x) { return x.contiguous() ? 1 : 0; }
+
 void release(Environment& environment, napi_env, double handle) { environment.release(handle); }
 
 // Releases many handles in one call; zeros are skipped.
@@ -313,6 +315,7 @@ void register_tensors(Registry& registry) {
   registry.add("readLater", read_later, "read");
   registry.add("indexSelectLater", index_select_later, "indexSelect");
   registry.add("item", item);
+  registry.add("isContiguous", in_row_major);
   registry.add("release", release);
   registry.add("releaseAll", release_all);
   registry.add("adjustExternalMemory", adjust_external_memory);

@@ -97,7 +97,10 @@ void Device::synchronize() {
 
 std::string Device::name() const {
   std::string text = device_type_name(physical_.type);
-  if (physical_.type == DeviceType::cuda) text += ":" + std::to_string(physical_.index);
+  // As lib/device.ts has it.
+  if (physical_.type == DeviceType::cuda || physical_.index > 0) {
+    text += ":" + std::to_string(physical_.index);
+  }
   return text;
 }
 
