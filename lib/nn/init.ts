@@ -14,24 +14,28 @@ import {
 } from '../check.js';
 import { noGrad } from '../context.js';
 import { cpu } from '../device.js';
-import { mul } from '../ops/binary.js';
+import { mul, sub } from '../ops/binary.js';
 import { copyInto, to } from '../ops/copy.js';
 import { full, eye as identity, tensor } from '../ops/fill.js';
+import { matmul } from '../ops/gemm.js';
+import { cat } from '../ops/movement.js';
 import * as random from '../ops/random.js';
 import { truncatedNormal as truncated } from '../ops/sample.js';
-import { reshape, transpose } from '../ops/view.js';
+import { reshape, slice, transpose } from '../ops/view.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 
+/** Fills with what `make` gives, in float64 for a float64 tensor and else in float32. */
 function fillWith(
   op: string,
   target: Tensor,
   make: (options: random.RandomOptions) => Tensor,
 ): Tensor {
   expectTensor(op, target, 'what to fill');
+  const dtype = target.dtype === 'float64' ? 'float64' : 'float32';
   noGrad(() =>
     scope(() => {
-      copyInto(target, to(make({ device: cpu, dtype: 'float32' }), target.device));
+      copyInto(target, to(make({ device: cpu, dtype }), target.device));
     }),
   );
   return target;
@@ -65,33 +69,49 @@ export function truncatedNormal(
   );
 }
 
-/**
- * Makes [n, vectors of length m], m ≥ n, orthonormal in place, in their order: twice by Gram and
- * Schmidt, since once loses digits. It is the Q of a QR decomposition whose R has a positive
- * diagonal.
- */
-function orthonormalize(rows: Float64Array, n: number, m: number): void {
+/** How many rows are made orthonormal one after another; products do the rest. */
+const panelRows = 16;
+
+/** Modified Gram-Schmidt on the host: rows [n, m] of float64, n at most {@link panelRows}. */
+function orthonormalPanel(panel: Tensor): Tensor {
+  const [n, m] = panel.shape as [number, number];
+  const values = panel.data() as Float64Array;
   for (let i = 0; i < n; ++i) {
-    const row = rows.subarray(i * m, (i + 1) * m);
-    for (let pass = 0; pass < 2; ++pass) {
-      for (let j = 0; j < i; ++j) {
-        const other = rows.subarray(j * m, (j + 1) * m);
-        let dot = 0;
-        for (let k = 0; k < m; ++k) dot += (row[k] as number) * (other[k] as number);
-        for (let k = 0; k < m; ++k) row[k] = (row[k] as number) - dot * (other[k] as number);
-      }
-    }
+    const row = values.subarray(i * m, (i + 1) * m);
     let square = 0;
     for (let k = 0; k < m; ++k) square += (row[k] as number) ** 2;
     const scale = 1 / Math.sqrt(square);
     for (let k = 0; k < m; ++k) row[k] = (row[k] as number) * scale;
+    for (let j = i + 1; j < n; ++j) {
+      const other = values.subarray(j * m, (j + 1) * m);
+      let dot = 0;
+      for (let k = 0; k < m; ++k) dot += (row[k] as number) * (other[k] as number);
+      for (let k = 0; k < m; ++k) other[k] = (other[k] as number) - dot * (row[k] as number);
+    }
   }
+  return tensor(values, [n, m], { device: cpu });
+}
+
+/**
+ * Rows [n, m], n ≤ m, made orthonormal in their order, by halves: what the upper half spans is taken
+ * from the lower by two products.
+ */
+function orthonormalRows(rows: Tensor): Tensor {
+  const n = rows.shape[0] as number;
+  if (n <= panelRows) return orthonormalPanel(rows);
+  const half = Math.ceil(n / 2);
+  const upper = orthonormalRows(slice(rows, 0, 0, half));
+  const lower = slice(rows, 0, half, n);
+  const rest = sub(lower, matmul(matmul(lower, transpose(upper)), upper));
+  return cat([upper, orthonormalRows(rest)], 0);
 }
 
 /**
  * Fills a weight, as a matrix [first axis, the rest], with orthonormal rows or columns times a
- * gain: those of a random normal matrix, uniform over all rotations. Computed on the host, in
- * float64.
+ * gain: those of a random normal matrix, uniform over all rotations. They are the Q of its QR
+ * decomposition whose R has a positive diagonal, in float64: by Gram and Schmidt in blocks, twice,
+ * since once loses digits. Source: Giraud, Langou and Rozložník 2005, "The loss of orthogonality in
+ * the Gram-Schmidt orthogonalization process".
  */
 export function orthogonal(weight: Tensor, scale = 1, generator?: random.Generator): Tensor {
   expectTensor('orthogonal', weight, 'the weight');
@@ -104,10 +124,8 @@ export function orthogonal(weight: Tensor, scale = 1, generator?: random.Generat
   const [n, m] = rows < columns ? [rows, columns] : [columns, rows];
   return fillWith('orthogonal', weight, ({ device }) => {
     const options = { device, dtype: 'float64' as const, ...(generator && { generator }) };
-    const values = random.normal([n, m], 0, 1, options).data() as Float64Array;
-    orthonormalize(values, n, m);
-    const made = mul(tensor(values, [n, m], { device }), factor);
-    return reshape(rows < columns ? made : transpose(made), weight.shape);
+    const made = orthonormalRows(orthonormalRows(random.normal([n, m], 0, 1, options)));
+    return mul(reshape(rows < columns ? made : transpose(made), weight.shape), factor);
   });
 }
 
@@ -121,10 +139,15 @@ export function eye(target: Tensor): Tensor {
   return fillWith('eye', target, ({ device }) => identity(rows, columns, { device }));
 }
 
-/** Fills with one number. */
-export function constant(target: Tensor, value: number): Tensor {
-  const number = expectNumber('constant', 'the value', value);
-  return fillWith('constant', target, (options) => full(target.shape, number, options));
+/** Fills with one number, rounded or cut to the tensor's dtype; a bigint is exact in int64. */
+export function constant(target: Tensor, value: number | bigint): Tensor {
+  const exact = typeof value === 'bigint';
+  const number = exact ? Number(value) : expectNumber('constant', 'the value', value);
+  return fillWith('constant', target, ({ device }) =>
+    exact && target.dtype === 'int64'
+      ? tensor(value, { device })
+      : full([], number, { device, dtype: target.dtype }),
+  );
 }
 
 export function zeros(target: Tensor): Tensor {
@@ -169,20 +192,17 @@ export function calculateGain(nonlinearity: Nonlinearity, param = 0.01): number 
 }
 
 /** Uniform in ±gain·√(6 / (fanIn + fanOut)). */
-export function xavierUniform(weight: Tensor, scale = 1): Tensor {
+export function xavierUniform(weight: Tensor, scale = 1, generator?: random.Generator): Tensor {
   const { fanIn, fanOut } = fans(weight);
   const bound = expectRange('xavierUniform', 'gain', scale, 0) * Math.sqrt(6 / (fanIn + fanOut));
-  return uniform(weight, -bound, bound);
+  return uniform(weight, -bound, bound, generator);
 }
 
 /** Normal with standard deviation gain·√(2 / (fanIn + fanOut)). */
-export function xavierNormal(weight: Tensor, scale = 1): Tensor {
+export function xavierNormal(weight: Tensor, scale = 1, generator?: random.Generator): Tensor {
   const { fanIn, fanOut } = fans(weight);
-  return normal(
-    weight,
-    0,
-    expectRange('xavierNormal', 'gain', scale, 0) * Math.sqrt(2 / (fanIn + fanOut)),
-  );
+  const std = expectRange('xavierNormal', 'gain', scale, 0) * Math.sqrt(2 / (fanIn + fanOut));
+  return normal(weight, 0, std, generator);
 }
 
 export interface KaimingOptions {
@@ -190,6 +210,8 @@ export interface KaimingOptions {
   nonlinearity?: Nonlinearity;
   /** Slope of leaky ReLU. */
   a?: number;
+  /** What to draw from; the default generator where left out. */
+  generator?: random.Generator;
 }
 
 function kaimingStd(weight: Tensor, options: KaimingOptions): number {
@@ -203,10 +225,10 @@ function kaimingStd(weight: Tensor, options: KaimingOptions): number {
 /** Uniform in ±gain·√(3 / fan). */
 export function kaimingUniform(weight: Tensor, options: KaimingOptions = {}): Tensor {
   const bound = Math.sqrt(3) * kaimingStd(weight, options);
-  return uniform(weight, -bound, bound);
+  return uniform(weight, -bound, bound, options.generator);
 }
 
 /** Normal with standard deviation gain / √fan. */
 export function kaimingNormal(weight: Tensor, options: KaimingOptions = {}): Tensor {
-  return normal(weight, 0, kaimingStd(weight, options));
+  return normal(weight, 0, kaimingStd(weight, options), options.generator);
 }

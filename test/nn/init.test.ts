@@ -97,10 +97,27 @@ describe('initialisers', () => {
         const wide = rows <= weight.size / rows;
         const gram = wide ? matrix.matmul(matrix.T) : matrix.T.matmul(matrix);
         const expected = init.eye(zeros(gram.shape, { dtype: 'float64' })).mul(4);
-        expect(Number(gram.sub(expected).abs().max().item())).toBeLessThan(1e-5);
+        expect(Number(gram.sub(expected).abs().max().item())).toBeLessThan(1e-12);
       });
     },
   );
+
+  it('orthogonal weights are the Q of a positive diagonal, also in many blocks', () => {
+    scope(() => {
+      const [rows, columns] = [70, 90];
+      const place = { dtype: 'float64' } as const;
+      const q = init.orthogonal(zeros([rows, columns], place), 1, new Generator(3));
+      const gram = q.matmul(q.T).sub(init.eye(zeros([rows, rows], place)));
+      expect(Number(gram.abs().max().item())).toBeLessThan(1e-13);
+      // The matrix they were made of is L·Q with L lower triangular.
+      const a = init.normal(zeros([rows, columns], place), 0, 1, new Generator(3));
+      const lower = a.matmul(q.T).toArray() as number[][];
+      for (const [i, row] of lower.entries()) {
+        expect(row[i]).toBeGreaterThan(0);
+        for (const value of row.slice(i + 1)) expect(Math.abs(value)).toBeLessThan(1e-11);
+      }
+    });
+  });
 
   it('fills with the identity', () => {
     scope(() => {
@@ -135,11 +152,45 @@ describe('initialisers', () => {
   });
 
   it('take a generator', () => {
+    const fills: ((x: Tensor, generator: Generator) => Tensor)[] = [
+      (x, generator) => init.uniform(x, 0, 1, generator),
+      (x, generator) => init.xavierUniform(x, 1, generator),
+      (x, generator) => init.xavierNormal(x, 1, generator),
+      (x, generator) => init.kaimingUniform(x, { generator }),
+      (x, generator) => init.kaimingNormal(x, { generator }),
+      (x, generator) => init.orthogonal(x, 1, generator),
+    ];
     scope(() => {
-      const [a, b] = [zeros([50]), zeros([50])];
-      init.uniform(a, 0, 1, new Generator(4));
-      init.uniform(b, 0, 1, new Generator(4));
-      expectSameBits(a, b, 'the same generator');
+      for (const [i, fill] of fills.entries()) {
+        const [a, b] = [zeros([5, 10]), zeros([5, 10])];
+        expectSameBits(fill(a, new Generator(4)), fill(b, new Generator(4)), `fill ${i}`);
+      }
+    });
+  });
+
+  it('fill in the dtype of the tensor', () => {
+    scope(() => {
+      const wide = zeros([20, 20], { dtype: 'float64' });
+      for (const fill of [
+        (x: Tensor) => init.uniform(x, 0, 0.3),
+        (x: Tensor) => init.normal(x),
+        (x: Tensor) => init.truncatedNormal(x),
+        init.kaimingUniform,
+      ]) {
+        const rounded = fill(wide).to('float32', 'float64');
+        expect(Number(rounded.eq(wide).to('float32').mean().item()), String(fill)).toBeLessThan(
+          0.1,
+        );
+      }
+      expect(init.constant(zeros([1], { dtype: 'float64' }), 0.1).item()).toBe(0.1);
+      const whole = zeros([2], { dtype: 'int64' });
+      expect(init.constant(whole, 2 ** 53 - 1).toArray()).toEqual([2 ** 53 - 1, 2 ** 53 - 1]);
+      expect(init.constant(whole, 2n ** 62n + 1n).toArray()).toEqual([
+        2n ** 62n + 1n,
+        2n ** 62n + 1n,
+      ]);
+      expect(init.constant(whole, 2.5).toArray()).toEqual([2, 2]);
+      expect(init.constant(zeros([1]), 3n).item()).toBe(3);
     });
   });
 
