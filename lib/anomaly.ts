@@ -110,7 +110,7 @@ export function setAnomalyDetection(on: boolean): void {
  */
 export function detectAnomaly<T>(fn: () => T, options: AnomalyOptions = {}): T {
   expectFunction('detectAnomaly', 'its first argument', fn);
-  const { infinite = true } = expectOptions('detectAnomaly', options);
+  const { infinite = true } = expectOptions('detectAnomaly', options, ['infinite']);
   blocks.push(expectBoolean('detectAnomaly', 'infinite', infinite));
   update();
   return around(fn, () => {

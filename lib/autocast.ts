@@ -44,7 +44,10 @@ export function withoutCasts(outer: Context): Context {
  * loss.backward();
  */
 export function autocast<T>(options: AutocastOptions, fn: () => T): T {
-  const { dtype = 'bfloat16', enabled = true } = expectOptions('autocast', options);
+  const { dtype = 'bfloat16', enabled = true } = expectOptions('autocast', options, [
+    'dtype',
+    'enabled',
+  ]);
   expectOneOf('autocast', 'dtype', dtype, ['bfloat16', 'float16']);
   expectBoolean('autocast', 'enabled', enabled);
   expectFunction('autocast', 'its second argument', fn);

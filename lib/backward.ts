@@ -299,10 +299,7 @@ function run(output: Tensor, dout: Tensor | undefined, walk: Walk): void {
  */
 export function backward(output: Tensor, dout?: Tensor, options: BackwardOptions = {}): void {
   expectTensor('backward', output, 'the output');
-  const { retainGraph = false, ...unknown } = expectOptions('backward', options) as GradOptions;
-  if (unknown.createGraph) {
-    throw new TypeError('backward: createGraph is an option of grad(), got it in backward()');
-  }
+  const { retainGraph = false } = expectOptions('backward', options, ['retainGraph']);
   const outer = context();
   run(output, dout, {
     outer,
@@ -369,7 +366,10 @@ export function grad(
   options: GradOptions = {},
 ): Tensor[] {
   expectTensor('grad', output, 'the output');
-  const { createGraph = false, retainGraph = createGraph } = expectOptions('grad', options);
+  const { createGraph = false, retainGraph = createGraph } = expectOptions('grad', options, [
+    'createGraph',
+    'retainGraph',
+  ]);
   expectBoolean('grad', 'createGraph', createGraph);
   expectInputs(inputs);
   const outer = context();

@@ -16,13 +16,66 @@ export function describe(value: unknown, depth = 0): string {
   return String(value);
 }
 
-/** An object of options; `undefined` stands for none. */
-export function expectOptions<T extends object>(op: string, value: T | undefined): T {
+/** An object that is no array and no tensor; `undefined` stands for an empty one. */
+export function expectObject<T extends object>(op: string, value: T | undefined): T {
   if (value === undefined) return {} as T;
   if (typeof value === 'object' && value !== null && !Array.isArray(value)) {
     if (!(value instanceof Tensor)) return value;
   }
   throw new TypeError(`${op}: options must be an object, got ${describe(value)}`);
+}
+
+export type NameOf<T> = T extends unknown ? Extract<keyof T, string> : never;
+/** A list of option names that has to be complete. */
+export type AllNames<T, Known extends readonly NameOf<T>[]> = Known &
+  (NameOf<T> extends Known[number] ? unknown : { missing: Exclude<NameOf<T>, Known[number]> });
+
+/**
+ * An object of options with no names but `known`; `undefined` stands for none. `known` has to list
+ * every name of the options' type, or the call does not compile.
+ */
+export function expectOptions<T extends object, const Known extends readonly NameOf<T>[]>(
+  op: string,
+  value: T | undefined,
+  known: AllNames<T, Known>,
+): T {
+  return expectNames(op, value, known);
+}
+
+/** {@link expectOptions} where the names are those of an object of defaults, or of a caller. */
+export function expectNames<T extends object>(
+  op: string,
+  value: T | undefined,
+  known: readonly string[],
+): T {
+  if (value === undefined) return {} as T;
+  for (const name in expectObject(op, value)) {
+    if (!known.includes(name)) throw unknownOption(op, name, known);
+  }
+  return value;
+}
+
+function unknownOption(op: string, name: string, known: readonly string[]): TypeError {
+  const near = known.find((other) => isNear(plainName(name), plainName(other)));
+  const guess = near === undefined ? '' : `, perhaps ${near}`;
+  return new TypeError(
+    `${op}: unknown option ${name.slice(0, 60)}${guess}; known: ${known.join(', ')}`,
+  );
+}
+
+/** The letters of a name alone, since `weight_decay` is meant for `weightDecay`. */
+function plainName(name: string): string {
+  return name.toLowerCase().replaceAll(/[^a-z0-9]/g, '');
+}
+
+/** Whether one is the other with one letter changed, left out or put in, or its beginning. */
+function isNear(a: string, b: string): boolean {
+  if (a.length > b.length) return isNear(b, a);
+  let same = 0;
+  while (same < a.length && a[same] === b[same]) ++same;
+  if (same === a.length) return same > 2 || a.length === b.length;
+  const rest = b.slice(same + 1);
+  return rest === a.slice(same) || rest === a.slice(same + 1);
 }
 
 export function expectFunction<F>(op: string, name: string, value: F): F {

@@ -34,6 +34,7 @@ export class Device {
     return native.synchronizeLater(this.code);
   }
 
+  /** Its name: `cpu`, `cuda:0`. */
   toString(): string {
     return this.name;
   }
@@ -95,6 +96,7 @@ export function getDefaultDevice(): Device {
   return defaultDevice;
 }
 
+/** Sets where tensors are made whose options name no device. @throws where it is not available */
 export function setDefaultDevice(like: DeviceLike): void {
   defaultDevice = device(like);
 }
@@ -104,6 +106,7 @@ export function setNumThreads(threads: number): void {
   native.setNumThreads(expectInteger('setNumThreads', 'threads', threads, 1, 1024));
 }
 
+/** How many threads CPU kernels use. */
 export function getNumThreads(): number {
   return native.numThreads();
 }

@@ -173,7 +173,7 @@ export function profile<T>(fn: () => Promise<T>, options?: ProfileOptions): Prom
 export function profile<T>(fn: () => T, options?: ProfileOptions): Profile<T>;
 export function profile(fn: () => unknown, options: ProfileOptions = {}): unknown {
   expectFunction('profile', 'its first argument', fn);
-  const { shapes = false } = expectOptions('profile', options);
+  const { shapes = false } = expectOptions('profile', options, ['shapes']);
   expectBoolean('profile', 'shapes', shapes);
   if (spans) throw new Error('profile: a profile is being made already');
   const own: Raw[] = [];

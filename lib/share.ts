@@ -26,7 +26,7 @@ export interface SharedTensor {
  */
 export function shareTensor(x: Tensor, options: { expires?: number } = {}): SharedTensor {
   expectTensor('shareTensor', x);
-  const { expires = 60 } = expectOptions('shareTensor', options);
+  const { expires = 60 } = expectOptions('shareTensor', options, ['expires']);
   const seconds = expectRange('shareTensor', 'expires', expires, 0.001, 86_400);
   const number = native.shareTensor(x.h, seconds);
   setTimeout(() => native.unshareTensor(number), seconds * 1000).unref();

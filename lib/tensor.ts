@@ -32,6 +32,10 @@ const finalizers = new FinalizationRegistry<{ handle: Handle; bytes: number }>(
   },
 );
 
+/**
+ * Numbers of one dtype in one shape on one device. Made by `tensor`, `zeros` and their kind;
+ * operations are functions and methods, and leave their operands as they are.
+ */
 export class Tensor {
   /** @internal The native handle; 0 once the tensor was released. */
   h: Handle;
@@ -144,6 +148,7 @@ export class Tensor {
     return nest(plainValues(this.dtype, this.data()), this.shape);
   }
 
+  /** Dtype, shape and values, long axes cut short. Waits for the device. */
   toString(): string {
     if (this.h === 0) return `Tensor(released, ${this.dtype}[${this.shape.join(',')}])`;
     return formatTensor(this);

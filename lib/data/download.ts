@@ -9,7 +9,7 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SingleBar } from 'cli-progress';
-import { describe, expectFunction, expectOptions } from '../check.js';
+import { type AllNames, describe, expectFunction, expectNames, type NameOf } from '../check.js';
 
 /** Bytes done and bytes in all; null where the server does not say. */
 export type DownloadProgress = (done: number, total: number | null) => void;
@@ -38,8 +38,11 @@ export function cacheFolder(): string {
   return path.join(XDG_CACHE_HOME || path.join(homedir(), '.cache'), 'nodegrad');
 }
 
-export function expectDownloadOptions<T extends DownloadOptions>(op: string, options: T): T {
-  const { signal, progress } = expectOptions(op, options);
+export function expectDownloadOptions<
+  T extends DownloadOptions,
+  const Known extends readonly NameOf<T>[],
+>(op: string, options: T, known: AllNames<T, Known>): T {
+  const { signal, progress } = expectNames(op, options, known);
   if (signal !== undefined && !(signal instanceof AbortSignal)) {
     throw new TypeError(`${op}: signal must be an AbortSignal, got ${describe(signal)}`);
   }

@@ -80,6 +80,7 @@ export class LabelEncoder {
     if (classes !== undefined) this.use(categories('LabelEncoder', classes));
   }
 
+  /** Takes the different values as classes, in order; returns the encoder. */
   fit(values: Iterable<Category> | Tensor): this {
     return this.use(ordered(categories('LabelEncoder.fit', values)));
   }
@@ -93,7 +94,7 @@ export class LabelEncoder {
     );
   }
 
-  /** @returns int64 [N] on the CPU */
+  /** The number of each value's class. @returns int64 [N] on the CPU */
   transform(values: Iterable<Category> | Tensor): Tensor {
     const op = 'LabelEncoder.transform';
     const codes = categories(op, values).map((value) => BigInt(this.code(value, op)));
@@ -110,6 +111,7 @@ export class LabelEncoder {
     });
   }
 
+  /** What was learnt, for `fromJSON`. */
   toJSON(): EncoderState {
     return { kind: 'LabelEncoder', classes: this.classes };
   }
@@ -137,7 +139,7 @@ export class OneHotEncoder {
   private readonly ignoreUnknown: boolean;
 
   constructor(options: OneHotOptions = {}) {
-    const { ignoreUnknown = false } = expectOptions('OneHotEncoder', options);
+    const { ignoreUnknown = false } = expectOptions('OneHotEncoder', options, ['ignoreUnknown']);
     this.ignoreUnknown = expectBoolean('OneHotEncoder', 'ignoreUnknown', ignoreUnknown);
   }
 
@@ -145,12 +147,13 @@ export class OneHotEncoder {
     return this.coder.classes;
   }
 
+  /** Takes the different values as classes, in order; returns the encoder. */
   fit(values: Iterable<Category> | Tensor): this {
     this.coder.fit(values);
     return this;
   }
 
-  /** @returns float32 [N, classes] on the CPU */
+  /** 1 in the column of each value's class, else 0. @returns float32 [N, classes] on the CPU */
   transform(values: Iterable<Category> | Tensor): Tensor {
     const op = 'OneHotEncoder.transform';
     const list = categories(op, values);
@@ -173,6 +176,7 @@ export class OneHotEncoder {
     return this.coder.inverse(Array.from(rows.argmax(1).data(), Number));
   }
 
+  /** What was learnt, for `fromJSON`. */
   toJSON(): EncoderState {
     const { ignoreUnknown, classes } = this;
     return { kind: 'OneHotEncoder', classes, ignoreUnknown };
@@ -233,7 +237,7 @@ export class StandardScaler extends Scaler {
   private count = 0;
   private squares: number[] = [];
 
-  /** @param x float [N, F] */
+  /** Learns mean and deviation of each column. @param x float [N, F] */
   fit(x: Tensor): this {
     this.mean = [];
     this.squares = [];
@@ -241,6 +245,7 @@ export class StandardScaler extends Scaler {
     return this.partialFit(x);
   }
 
+  /** Adds the rows of x [N, F] to those seen so far; returns the scaler. */
   partialFit(x: Tensor): this {
     const { width } = this.rows('StandardScaler.fit', x);
     const values = noGrad(() => x.data());
@@ -268,14 +273,17 @@ export class StandardScaler extends Scaler {
     return this;
   }
 
+  /** (x − mean)/scale per column, [N, F]. */
   transform(x: Tensor): Tensor {
     return this.apply('StandardScaler.transform', x, this.mean, this.scale, false);
   }
 
+  /** x·scale + mean per column: the opposite of {@link transform}. */
   inverse(x: Tensor): Tensor {
     return this.apply('StandardScaler.inverse', x, this.mean, this.scale, true);
   }
 
+  /** What was learnt, for `fromJSON`. */
   toJSON(): EncoderState {
     const { mean, scale, count, squares } = this;
     return { kind: 'StandardScaler', mean, scale, count, squares };
@@ -312,7 +320,7 @@ export class MinMaxScaler extends Scaler {
 
   constructor(options: MinMaxOptions = {}) {
     super();
-    const { range = [0, 1] } = expectOptions('MinMaxScaler', options);
+    const { range = [0, 1] } = expectOptions('MinMaxScaler', options, ['range']);
     const fits = Array.isArray(range) && range.length === 2 && range.every(Number.isFinite);
     if (!fits || !(range[0] < range[1])) {
       throw new RangeError(`MinMaxScaler: range must be [low,high], got ${describe(range)}`);
@@ -320,13 +328,14 @@ export class MinMaxScaler extends Scaler {
     this.range = [range[0], range[1]];
   }
 
-  /** @param x float [N, F] */
+  /** Learns the extremes of each column. @param x float [N, F] */
   fit(x: Tensor): this {
     this.min = [];
     this.max = [];
     return this.partialFit(x);
   }
 
+  /** Adds the rows of x [N, F] to those seen so far; returns the scaler. */
   partialFit(x: Tensor): this {
     const { width } = this.rows('MinMaxScaler.fit', x);
     const values = noGrad(() => x.data());
@@ -345,14 +354,17 @@ export class MinMaxScaler extends Scaler {
     return this;
   }
 
+  /** Columns moved and scaled so that the extremes become those of `range`, [N, F]. */
   transform(x: Tensor): Tensor {
     return this.apply('MinMaxScaler.transform', x, ...this.linear(), false);
   }
 
+  /** Columns of `range` moved back: the opposite of {@link transform}. */
   inverse(x: Tensor): Tensor {
     return this.apply('MinMaxScaler.inverse', x, ...this.linear(), true);
   }
 
+  /** What was learnt, for `fromJSON`. */
   toJSON(): EncoderState {
     const { min, max, range } = this;
     return { kind: 'MinMaxScaler', min, max, range };

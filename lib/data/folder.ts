@@ -138,7 +138,25 @@ export class ImageFolder implements Dataset<[images: Tensor, labels: Tensor]> {
     if (typeof dir !== 'string') {
       throw new TypeError(`${op}: the folder must be a path, got ${describe(dir)}`);
     }
-    const { size, channels = 3, scale = 1 / 255, augment, classes } = expectOptions(op, options);
+    const {
+      size,
+      channels = 3,
+      scale = 1 / 255,
+      augment,
+      classes,
+    } = expectOptions(op, options, [
+      'size',
+      'channels',
+      'interpolation',
+      'fit',
+      'scale',
+      'augment',
+      'onError',
+      'concurrency',
+      'cache',
+      'classes',
+      'seed',
+    ]);
     const { interpolation = 'bilinear', fit = 'fill', onError = 'throw', cache = false } = options;
     const sizes = typeof size === 'number' ? [size, size] : size;
     if (!Array.isArray(sizes) || sizes.length !== 2) {

@@ -6,6 +6,7 @@
 import { readFile } from 'node:fs/promises';
 import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
+import { expectOptions } from '../check.js';
 import { type DeviceLike, device, getDefaultDevice } from '../device.js';
 import { type DType, dtypeCode } from '../dtype.js';
 import { native } from '../native.js';
@@ -64,7 +65,8 @@ export async function readIdx(
   file: string,
   options: { device?: DeviceLike } = {},
 ): Promise<Tensor> {
-  const on = options.device === undefined ? getDefaultDevice() : device(options.device);
+  const { device: place } = expectOptions('readIdx', options, ['device']);
+  const on = place === undefined ? getDefaultDevice() : device(place);
   const bytes = await readWhole(file);
   const refuse = (what: string): never => {
     throw new Error(`readIdx: ${file} ${what}`);

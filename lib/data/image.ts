@@ -48,7 +48,19 @@ export interface AugmentOptions {
 export type Augment = Required<AugmentOptions>;
 
 export function expectAugment(op: string, options: AugmentOptions | undefined): Augment {
-  const { crop = 0, flip = false, rotate = 0, ...jitter } = expectOptions(op, options);
+  const {
+    crop = 0,
+    flip = false,
+    rotate = 0,
+    ...jitter
+  } = expectOptions(op, options, [
+    'crop',
+    'flip',
+    'rotate',
+    'brightness',
+    'contrast',
+    'saturation',
+  ]);
   const { brightness = 0, contrast = 0, saturation = 0 } = jitter;
   for (const [name, value] of Object.entries({ brightness, contrast, saturation })) {
     expectRange(op, name, value, 0, 1);

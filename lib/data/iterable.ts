@@ -131,7 +131,7 @@ export class IterableDataset<S, B = Collated<S>> implements AsyncIterable<S> {
   shuffle(size = 1000, options: SeedOption = {}): IterableDataset<S, B> {
     const op = 'IterableDataset.shuffle';
     expectInteger(op, 'size', size, 1, 2 ** 32 - 1);
-    const seed = seedFrom(op, expectOptions(op, options).seed);
+    const seed = seedFrom(op, expectOptions(op, options, ['seed']).seed);
     return this.through(async function* (samples, epoch) {
       const words = new RandomWords(seed, epoch, 'buffer');
       const buffer: S[] = [];

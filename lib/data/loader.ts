@@ -99,7 +99,17 @@ export class DataLoader<In extends object, Out extends object | [] = In>
     options: DataLoaderOptions<In, Out> = {},
   ) {
     const op = 'DataLoader';
-    expectOptions(op, options);
+    expectOptions(op, options, [
+      'batchSize',
+      'shuffle',
+      'seed',
+      'sampler',
+      'batchSampler',
+      'dropLast',
+      'device',
+      'prefetch',
+      'transform',
+    ]);
     const { sampler = null, batchSampler = null, transform } = options;
     const stream = dataset instanceof IterableDataset;
     if (!stream) expectDataset(op, dataset as Dataset<In>);

@@ -37,7 +37,7 @@ export async function saveImages(
     );
   }
   const { columns = Math.ceil(Math.sqrt(count)), range = [0, dtype === 'uint8' ? 255 : 1] } =
-    expectOptions(op, options);
+    expectOptions(op, options, ['columns', 'range']);
   expectInteger(op, 'columns', columns, 1);
   if (!Array.isArray(range) || range.length !== 2 || range[0] === range[1]) {
     throw new RangeError(`${op}: range must be black and white, got ${describe(range)}`);

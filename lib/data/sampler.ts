@@ -63,7 +63,11 @@ export class RandomSampler implements Sampler {
     options: RandomSamplerOptions = {},
   ) {
     const op = 'RandomSampler';
-    const { seed, replacement = false, count = samples } = expectOptions(op, options);
+    const {
+      seed,
+      replacement = false,
+      count = samples,
+    } = expectOptions(op, options, ['replacement', 'count', 'seed']);
     expectInteger(op, 'samples', samples, 0, 2 ** 32 - 1);
     this.replacement = expectBoolean(op, 'replacement', replacement);
     const most = this.replacement && samples > 0 ? 2 ** 32 - 1 : samples;
@@ -105,7 +109,11 @@ export class WeightedRandomSampler implements Sampler {
     if (!Array.isArray(weights) && !(weights instanceof Float64Array)) {
       throw new TypeError(`${op}: weights must be an array of numbers, got ${describe(weights)}`);
     }
-    const { count = weights.length, replacement = true, seed } = expectOptions(op, options);
+    const {
+      count = weights.length,
+      replacement = true,
+      seed,
+    } = expectOptions(op, options, ['count', 'replacement', 'seed']);
     this.weights = Float64Array.from(weights);
     this.sums = new Float64Array(weights.length);
     let total = 0;
@@ -159,7 +167,7 @@ export class SubsetRandomSampler implements Sampler {
     const op = 'SubsetRandomSampler';
     this.indices = expectIndices(op, indices, 2 ** 32);
     this.length = this.indices.length;
-    this.seed = seedFrom(op, expectOptions(op, options).seed);
+    this.seed = seedFrom(op, expectOptions(op, options, ['seed']).seed);
   }
 
   order(epoch: number): Uint32Array {
@@ -203,7 +211,7 @@ export class BucketSampler implements BatchSampler {
       pool = 100,
       dropLast = false,
       seed,
-    } = expectOptions(op, options);
+    } = expectOptions(op, options, ['batchSize', 'shuffle', 'pool', 'dropLast', 'seed']);
     this.lengths = Float64Array.from(lengths);
     for (const length of this.lengths) expectInteger(op, 'a length', length, 0);
     this.batchSize = expectInteger(op, 'batchSize', batchSize, 1);

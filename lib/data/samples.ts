@@ -18,6 +18,7 @@ export abstract class SampleDataset<S, B = Collated<S>> implements Dataset<B> {
   /** The sample of a number; a promise where it must be waited for. */
   abstract get(index: number, place?: BatchPlace): S | Promise<S>;
 
+  /** A batch of samples: tensors with a leading axis, in the form of a sample. */
   collate(samples: S[]): B | Promise<B> {
     return collate(samples) as B;
   }
@@ -41,7 +42,7 @@ export function collateFunction<S, B>(
   op: string,
   options: CollateOptions<S, B>,
 ): (samples: S[]) => B {
-  const { dtypes, collate: own } = expectOptions(op, options);
+  const { dtypes, collate: own } = expectOptions(op, options, ['dtypes', 'collate']);
   if (own !== undefined) return expectFunction(op, 'collate', own);
   return (samples) => collate(samples, dtypes) as B;
 }

@@ -47,7 +47,12 @@ export function padSequences(
   if (!Array.isArray(sequences)) {
     throw new TypeError(`${op}: sequences must be an array of arrays, got ${describe(sequences)}`);
   }
-  const { padding = 'pre', truncating = 'pre', value = 0, maxLength } = expectOptions(op, options);
+  const {
+    padding = 'pre',
+    truncating = 'pre',
+    value = 0,
+    maxLength,
+  } = expectOptions(op, options, ['maxLength', 'padding', 'truncating', 'value']);
   expectOneOf(op, 'padding', padding, sides);
   expectOneOf(op, 'truncating', truncating, sides);
   expectInteger(op, 'value', value);
@@ -114,7 +119,7 @@ export class SequenceDataset implements Dataset<[tokens: Tensor, lengths: Tensor
       value = 0,
       multiple = 1,
       classes,
-    } = expectOptions(op, options);
+    } = expectOptions(op, options, ['maxLength', 'truncating', 'value', 'multiple', 'classes']);
     const most =
       maxLength === undefined
         ? Number.POSITIVE_INFINITY

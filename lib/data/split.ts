@@ -48,7 +48,7 @@ export function randomSplit<B, const P extends readonly number[]>(
   const { length } = expectDataset('randomSplit', dataset);
   const order = permutation(
     length,
-    seedFrom('randomSplit', expectOptions('randomSplit', options).seed),
+    seedFrom('randomSplit', expectOptions('randomSplit', options, ['seed']).seed),
     0,
     'split',
   );
@@ -83,7 +83,11 @@ export function stratifiedSplit<B, const P extends readonly number[]>(
   if (list.length !== length) {
     throw new RangeError(`${op}: labels must be one per sample, got ${list.length} for ${length}`);
   }
-  const words = new RandomWords(seedFrom(op, expectOptions(op, options).seed), 0, 'split');
+  const words = new RandomWords(
+    seedFrom(op, expectOptions(op, options, ['seed']).seed),
+    0,
+    'split',
+  );
   const classes = new Map<unknown, number[]>();
   for (let i = 0; i < length; ++i) {
     const found = classes.get(list[i]);

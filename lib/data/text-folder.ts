@@ -40,7 +40,7 @@ export class TextFolder extends SampleDataset<LabelledText, { text: string[]; la
     if (typeof dir !== 'string') {
       throw new TypeError(`${op}: the folder must be a path, got ${describe(dir)}`);
     }
-    const { classes } = expectOptions(op, options);
+    const { classes } = expectOptions(op, options, ['classes']);
     if (classes !== undefined && !Array.isArray(classes)) {
       throw new TypeError(`${op}: classes must be an array of names, got ${describe(classes)}`);
     }

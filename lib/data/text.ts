@@ -33,7 +33,11 @@ function expectText(op: string, text: unknown): string {
  */
 export function cleanText(text: string, options: CleanOptions = {}): string {
   const op = 'cleanText';
-  const { lowerCase = true, html = true, punctuation = false } = expectOptions(op, options);
+  const {
+    lowerCase = true,
+    html = true,
+    punctuation = false,
+  } = expectOptions(op, options, ['lowerCase', 'html', 'punctuation']);
   let clean = expectText(op, text).normalize('NFC');
   if (expectBoolean(op, 'html', html)) {
     clean = clean.replace(/<[^<>]*>/g, ' ');
@@ -109,7 +113,7 @@ export class Vocabulary {
       const twice = words.find((word, number) => this.numbers.get(word) !== number);
       throw new RangeError(`${op}: words must differ, got ${describe(twice)} twice`);
     }
-    const { padding = null, unknown = null } = expectOptions(op, specials);
+    const { padding = null, unknown = null } = expectOptions(op, specials, ['padding', 'unknown']);
     const place = (name: string, word: string | null): number | null => {
       if (word === null) return null;
       const found = this.numbers.get(word);
@@ -134,7 +138,12 @@ export class Vocabulary {
     ) {
       throw new TypeError(`${op}: texts must be lists of words, got ${describe(texts)}`);
     }
-    const { maxSize = Number.MAX_SAFE_INTEGER, minCount = 1 } = expectOptions(op, options);
+    const { maxSize = Number.MAX_SAFE_INTEGER, minCount = 1 } = expectOptions(op, options, [
+      'maxSize',
+      'minCount',
+      'padding',
+      'unknown',
+    ]);
     const { padding = '<pad>', unknown = '<unk>' } = options;
     expectInteger(op, 'maxSize', maxSize, 0);
     expectInteger(op, 'minCount', minCount, 1);
@@ -160,6 +169,7 @@ export class Vocabulary {
     return this.words.length;
   }
 
+  /** Whether a word has a number of its own. */
   has(word: string): boolean {
     return this.numbers.has(word);
   }
@@ -196,6 +206,7 @@ export class Vocabulary {
     return found;
   }
 
+  /** What {@link Vocabulary.fromJSON} makes the vocabulary of. */
   toJSON(): VocabularyState {
     const word = (number: number | null) =>
       number === null ? null : (this.words[number] as string);

@@ -104,7 +104,7 @@ export interface RandomCropOptions {
 export function randomCrop(size: ImageSize, options: RandomCropOptions = {}): Transform {
   const op = 'randomCrop';
   const [height, width] = sizesOf(op, size);
-  const { padding = 0 } = expectOptions(op, options);
+  const { padding = 0 } = expectOptions(op, options, ['padding']);
   expectInteger(op, 'padding', padding, 0, 4096);
   return (given) => {
     const plain = images(op, given);

@@ -75,7 +75,11 @@ export async function loadVectors(
   if (!(vocabulary instanceof Vocabulary)) {
     throw new TypeError(`${op}: needs a Vocabulary, got ${describe(vocabulary)}`);
   }
-  const { member, generator, device } = expectOptions(op, options);
+  const { member, generator, device } = expectOptions(op, options, [
+    'member',
+    'generator',
+    'device',
+  ]);
   let width = 0;
   let table = new Float32Array(0);
   const seen = new Uint8Array(vocabulary.size);

@@ -178,7 +178,7 @@ export class WorkerDataset<B extends object> implements Dataset<B> {
     if (typeof program !== 'string' && !(program instanceof URL)) {
       throw new TypeError(`${op}: the program must be a path or a URL, got ${describe(program)}`);
     }
-    const { workers = 2, data } = expectOptions(op, options);
+    const { workers = 2, data } = expectOptions(op, options, ['workers', 'data']);
     expectInteger(op, 'workers', workers, 1, 256);
     const lanes = Array.from({ length: workers }, (_, i) => {
       return new Lane(program, data, `worker ${i + 1} of ${workers}`);

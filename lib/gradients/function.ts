@@ -95,7 +95,7 @@ export function customFunction<
   Result extends Tensor | readonly Tensor[],
   Attributes extends object = Record<string, unknown>,
 >(definition: FunctionDefinition<Args, Result, Attributes>): (...args: Args) => Result {
-  const options = expectOptions('customFunction', definition);
+  const options = expectOptions('customFunction', definition, ['name', 'forward', 'backward']);
   const { name = 'customFunction' } = options;
   if (typeof name !== 'string') {
     throw new TypeError(`customFunction: name must be a text, got ${describe(name)}`);

@@ -19,7 +19,11 @@ export interface FunctionalOptions {
 }
 
 function createGraphOf(op: string, options: FunctionalOptions): boolean {
-  return expectBoolean(op, 'createGraph', expectOptions(op, options).createGraph ?? false);
+  return expectBoolean(
+    op,
+    'createGraph',
+    expectOptions(op, options, ['createGraph']).createGraph ?? false,
+  );
 }
 
 /** The inputs as tensors of their own that want gradients, but for their history where it counts. */

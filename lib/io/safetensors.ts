@@ -6,7 +6,7 @@
  * Source: https://github.com/huggingface/safetensors, README.md, "Format".
  */
 import { type FileHandle, open } from 'node:fs/promises';
-import { describe, expectTensor } from '../check.js';
+import { describe, expectOptions, expectTensor } from '../check.js';
 import { type Device, type DeviceLike, device, getDefaultDevice } from '../device.js';
 import { type DType, dtypeBytes, dtypeCode } from '../dtype.js';
 import { native } from '../native.js';
@@ -222,7 +222,8 @@ export async function loadSafetensors(
   file: string,
   options: { device?: DeviceLike } = {},
 ): Promise<SafetensorsFile> {
-  const on = options.device === undefined ? getDefaultDevice() : device(options.device);
+  const { device: place } = expectOptions('loadSafetensors', options, ['device']);
+  const on = place === undefined ? getDefaultDevice() : device(place);
   let handle: FileHandle;
   try {
     handle = await open(file, 'r');

@@ -59,7 +59,16 @@ function convolution<Size>(
   needs: LazyLayer['needs'],
   make: (shape: FreeShape, options: ConvOptions<Size | number>) => [Conv1d | Conv2d, Layer],
 ): LazyLayer {
-  const given = named(kind, options);
+  const given = named(kind, options, [
+    'name',
+    'activation',
+    'strides',
+    'padding',
+    'dilationRate',
+    'groups',
+    'useBias',
+    'kernelInitializer',
+  ]);
   const { strides = 1, padding = 'valid', dilationRate = 1, groups = 1, useBias = true } = given;
   expectInteger(kind, 'filters', filters, 1);
   expectSize(kind, 'kernelSize', kernelSize, 1);

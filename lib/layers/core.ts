@@ -49,7 +49,7 @@ export function dense(units: number, options: DenseOptions = {}): LazyLayer {
     activation,
     useBias = true,
     kernelInitializer = 'glorotUniform',
-  } = named('dense', options);
+  } = named('dense', options, ['name', 'activation', 'useBias', 'kernelInitializer']);
   expectInteger('dense', 'units', units, 1);
   const bias = expectBoolean('dense', 'useBias', useBias);
   const initialize = initializerOf('dense', kernelInitializer);
@@ -69,7 +69,7 @@ export function dense(units: number, options: DenseOptions = {}): LazyLayer {
 
 /** An activation as a layer of its own. */
 export function activation(kind: Activation, options: LayerOptions = {}): LazyLayer {
-  const { name } = named('activation', options);
+  const { name } = named('activation', options, ['name']);
   activationModules('activation', kind);
   return {
     kind: typeof kind === 'string' ? kind : 'activation',
@@ -81,14 +81,14 @@ export function activation(kind: Activation, options: LayerOptions = {}): LazyLa
 
 /** Zeroes each element with the probability `rate` in training and scales the others. */
 export function dropout(rate: number, options: LayerOptions = {}): LazyLayer {
-  const { name } = named('dropout', options);
+  const { name } = named('dropout', options, ['name']);
   expectRange('dropout', 'rate', rate, 0, 1);
   return { kind: 'dropout', name, needs: anything, build: () => [new Dropout(rate)] };
 }
 
 /** All axes but the batch's as one. */
 export function flatten(options: LayerOptions = {}): LazyLayer {
-  const { name } = named('flatten', options);
+  const { name } = named('flatten', options, ['name']);
   return { kind: 'flatten', name, needs: anything, build: () => [new Flatten()] };
 }
 
@@ -103,7 +103,7 @@ class Reshape extends Module {
 
 /** Another shape for each sample; one size may be -1. */
 export function reshapeTo(sizes: Shape, options: LayerOptions = {}): LazyLayer {
-  const { name } = named('reshape', options);
+  const { name } = named('reshape', options, ['name']);
   expectShape('reshape', sizes);
   return { kind: 'reshape', name, needs: anything, build: () => [new Reshape([...sizes])] };
 }
@@ -129,7 +129,7 @@ export function rescaling(
   scale: number,
   options: LayerOptions & { offset?: number } = {},
 ): LazyLayer {
-  const { name, offset = 0 } = named('rescaling', options);
+  const { name, offset = 0 } = named('rescaling', options, ['name', 'offset']);
   expectNumber('rescaling', 'scale', scale);
   expectNumber('rescaling', 'offset', offset);
   return { kind: 'rescaling', name, needs: anything, build: () => [new Rescaling(scale, offset)] };
@@ -146,7 +146,7 @@ class Lambda extends Module {
 
 /** A function as a layer. */
 export function lambda(fn: (x: Tensor) => Tensor, options: LayerOptions = {}): LazyLayer {
-  const { name } = named('lambda', options);
+  const { name } = named('lambda', options, ['name']);
   expectFunction('lambda', 'fn', fn);
   return { kind: 'lambda', name, needs: anything, build: () => [new Lambda(fn)] };
 }
@@ -172,7 +172,11 @@ export interface BatchNormOptions extends LayerOptions {
 
 /** Batch norm of vectors [N, C], sequences [N, T, C] and images [N, C, H, W], per channel. */
 export function batchNorm(options: BatchNormOptions = {}): LazyLayer {
-  const { name, momentum = 0.99, epsilon = 1e-3 } = named('batchNorm', options);
+  const {
+    name,
+    momentum = 0.99,
+    epsilon = 1e-3,
+  } = named('batchNorm', options, ['name', 'momentum', 'epsilon']);
   expectRange('batchNorm', 'momentum', momentum, 0, 1);
   expectRange('batchNorm', 'epsilon', epsilon, 0);
   const channelAxis = (rank: number): number => (rank === 3 ? 0 : -1);
@@ -199,7 +203,7 @@ export function batchNorm(options: BatchNormOptions = {}): LazyLayer {
 
 /** Layer norm over the last axis. */
 export function layerNorm(options: LayerOptions & { epsilon?: number } = {}): LazyLayer {
-  const { name, epsilon = 1e-3 } = named('layerNorm', options);
+  const { name, epsilon = 1e-3 } = named('layerNorm', options, ['name', 'epsilon']);
   expectRange('layerNorm', 'epsilon', epsilon, 0);
   return {
     kind: 'layerNorm',

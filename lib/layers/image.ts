@@ -17,7 +17,7 @@ function pool2d(
   size: Pair,
   options: PoolOptions,
 ): LazyLayer {
-  const { name, strides = size } = named(kind, options);
+  const { name, strides = size } = named(kind, options, ['name', 'strides']);
   expectPair(kind, 'poolSize', size, 1);
   expectPair(kind, 'strides', strides, 1);
   return {
@@ -54,14 +54,14 @@ export class GlobalPool extends Module {
 
 /** The mean of each channel of an image: [N, C, H, W] to [N, C]. */
 export function globalAvgPool2d(options: LayerOptions = {}): LazyLayer {
-  const { name } = named('globalAvgPool2d', options);
+  const { name } = named('globalAvgPool2d', options, ['name']);
   const build = () => [new GlobalPool('mean', [2, 3])];
   return { kind: 'globalAvgPool2d', name, needs: floats(3, 0), build };
 }
 
 /** The maximum of each channel of an image: [N, C, H, W] to [N, C]. */
 export function globalMaxPool2d(options: LayerOptions = {}): LazyLayer {
-  const { name } = named('globalMaxPool2d', options);
+  const { name } = named('globalMaxPool2d', options, ['name']);
   const build = () => [new GlobalPool('max', [2, 3])];
   return { kind: 'globalMaxPool2d', name, needs: floats(3, 0), build };
 }

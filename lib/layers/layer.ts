@@ -2,7 +2,7 @@
  * Layers whose sizes are not known yet: `sequential` builds each from the shape that reaches it. What
  * they are built of are the modules of lib/nn; defaults and initial values are Keras's.
  */
-import { describe, expectOptions } from '../check.js';
+import { type AllNames, describe, expectNames, type NameOf } from '../check.js';
 import { type DType, isFloating } from '../dtype.js';
 import {
   ELU,
@@ -114,8 +114,12 @@ export function initializerOf(op: string, given: Initializer): (weight: Tensor) 
 }
 
 /** @internal Name and options of a layer, checked. */
-export function named<T extends LayerOptions>(kind: string, options: T | undefined): T {
-  const given = expectOptions(kind, options);
+export function named<T extends LayerOptions, const Known extends readonly NameOf<T>[]>(
+  kind: string,
+  options: T | undefined,
+  known: AllNames<T, Known>,
+): T {
+  const given = expectNames(kind, options, known);
   const { name } = given;
   if (name !== undefined && (typeof name !== 'string' || !/^[^.]+$/.test(name))) {
     throw new TypeError(`${kind}: name must be text without dots, got ${describe(name)}`);

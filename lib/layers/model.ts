@@ -77,7 +77,7 @@ export class SequentialLayers extends Sequential {
     if (!Array.isArray(items) || items.length === 0) {
       throw new TypeError(`sequential: needs an array of layers, got ${describe(items)}`);
     }
-    const given = expectOptions('sequential', options);
+    const given = expectOptions('sequential', options, ['inputShape', 'device']);
     this.specs = items.map((item, i) => {
       if (item instanceof Module) return wrapped(item as Layer);
       if (isLazy(item)) return item;

@@ -46,7 +46,11 @@ export function embedding(
   options: EmbeddingLayerOptions = {},
 ): LazyLayer {
   const op = 'embedding';
-  const { name, paddingIdx = null, embeddingsInitializer = 'randomUniform' } = named(op, options);
+  const {
+    name,
+    paddingIdx = null,
+    embeddingsInitializer = 'randomUniform',
+  } = named(op, options, ['name', 'paddingIdx', 'embeddingsInitializer']);
   expectInteger(op, 'inputDim', inputDim, 1);
   expectInteger(op, 'outputDim', outputDim, 1);
   if (paddingIdx !== null) expectInteger(op, 'paddingIdx', paddingIdx, 0, inputDim - 1);
@@ -110,7 +114,11 @@ class Recurrent extends Module {
 }
 
 function recurrent(kind: keyof typeof cells, units: number, options: RecurrentOptions): LazyLayer {
-  const { name, returnSequences = false, bidirectional = false } = named(kind, options);
+  const {
+    name,
+    returnSequences = false,
+    bidirectional = false,
+  } = named(kind, options, ['name', 'returnSequences', 'bidirectional']);
   expectInteger(kind, 'units', units, 1);
   expectBoolean(kind, 'returnSequences', returnSequences);
   expectBoolean(kind, 'bidirectional', bidirectional);
@@ -147,7 +155,7 @@ export function maxPool1d(
   poolSize = 2,
   options: LayerOptions & { strides?: number } = {},
 ): LazyLayer {
-  const { name, strides = poolSize } = named('maxPool1d', options);
+  const { name, strides = poolSize } = named('maxPool1d', options, ['name', 'strides']);
   expectSingle('maxPool1d', 'poolSize', poolSize, 1);
   expectSingle('maxPool1d', 'strides', strides, 1);
   const build = () => [new FeaturesLast(new MaxPool1d(poolSize, { stride: strides }))];
@@ -156,14 +164,14 @@ export function maxPool1d(
 
 /** The mean over the steps of a sequence: [N, T, C] to [N, C]. */
 export function globalAvgPool1d(options: LayerOptions = {}): LazyLayer {
-  const { name } = named('globalAvgPool1d', options);
+  const { name } = named('globalAvgPool1d', options, ['name']);
   const build = () => [new GlobalPool('mean', [1])];
   return { kind: 'globalAvgPool1d', name, needs: floats(2, -1), build };
 }
 
 /** The maximum over the steps of a sequence: [N, T, C] to [N, C]. */
 export function globalMaxPool1d(options: LayerOptions = {}): LazyLayer {
-  const { name } = named('globalMaxPool1d', options);
+  const { name } = named('globalMaxPool1d', options, ['name']);
   const build = () => [new GlobalPool('max', [1])];
   return { kind: 'globalMaxPool1d', name, needs: floats(2, -1), build };
 }

@@ -36,7 +36,10 @@ export class BinaryAccuracy extends MeanMetric {
   private readonly threshold: number;
   /** @param options.threshold 0.5 where left out; what is above it counts as 1 */
   constructor(options: { threshold?: number; name?: string } = {}) {
-    const { threshold = 0.5, name = 'binaryAccuracy' } = expectOptions('BinaryAccuracy', options);
+    const { threshold = 0.5, name = 'binaryAccuracy' } = expectOptions('BinaryAccuracy', options, [
+      'threshold',
+      'name',
+    ]);
     super(name);
     this.threshold = expectNumber('BinaryAccuracy', 'threshold', threshold);
   }
@@ -49,7 +52,7 @@ export class BinaryAccuracy extends MeanMetric {
 /** The share of rows whose largest score is where the one-hot target's largest number is. */
 export class CategoricalAccuracy extends MeanMetric {
   constructor(options: { name?: string } = {}) {
-    super(expectOptions('CategoricalAccuracy', options).name ?? 'categoricalAccuracy');
+    super(expectOptions('CategoricalAccuracy', options, ['name']).name ?? 'categoricalAccuracy');
   }
   measure(prediction: Tensor, target: Tensor): Tensor {
     if (prediction.rank === 0 || prediction.shape.join() !== target.shape.join()) {
@@ -64,7 +67,10 @@ export class CategoricalAccuracy extends MeanMetric {
 /** The share of rows whose largest score is that of the target's class. */
 export class SparseCategoricalAccuracy extends MeanMetric {
   constructor(options: { name?: string } = {}) {
-    super(expectOptions('SparseCategoricalAccuracy', options).name ?? 'sparseCategoricalAccuracy');
+    super(
+      expectOptions('SparseCategoricalAccuracy', options, ['name']).name ??
+        'sparseCategoricalAccuracy',
+    );
   }
   measure(prediction: Tensor, target: Tensor): Tensor {
     const [scores, classes] = rowsAndClasses(this.name, prediction, target);
@@ -77,7 +83,7 @@ export class TopKAccuracy extends MeanMetric {
   private readonly k: number;
   /** @param options.k 5 where left out */
   constructor(options: { k?: number; name?: string } = {}) {
-    const { k = 5, name = 'topKAccuracy' } = expectOptions('TopKAccuracy', options);
+    const { k = 5, name = 'topKAccuracy' } = expectOptions('TopKAccuracy', options, ['k', 'name']);
     super(name);
     this.k = expectInteger('TopKAccuracy', 'k', k, 1);
   }
@@ -105,7 +111,7 @@ export class Accuracy extends MeanMetric {
     sparse: new SparseCategoricalAccuracy({ name: 'accuracy' }),
   } as const;
   constructor(options: { name?: string } = {}) {
-    super(expectOptions('Accuracy', options).name ?? 'accuracy');
+    super(expectOptions('Accuracy', options, ['name']).name ?? 'accuracy');
   }
   measure(prediction: Tensor, target: Tensor): Tensor {
     const { shape, rank } = prediction;

@@ -33,7 +33,11 @@ abstract class Confusion<Result> extends Metric<Result> {
   private classes: number | null;
 
   constructor(op: string, name: string, options: ConfusionOptions) {
-    const { classes, threshold = 0.5 } = expectOptions(op, options);
+    const { classes, threshold = 0.5 } = expectOptions(op, options, [
+      'classes',
+      'threshold',
+      'name',
+    ]);
     super(options.name ?? name);
     this.threshold = expectNumber(op, 'threshold', threshold);
     this.classes = classes === undefined ? null : expectInteger(op, 'classes', classes, 2);
@@ -100,7 +104,12 @@ abstract class Averaged extends Confusion<number> {
   private readonly average: Average;
 
   constructor(op: string, name: string, options: AverageOptions) {
-    const { average = 'binary' } = expectOptions(op, options);
+    const { average = 'binary' } = expectOptions(op, options, [
+      'average',
+      'classes',
+      'threshold',
+      'name',
+    ]);
     super(op, name, options);
     this.average = expectOneOf(op, 'average', average, averages);
   }

@@ -114,7 +114,7 @@ function sumsOf(features: Tensor): Tensor {
  */
 export class FrechetDistance extends Metric {
   constructor(options: { name?: string } = {}) {
-    super(expectOptions('FrechetDistance', options).name ?? 'frechetDistance');
+    super(expectOptions('FrechetDistance', options, ['name']).name ?? 'frechetDistance');
   }
 
   measure(generated: Tensor, real: Tensor): Tensor {

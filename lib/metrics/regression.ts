@@ -23,7 +23,7 @@ function errors(name: string, prediction: Tensor, target: Tensor): [Tensor, Tens
 /** The mean of (p - t)². */
 export class MeanSquaredError extends MeanMetric {
   constructor(options: Named = {}) {
-    super(expectOptions('MeanSquaredError', options).name ?? 'mse');
+    super(expectOptions('MeanSquaredError', options, ['name']).name ?? 'mse');
   }
   measure(prediction: Tensor, target: Tensor): Tensor {
     const [error] = errors(this.name, prediction, target);
@@ -34,7 +34,7 @@ export class MeanSquaredError extends MeanMetric {
 /** The root of the mean of (p - t)². */
 export class RootMeanSquaredError extends MeanSquaredError {
   constructor(options: Named = {}) {
-    super({ name: expectOptions('RootMeanSquaredError', options).name ?? 'rmse' });
+    super({ name: expectOptions('RootMeanSquaredError', options, ['name']).name ?? 'rmse' });
   }
   protected override result(sums: Float64Array | null): number {
     return Math.sqrt(super.result(sums));
@@ -44,7 +44,7 @@ export class RootMeanSquaredError extends MeanSquaredError {
 /** The mean of |p - t|. */
 export class MeanAbsoluteError extends MeanMetric {
   constructor(options: Named = {}) {
-    super(expectOptions('MeanAbsoluteError', options).name ?? 'mae');
+    super(expectOptions('MeanAbsoluteError', options, ['name']).name ?? 'mae');
   }
   measure(prediction: Tensor, target: Tensor): Tensor {
     const [error] = errors(this.name, prediction, target);
@@ -58,7 +58,7 @@ export class MeanAbsoluteError extends MeanMetric {
  */
 export class R2Score extends Metric {
   constructor(options: Named = {}) {
-    super(expectOptions('R2Score', options).name ?? 'r2');
+    super(expectOptions('R2Score', options, ['name']).name ?? 'r2');
   }
   measure(prediction: Tensor, target: Tensor): Tensor {
     const [error, truth] = errors(this.name, prediction, target);

@@ -30,7 +30,10 @@ function area(x: ArrayLike<number>, y: ArrayLike<number>): number {
 export class AUC extends Metric {
   private readonly thresholds: number;
   constructor(options: { thresholds?: number; name?: string } = {}) {
-    const { thresholds = 200, name = 'auc' } = expectOptions('AUC', options);
+    const { thresholds = 200, name = 'auc' } = expectOptions('AUC', options, [
+      'thresholds',
+      'name',
+    ]);
     super(name);
     this.thresholds = expectInteger('AUC', 'thresholds', thresholds, 3, 2 ** 20);
   }

@@ -72,7 +72,22 @@ function settingsOf(options: BertOptions) {
     padTokenId = 0,
     initializerRange = 0.02,
     ...place
-  } = expectOptions('Bert', options);
+  } = expectOptions('Bert', options, [
+    'vocabSize',
+    'hiddenSize',
+    'numHiddenLayers',
+    'numAttentionHeads',
+    'intermediateSize',
+    'hiddenAct',
+    'dropout',
+    'maxPositionEmbeddings',
+    'typeVocabSize',
+    'layerNormEps',
+    'padTokenId',
+    'initializerRange',
+    'dtype',
+    'device',
+  ]);
   return {
     vocabSize: expectInteger('Bert', 'vocabSize', vocabSize, 1),
     hiddenSize: expectInteger('Bert', 'hiddenSize', hiddenSize, 1),
@@ -159,7 +174,10 @@ export class Bert extends Module {
    * @returns the vectors [B, T, E], and tanh of the pooler's output for the first one, [B, E]
    */
   forward(tokens: Tensor, inputs: BertInputs = {}): [Tensor, Tensor] {
-    const { tokenTypes = null, keyPaddingMask = null } = expectOptions('Bert', inputs);
+    const { tokenTypes = null, keyPaddingMask = null } = expectOptions('Bert', inputs, [
+      'tokenTypes',
+      'keyPaddingMask',
+    ]);
     const [, length = 0] = expectTensor('Bert', tokens, 'tokens').shape;
     if (tokens.rank !== 2 || length < 1 || length > this.maxLength) {
       throw new RangeError(
@@ -213,10 +231,23 @@ export class BertClassifier extends Module {
 
   constructor(options: BertClassifierOptions = {}) {
     super();
-    const { numLabels = 2, ...rest } = expectOptions<BertClassifierOptions>(
-      'BertClassifier',
-      options,
-    );
+    const { numLabels = 2, ...rest } = expectOptions('BertClassifier', options, [
+      'numLabels',
+      'vocabSize',
+      'hiddenSize',
+      'numHiddenLayers',
+      'numAttentionHeads',
+      'intermediateSize',
+      'hiddenAct',
+      'dropout',
+      'maxPositionEmbeddings',
+      'typeVocabSize',
+      'layerNormEps',
+      'padTokenId',
+      'initializerRange',
+      'dtype',
+      'device',
+    ]);
     expectInteger('BertClassifier', 'numLabels', numLabels, 1);
     const settings = settingsOf(rest);
     this.bert = new Bert(rest);

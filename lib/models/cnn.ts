@@ -30,7 +30,7 @@ export function cnn(options: CnnOptions = {}): Sequential {
     hidden = 512,
     outputs = 1,
     ...place
-  } = expectOptions('cnn', options);
+  } = expectOptions('cnn', options, ['input', 'channels', 'hidden', 'outputs', 'dtype', 'device']);
   if (!Array.isArray(input) || input.length !== 3) {
     throw new RangeError(`cnn: input must be channels, height and width, got ${describe(input)}`);
   }

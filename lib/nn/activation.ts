@@ -31,7 +31,7 @@ export class GELU extends Module {
   readonly approximate: 'none' | 'tanh';
   constructor(options: { approximate?: 'none' | 'tanh' } = {}) {
     super();
-    const { approximate = 'none' } = expectOptions('GELU', options);
+    const { approximate = 'none' } = expectOptions('GELU', options, ['approximate']);
     this.approximate = expectOneOf('GELU', 'approximate', approximate, ['none', 'tanh'] as const);
   }
   forward(x: Tensor): Tensor {

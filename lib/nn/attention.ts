@@ -115,7 +115,15 @@ export class MultiheadAttention extends Module {
       vdim = embedDim,
       batchFirst = false,
       ...place
-    } = expectOptions(name, options);
+    } = expectOptions(name, options, [
+      'dropout',
+      'bias',
+      'kdim',
+      'vdim',
+      'batchFirst',
+      'dtype',
+      'device',
+    ]);
     this.dropout = expectRange(name, 'dropout', dropout, 0, 1);
     this.batchFirst = expectBoolean(name, 'batchFirst', batchFirst);
     expectBoolean(name, 'bias', bias);
@@ -163,7 +171,13 @@ export class MultiheadAttention extends Module {
       isCausal = false,
       needWeights = false,
       averageAttnWeights = true,
-    } = expectOptions(name, options);
+    } = expectOptions(name, options, [
+      'needWeights',
+      'averageAttnWeights',
+      'keyPaddingMask',
+      'attnMask',
+      'isCausal',
+    ]);
     expectBoolean(name, 'needWeights', needWeights);
     let mask = this.maskOf(attnMask);
     let keyPadding = expectPadding(name, keyPaddingMask);
@@ -307,7 +321,11 @@ export class AdditiveAttention extends Module {
   /** Widths of queries and keys, and of the layer between. */
   constructor(queryDim: number, keyDim: number, hiddenDim: number, options: LinearOptions = {}) {
     super();
-    const { bias = true, ...place } = expectOptions('AdditiveAttention', options);
+    const { bias = true, ...place } = expectOptions('AdditiveAttention', options, [
+      'bias',
+      'dtype',
+      'device',
+    ]);
     this.query = new Linear(queryDim, hiddenDim, { bias, ...place });
     this.key = new Linear(keyDim, hiddenDim, { bias: false, ...place });
     this.score = new Linear(hiddenDim, 1, { bias: false, ...place });
@@ -328,7 +346,10 @@ export class AdditiveAttention extends Module {
     const name = 'AdditiveAttention';
     expectKeys(name, 'keys', keys);
     expectKeys(name, 'values', values);
-    const padding = expectPadding(name, expectOptions(name, options).keyPaddingMask);
+    const padding = expectPadding(
+      name,
+      expectOptions(name, options, ['keyPaddingMask']).keyPaddingMask,
+    );
     return withPositions(name, query, (q) => {
       const mixed = unsqueeze(this.query.forward(q), 2).add(unsqueeze(this.key.forward(keys), 1));
       const weights = weightsOf(squeeze(this.score.forward(tanh(mixed)), 3), padding);
@@ -360,7 +381,10 @@ export class DotProductAttention extends Module {
     const name = 'DotProductAttention';
     expectKeys(name, 'keys', keys);
     expectKeys(name, 'values', values);
-    const padding = expectPadding(name, expectOptions(name, options).keyPaddingMask);
+    const padding = expectPadding(
+      name,
+      expectOptions(name, options, ['keyPaddingMask']).keyPaddingMask,
+    );
     return withPositions(name, query, (q) => {
       const scale = this.scale ?? 1 / Math.sqrt(q.shape[2] as number);
       const weights = weightsOf(matmul(q, transpose(keys)).mul(scale), padding);

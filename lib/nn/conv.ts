@@ -1,5 +1,5 @@
 /** Convolution layers. */
-import { expectInteger, expectOneOf, expectOptions } from '../check.js';
+import { expectInteger, expectNames, expectOneOf } from '../check.js';
 import {
   type ConvOptions,
   type ConvTransposeOptions,
@@ -24,6 +24,21 @@ export interface Conv2dLayerOptions extends Omit<ConvOptions<Pair>, 'relu'>, Lay
 export interface ConvTranspose1dLayerOptions extends ConvTransposeOptions<number>, Layer {}
 export interface ConvTranspose2dLayerOptions extends ConvTransposeOptions<Pair>, Layer {}
 
+const layerNames: readonly (keyof Conv2dLayerOptions)[] = [
+  'stride',
+  'padding',
+  'dilation',
+  'groups',
+  'bias',
+  'dtype',
+  'device',
+];
+
+/** The options of the function that a layer calls. */
+function callOf<O extends Layer>({ bias: _bias, dtype: _dtype, device: _device, ...call }: O) {
+  return call;
+}
+
 /** What layers of one and of two axes check alike; the kernel's size as `expectSize` returns it. */
 function expectSizes<Size, Checked>(
   name: string,
@@ -33,7 +48,11 @@ function expectSizes<Size, Checked>(
   transposed = false,
 ): Checked {
   const kernel = expectSize(name, 'kernelSize', kernelSize, 1);
-  const { stride = 1, dilation = 1, padding = 0 } = expectOptions(name, options);
+  const {
+    stride = 1,
+    dilation = 1,
+    padding = 0,
+  } = expectNames(name, options, transposed ? [...layerNames, 'outputPadding'] : layerNames);
   expectSize(name, 'stride', stride, 1);
   expectSize(name, 'dilation', dilation, 1);
   if (typeof padding === 'string' && !transposed) {
@@ -113,12 +132,12 @@ export class Conv2d extends Convolution {
   }
 
   forward(x: Tensor): Tensor {
-    return conv2d(x, this.weight, this.bias, { ...this.options, relu: false });
+    return conv2d(x, this.weight, this.bias, { ...callOf(this.options), relu: false });
   }
 
   /** The layer followed by a ReLU, as one kernel. */
   forwardRelu(x: Tensor): Tensor {
-    return conv2d(x, this.weight, this.bias, { ...this.options, relu: true });
+    return conv2d(x, this.weight, this.bias, { ...callOf(this.options), relu: true });
   }
 }
 
@@ -141,12 +160,12 @@ export class Conv1d extends Convolution {
   }
 
   forward(x: Tensor): Tensor {
-    return conv1d(x, this.weight, this.bias, { ...this.options, relu: false });
+    return conv1d(x, this.weight, this.bias, { ...callOf(this.options), relu: false });
   }
 
   /** The layer followed by a ReLU, as one kernel. */
   forwardRelu(x: Tensor): Tensor {
-    return conv1d(x, this.weight, this.bias, { ...this.options, relu: true });
+    return conv1d(x, this.weight, this.bias, { ...callOf(this.options), relu: true });
   }
 }
 
@@ -169,7 +188,7 @@ export class ConvTranspose2d extends Convolution {
   }
 
   forward(x: Tensor): Tensor {
-    return convTranspose2d(x, this.weight, this.bias, this.options);
+    return convTranspose2d(x, this.weight, this.bias, callOf(this.options));
   }
 }
 
@@ -192,6 +211,6 @@ export class ConvTranspose1d extends Convolution {
   }
 
   forward(x: Tensor): Tensor {
-    return convTranspose1d(x, this.weight, this.bias, this.options);
+    return convTranspose1d(x, this.weight, this.bias, callOf(this.options));
   }
 }

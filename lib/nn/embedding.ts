@@ -52,7 +52,11 @@ export class Embedding extends Module {
     super();
     expectInteger('Embedding', 'numEmbeddings', numEmbeddings, 1);
     expectInteger('Embedding', 'embeddingDim', embeddingDim, 1);
-    const { paddingIdx = null, freeze = false, ...place } = expectOptions('Embedding', options);
+    const {
+      paddingIdx = null,
+      freeze = false,
+      ...place
+    } = expectOptions('Embedding', options, ['paddingIdx', 'freeze', 'dtype', 'device']);
     expectBoolean('Embedding', 'freeze', freeze);
     this.paddingIdx = null;
     if (paddingIdx !== null) {
@@ -86,7 +90,10 @@ export class Embedding extends Module {
     if (weight.rank !== 2 || !rows || !columns) {
       throw new RangeError(`Embedding: the table must be [V,D], got [${weight.shape}]`);
     }
-    const { paddingIdx = null, freeze = true } = expectOptions('Embedding', options);
+    const { paddingIdx = null, freeze = true } = expectOptions('Embedding', options, [
+      'paddingIdx',
+      'freeze',
+    ]);
     const { dtype, device } = weight;
     const layer = new Embedding(rows, columns, { paddingIdx, freeze, dtype, device });
     noGrad(() => copyInto(layer.weight, weight.detach()));
@@ -134,7 +141,14 @@ export class EmbeddingBag extends Embedding {
       mode = 'mean',
       includeLastOffset = false,
       ...rest
-    } = expectOptions<EmbeddingBagOptions>(name, options);
+    } = expectOptions(name, options, [
+      'mode',
+      'includeLastOffset',
+      'paddingIdx',
+      'freeze',
+      'dtype',
+      'device',
+    ]);
     super(numEmbeddings, embeddingDim, rest);
     this.mode = expectOneOf(name, 'mode', mode, modes);
     this.includeLastOffset = expectBoolean(name, 'includeLastOffset', includeLastOffset);
@@ -143,7 +157,10 @@ export class EmbeddingBag extends Embedding {
   override forward(index: Tensor, options: EmbeddingBagCall = {}): Tensor {
     const name = 'EmbeddingBag';
     expectTensor(name, index, 'index');
-    const { offsets = null, perSampleWeights } = expectOptions(name, options);
+    const { offsets = null, perSampleWeights } = expectOptions(name, options, [
+      'offsets',
+      'perSampleWeights',
+    ]);
     if (index.rank !== 2 && (index.rank !== 1 || offsets === null)) {
       throw new RangeError(
         `${name}: the indices must be [B,L], or [N] with offsets, got [${index.shape}]`,

@@ -150,10 +150,12 @@ export function constant(target: Tensor, value: number | bigint): Tensor {
   );
 }
 
+/** Every element 0, in place; returns the tensor. */
 export function zeros(target: Tensor): Tensor {
   return constant(target, 0);
 }
 
+/** Every element 1, in place; returns the tensor. */
 export function ones(target: Tensor): Tensor {
   return constant(target, 1);
 }
@@ -215,7 +217,11 @@ export interface KaimingOptions {
 }
 
 function kaimingStd(weight: Tensor, options: KaimingOptions): number {
-  const { mode = 'fanIn', nonlinearity = 'leakyRelu', a = 0 } = expectOptions('kaiming', options);
+  const {
+    mode = 'fanIn',
+    nonlinearity = 'leakyRelu',
+    a = 0,
+  } = expectOptions('kaiming', options, ['mode', 'nonlinearity', 'a']);
   expectOneOf('kaiming', 'mode', mode, ['fanIn', 'fanOut']);
   return (
     calculateGain(nonlinearity, expectNumber('kaiming', 'a', a)) / Math.sqrt(fans(weight)[mode])

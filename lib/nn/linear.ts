@@ -34,7 +34,7 @@ export class Linear extends Module {
     super();
     expectInteger('Linear', 'inFeatures', inFeatures, 1);
     expectInteger('Linear', 'outFeatures', outFeatures, 1);
-    const { bias = true, ...place } = expectOptions('Linear', options);
+    const { bias = true, ...place } = expectOptions('Linear', options, ['bias', 'dtype', 'device']);
     this.weight = parameter(zeros([outFeatures, inFeatures], place));
     kaimingUniform(this.weight, { a: Math.sqrt(5) });
     this.bias = null;

@@ -60,6 +60,7 @@ export type StateDict = Map<string, Tensor>;
 export abstract class Module {
   private inTraining = true;
 
+  /** What the module computes; the class says of which shapes. */
   abstract forward(...args: never[]): unknown;
 
   /** Whether the module is in training mode, which dropout and batch norm ask. */
@@ -88,6 +89,7 @@ export abstract class Module {
     }
   }
 
+  /** The modules that are properties of this one, in order. */
   *children(): Generator<Module> {
     for (const [, child] of this.namedChildren()) yield child;
   }
@@ -234,7 +236,7 @@ export abstract class Module {
    */
   loadStateDict(state: StateDict, options: { strict?: boolean } = {}): void {
     expectTensorMap('loadStateDict', state);
-    const { strict = true } = expectOptions('loadStateDict', options);
+    const { strict = true } = expectOptions('loadStateDict', options, ['strict']);
     const own = this.stateDict();
     const given = new Set([...own].flatMap(([name, tensor]) => (state.has(name) ? [tensor] : [])));
     const missing = [...own].flatMap(([name, tensor]) => (given.has(tensor) ? [] : [name]));
@@ -263,6 +265,7 @@ export abstract class Module {
     return '';
   }
 
+  /** The module and those in it, one a line. */
   toString(): string {
     const children = [...this.namedChildren()].map(
       ([name, child]) => `  (${name}): ${child.toString().replace(/\n/g, '\n  ')}`,

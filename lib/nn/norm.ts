@@ -59,7 +59,12 @@ export class LayerNorm extends Module {
   constructor(shape: number | Shape, options: NormOptions = {}) {
     super();
     this.shape = trailingShape('LayerNorm', shape);
-    const made = parametersOf('LayerNorm', this.shape, expectOptions('LayerNorm', options), true);
+    const made = parametersOf(
+      'LayerNorm',
+      this.shape,
+      expectOptions('LayerNorm', options, ['eps', 'affine', 'bias', 'dtype', 'device']),
+      true,
+    );
     this.eps = made.eps;
     this.weight = made.weight;
     this.bias = made.bias;
@@ -86,7 +91,7 @@ export class RMSNorm extends Module {
   constructor(shape: number | Shape, options: Omit<NormOptions, 'bias'> = {}) {
     super();
     this.shape = trailingShape('RMSNorm', shape);
-    const given = expectOptions('RMSNorm', options);
+    const given = expectOptions('RMSNorm', options, ['dtype', 'device', 'eps', 'affine']);
     this.weight = parametersOf('RMSNorm', this.shape, { ...given, bias: false }, true).weight;
     this.eps = given.eps;
   }
@@ -123,7 +128,7 @@ export class GroupNorm extends Module {
           `${numChannels} channels`,
       );
     }
-    const given = expectOptions('GroupNorm', options);
+    const given = expectOptions('GroupNorm', options, ['eps', 'affine', 'bias', 'dtype', 'device']);
     const made = parametersOf('GroupNorm', [numChannels], given, true);
     this.eps = made.eps;
     this.weight = made.weight;
@@ -154,7 +159,13 @@ export class InstanceNorm2d extends Module {
   ) {
     super();
     expectInteger('InstanceNorm2d', 'numFeatures', numFeatures, 1);
-    const given = expectOptions('InstanceNorm2d', options);
+    const given = expectOptions('InstanceNorm2d', options, [
+      'eps',
+      'affine',
+      'bias',
+      'dtype',
+      'device',
+    ]);
     const made = parametersOf('InstanceNorm2d', [numFeatures], given, false);
     this.eps = made.eps;
     this.weight = made.weight;
@@ -220,7 +231,15 @@ abstract class BatchNorm extends Module {
       momentum = 0.1,
       trackRunningStats = true,
       ...given
-    } = expectOptions<BatchNormLayerOptions>(name, options);
+    } = expectOptions(name, options, [
+      'momentum',
+      'trackRunningStats',
+      'eps',
+      'affine',
+      'bias',
+      'dtype',
+      'device',
+    ]);
     if (momentum !== null) expectRange(name, 'momentum', momentum, 0, 1);
     expectBoolean(name, 'trackRunningStats', trackRunningStats);
     const made = parametersOf(name, [numFeatures], given, true);

@@ -26,7 +26,7 @@ export class MaxPool2d extends Module {
   ) {
     super();
     expectPair('MaxPool2d', 'kernelSize', kernelSize, 1);
-    expectOptions('MaxPool2d', options);
+    expectOptions('MaxPool2d', options, ['dilation', 'stride', 'padding', 'ceilMode']);
   }
   forward(x: Tensor): Tensor {
     return maxPool2d(x, this.kernelSize, this.options);
@@ -41,7 +41,7 @@ export class MaxPool1d extends Module {
   ) {
     super();
     expectSingle('MaxPool1d', 'kernelSize', kernelSize, 1);
-    expectOptions('MaxPool1d', options);
+    expectOptions('MaxPool1d', options, ['dilation', 'stride', 'padding', 'ceilMode']);
   }
   forward(x: Tensor): Tensor {
     return maxPool1d(x, this.kernelSize, this.options);
@@ -56,7 +56,7 @@ export class AvgPool2d extends Module {
   ) {
     super();
     expectPair('AvgPool2d', 'kernelSize', kernelSize, 1);
-    expectOptions('AvgPool2d', options);
+    expectOptions('AvgPool2d', options, ['countIncludePad', 'stride', 'padding', 'ceilMode']);
   }
   forward(x: Tensor): Tensor {
     return avgPool2d(x, this.kernelSize, this.options);
@@ -71,7 +71,7 @@ export class AvgPool1d extends Module {
   ) {
     super();
     expectSingle('AvgPool1d', 'kernelSize', kernelSize, 1);
-    expectOptions('AvgPool1d', options);
+    expectOptions('AvgPool1d', options, ['countIncludePad', 'stride', 'padding', 'ceilMode']);
   }
   forward(x: Tensor): Tensor {
     return avgPool1d(x, this.kernelSize, this.options);

@@ -51,7 +51,7 @@ export function sinusoidalPositions(
       `${name}: a table must have at most ${mostElements} elements, got [${length},${width}]`,
     );
   }
-  const { base = 10000, ...place } = expectOptions(name, options);
+  const { base = 10000, ...place } = expectOptions(name, options, ['base', 'dtype', 'device']);
   const steps = frequencies(width, expectRange(name, 'base', base, 1));
   const values = new Float64Array(length * width);
   for (let t = 0; t < length; ++t) {
@@ -97,7 +97,7 @@ export class LearnedPositions extends Module {
     expectInteger('LearnedPositions', 'maxLength', maxLength, 1);
     expectInteger('LearnedPositions', 'embedDim', embedDim, 1);
     this.weight = parameter(
-      zeros([maxLength, embedDim], expectOptions('LearnedPositions', options)),
+      zeros([maxLength, embedDim], expectOptions('LearnedPositions', options, ['dtype', 'device'])),
     );
     normal(this.weight, 0, 0.02);
   }
@@ -134,7 +134,7 @@ export class RotaryPositions extends Module {
       );
     }
     if (width % 2 !== 0) throw new RangeError(`${name}: width must be even, got ${width}`);
-    const { base = 10000, ...place } = expectOptions(name, options);
+    const { base = 10000, ...place } = expectOptions(name, options, ['base', 'dtype', 'device']);
     const steps = frequencies(width, expectRange(name, 'base', base, 1));
     const half = width / 2;
     const table = (f: (angle: number, d: number) => number): Tensor => {

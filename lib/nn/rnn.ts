@@ -7,8 +7,9 @@ import {
   describe,
   expectBoolean,
   expectInteger,
+  expectNames,
+  expectObject,
   expectOneOf,
-  expectOptions,
   expectRange,
   expectTensor,
 } from '../check.js';
@@ -47,6 +48,14 @@ export interface RNNOptions extends RecurrentLayerOptions {
 export type LSTMState = readonly [h: Tensor, c: Tensor];
 
 const gatesOf: Readonly<Record<RecurrentMode, number>> = { lstm: 4, gru: 3, tanh: 1, relu: 1 };
+
+const cellNames = ['bias', 'dtype', 'device'] as const;
+const layerNames = [...cellNames, 'numLayers', 'batchFirst', 'dropout', 'bidirectional'] as const;
+
+/** The options of a kind of layer; those without gates have a nonlinearity. */
+function namesFor(mode: RecurrentMode, names: readonly (keyof RNNOptions)[]): readonly string[] {
+  return gatesOf[mode] === 1 ? [...names, 'nonlinearity'] : names;
+}
 
 /** The parameters of one layer and direction, as properties of a module named by PyTorch. */
 function addParameters(
@@ -107,7 +116,7 @@ abstract class Recurrent extends Module {
       bidirectional = false,
       dtype,
       device,
-    } = expectOptions(op, options);
+    } = expectNames(op, options, namesFor(mode, layerNames));
     this.numLayers = expectInteger(op, 'numLayers', numLayers, 1);
     this.batchFirst = expectBoolean(op, 'batchFirst', batchFirst);
     this.dropout = expectRange(op, 'dropout', dropout, 0, 1);
@@ -257,7 +266,7 @@ export class GRU extends Recurrent {
 }
 
 function nonlinearityOf(op: string, options: { nonlinearity?: 'tanh' | 'relu' }): 'tanh' | 'relu' {
-  const { nonlinearity = 'tanh' } = expectOptions(op, options);
+  const { nonlinearity = 'tanh' } = expectObject(op, options);
   return expectOneOf(op, 'nonlinearity', nonlinearity, ['tanh', 'relu']);
 }
 
@@ -304,7 +313,7 @@ abstract class Cell extends Module {
     const op = new.target.name;
     expectInteger(op, 'inputSize', inputSize, 1);
     expectInteger(op, 'hiddenSize', hiddenSize, 1);
-    const { bias = true, dtype, device } = expectOptions(op, options);
+    const { bias = true, dtype, device } = expectNames(op, options, namesFor(mode, cellNames));
     expectBoolean(op, 'bias', bias);
     const sizes = [gatesOf[mode], inputSize, hiddenSize] as const;
     const place: Place = { ...(dtype && { dtype }), ...(device && { device }) };

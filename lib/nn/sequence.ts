@@ -63,7 +63,7 @@ export function packPaddedSequence(
   if (!(x instanceof Tensor) || x.rank < 2) {
     throw new TypeError(`${op}: needs a tensor of rank 2 or more, got ${describe(x)}`);
   }
-  const { batchFirst = false } = expectOptions(op, options);
+  const { batchFirst = false } = expectOptions(op, options, ['batchFirst']);
   const rows = expectBoolean(op, 'batchFirst', batchFirst) ? x : transpose(x, 0, 1);
   const [batch, steps] = rows.shape as [number, number];
   if (lengths instanceof Tensor ? lengths.dtype !== 'int64' : !Array.isArray(lengths)) {
@@ -105,7 +105,7 @@ export function padPackedSequence(
     batchFirst = false,
     paddingValue = 0,
     totalLength = longest ?? packed,
-  } = expectOptions(op, options);
+  } = expectOptions(op, options, ['totalLength', 'paddingValue', 'batchFirst']);
   expectBoolean(op, 'batchFirst', batchFirst);
   expectNumber(op, 'paddingValue', paddingValue);
   const steps = expectInteger(op, 'totalLength', totalLength, longest ?? packed);
@@ -126,7 +126,10 @@ export function padPackedSequence(
  */
 export function padSequence(sequences: readonly Tensor[], options: PadOptions = {}): Tensor {
   const op = 'padSequence';
-  const { batchFirst = false, paddingValue = 0 } = expectOptions(op, options);
+  const { batchFirst = false, paddingValue = 0 } = expectOptions(op, options, [
+    'paddingValue',
+    'batchFirst',
+  ]);
   expectBoolean(op, 'batchFirst', batchFirst);
   expectNumber(op, 'paddingValue', paddingValue);
   const first: unknown = Array.isArray(sequences) ? sequences[0] : undefined;

@@ -41,7 +41,7 @@ export class Upsample extends Module {
       scaleFactor,
       mode = 'nearest',
       alignCorners = false,
-    } = expectOptions('Upsample', options);
+    } = expectOptions('Upsample', options, ['size', 'scaleFactor', 'mode', 'alignCorners']);
     if ((size === undefined) === (scaleFactor === undefined)) {
       throw new RangeError(
         `Upsample: needs size or scaleFactor, got ${describe(size)} and ${describe(scaleFactor)}`,

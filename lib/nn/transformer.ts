@@ -47,7 +47,16 @@ function settingsOf(op: string, options: TransformerLayerOptions): Settings {
     batchFirst = false,
     normFirst = false,
     ...place
-  } = expectOptions(op, options);
+  } = expectOptions(op, options, [
+    'dimFeedforward',
+    'dropout',
+    'activation',
+    'layerNormEps',
+    'batchFirst',
+    'normFirst',
+    'dtype',
+    'device',
+  ]);
   return {
     dimFeedforward: expectInteger(op, 'dimFeedforward', dimFeedforward, 1),
     dropout: expectRange(op, 'dropout', dropout, 0, 1),
@@ -148,7 +157,9 @@ export class TransformerEncoderLayer extends TransformerLayer {
   /** @param x [T, B, E], or [B, T, E] with batchFirst */
   forward(x: Tensor, masks: EncoderMasks = {}): Tensor {
     expectTensor('TransformerEncoderLayer', x, 'x');
-    const call = asCall(expectOptions('TransformerEncoderLayer', masks));
+    const call = asCall(
+      expectOptions('TransformerEncoderLayer', masks, ['mask', 'keyPaddingMask', 'isCausal']),
+    );
     const attended = this.residual(x, this.norm1, (y) => this.self_attn.forward(y, y, y, call)[0]);
     return this.residual(attended, this.norm2, (y) => this.feedForward(y));
   }
@@ -186,7 +197,15 @@ export class TransformerDecoderLayer extends TransformerLayer {
   forward(x: Tensor, memory: Tensor, masks: DecoderMasks = {}): Tensor {
     expectTensor('TransformerDecoderLayer', x, 'x');
     expectTensor('TransformerDecoderLayer', memory, 'memory');
-    const call = asCall(expectOptions('TransformerDecoderLayer', masks));
+    const call = asCall(
+      expectOptions('TransformerDecoderLayer', masks, [
+        'memoryMask',
+        'memoryKeyPaddingMask',
+        'mask',
+        'keyPaddingMask',
+        'isCausal',
+      ]),
+    );
     const toMemory: AttentionMasks = {
       attnMask: masks.memoryMask ?? null,
       keyPaddingMask: masks.memoryKeyPaddingMask ?? null,
@@ -221,7 +240,7 @@ function stack<L extends Module>(
 }
 
 function expectNorm(op: string, options: StackOptions): LayerNorm | null {
-  const { norm = null } = expectOptions(op, options);
+  const { norm = null } = expectOptions(op, options, ['norm']);
   if (norm === null || norm instanceof LayerNorm) return norm;
   throw new TypeError(`${op}: norm must be a LayerNorm, got ${describe(norm)}`);
 }

@@ -94,7 +94,14 @@ function settingsOf(options: AttentionOptions, like: Tensor): Settings {
     dropout = 0,
     scale = 1 / Math.sqrt(like.shape.at(-1) ?? 1),
     generator = defaultGenerator,
-  } = expectOptions(name, options);
+  } = expectOptions(name, options, [
+    'mask',
+    'isCausal',
+    'keyPadding',
+    'dropout',
+    'scale',
+    'generator',
+  ]);
   if (mask !== null) expectTensor(name, mask, 'mask');
   if (keyPadding !== null) expectTensor(name, keyPadding, 'keyPadding');
   if (!(generator instanceof Generator)) {

@@ -271,12 +271,22 @@ function binary(name: BinaryName | ComparisonName): BinaryFunction {
   };
 }
 
+/**
+ * a + b; of bools whether one holds. Shapes broadcast, dtypes promote, as for all such functions;
+ * one of the two may be a number.
+ */
 export const add = binary('add');
+/** a − b, broadcast; bool is refused. */
 export const sub = binary('sub');
+/** a·b, broadcast; of bools whether both hold. */
 export const mul = binary('mul');
+/** a/b, broadcast; integers give float32. */
 export const div = binary('div');
+/** aᵇ, broadcast; integers give float32. NaN for a fraction of a negative number. */
 export const pow = binary('pow');
+/** The larger of a and b, broadcast; NaN wins. Equal ones share the gradient. */
 export const maximum = binary('maximum');
+/** The smaller of a and b, broadcast; NaN wins. Equal ones share the gradient. */
 export const minimum = binary('minimum');
 /** The rest of a division, with the sign of the divisor; an integer by 0 leaves 0. */
 export const remainder = binary('remainder');
@@ -284,8 +294,11 @@ export const remainder = binary('remainder');
 export const fmod = binary('fmod');
 /** The quotient rounded down; an integer divided by 0 gives 0. */
 export const floorDivide = binary('floorDivide');
+/** The angle of the point (b, a), in radians, in [−π, π]; broadcast. */
 export const atan2 = binary('atan2');
+/** √(a² + b²), broadcast. */
 export const hypot = binary('hypot');
+/** ln(eᵃ + eᵇ) without overflow, broadcast. */
 export const logaddexp = binary('logaddexp');
 /** The larger of x and a bound; x takes the gradient where both are equal. */
 export const clampMin = binary('clampMin');
@@ -296,14 +309,23 @@ const leaky = binary('leakyRelu');
 export function leakyRelu(x: TensorLike, slope: TensorLike = 0.01): Tensor {
   return leaky(x, slope);
 }
+/** Whether a = b, per element: bool, broadcast. NaN equals nothing. */
 export const eq = binary('eq');
+/** Whether a ≠ b, per element: bool, broadcast. NaN differs from everything. */
 export const ne = binary('ne');
+/** Whether a < b, per element: bool, broadcast; false for NaN. */
 export const lt = binary('lt');
+/** Whether a ≤ b, per element: bool, broadcast; false for NaN. */
 export const le = binary('le');
+/** Whether a > b, per element: bool, broadcast; false for NaN. */
 export const gt = binary('gt');
+/** Whether a ≥ b, per element: bool, broadcast; false for NaN. */
 export const ge = binary('ge');
+/** Whether both are non-zero, per element: bool, broadcast. */
 export const logicalAnd = binary('logicalAnd');
+/** Whether a or b is non-zero, per element: bool, broadcast. */
 export const logicalOr = binary('logicalOr');
+/** Whether just one of the two is non-zero, per element: bool, broadcast. */
 export const logicalXor = binary('logicalXor');
 
 /**
@@ -357,12 +379,16 @@ const functions: Record<BinaryName | ComparisonName, BinaryFunction> = {
   logicalXor,
 };
 
-type BinaryMethods = {
-  [Name in Exclude<BinaryName, 'leakyRelu'> | ComparisonName]: (other: TensorLike) => Tensor;
-};
+// Mapped from the functions, so that the methods have their docstrings.
+type Functions = Pick<
+  typeof import('./binary.js'),
+  Exclude<BinaryName, 'leakyRelu'> | ComparisonName
+>;
+type BinaryMethods = { [Name in keyof Functions]: (other: TensorLike) => Tensor };
 
 declare module '../tensor.js' {
   interface Tensor extends BinaryMethods {
+    /** x where positive, else x·slope, 0.01 where left out; a tensor of slopes broadcasts. */
     leakyRelu(slope?: TensorLike): Tensor;
   }
 }

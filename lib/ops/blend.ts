@@ -77,11 +77,17 @@ export function celu(x: Tensor, alpha = 1): Tensor {
 
 declare module '../tensor.js' {
   interface Tensor {
+    /** x limited to [min, max], numbers or tensors that broadcast; one of them may be null. */
     clamp(min: TensorLike | null, max?: TensorLike | null): Tensor;
+    /** x + weight·(b − x). */
     lerp(b: Tensor, weight: TensorLike): Tensor;
+    /** x + value·a·b; value is 1 where left out. */
     addcmul(a: Tensor, b: Tensor, value?: number): Tensor;
+    /** x + value·a/b; value is 1 where left out. */
     addcdiv(a: Tensor, b: Tensor, value?: number): Tensor;
+    /** x with numbers in the place of NaN (0 where left out), ∞ and −∞ (the dtype's extremes). */
     nanToNum(nan?: number, posinf?: number, neginf?: number): Tensor;
+    /** x where positive, else alpha·(exp(x/alpha) − 1); alpha is 1 where left out. */
     celu(alpha?: number): Tensor;
   }
 }

@@ -176,7 +176,13 @@ export function conv2d(
   bias: Tensor | null = null,
   options: Conv2dOptions = {},
 ): Tensor {
-  const given = expectOptions('conv2d', options);
+  const given = expectOptions('conv2d', options, [
+    'stride',
+    'padding',
+    'dilation',
+    'groups',
+    'relu',
+  ]);
   const stride = expectPair('conv2d', 'stride', given.stride ?? 1, 1);
   const dilation = expectPair('conv2d', 'dilation', given.dilation ?? 1, 1);
   const groups = expectGroups('conv2d', given.groups ?? 1);
@@ -204,7 +210,13 @@ export function conv1d(
   bias: Tensor | null = null,
   options: Conv1dOptions = {},
 ): Tensor {
-  const given = expectOptions('conv1d', options);
+  const given = expectOptions('conv1d', options, [
+    'stride',
+    'padding',
+    'dilation',
+    'groups',
+    'relu',
+  ]);
   const stride = expectSingle('conv1d', 'stride', given.stride ?? 1, 1);
   const dilation = expectSingle('conv1d', 'dilation', given.dilation ?? 1, 1);
   const groups = expectGroups('conv1d', given.groups ?? 1);
@@ -271,7 +283,13 @@ export function convTranspose2d(
   options: ConvTranspose2dOptions = {},
 ): Tensor {
   const op = 'convTranspose2d';
-  const given = expectOptions(op, options);
+  const given = expectOptions(op, options, [
+    'stride',
+    'padding',
+    'outputPadding',
+    'dilation',
+    'groups',
+  ]);
   const stride = expectPair(op, 'stride', given.stride ?? 1, 1);
   const dilation = expectPair(op, 'dilation', given.dilation ?? 1, 1);
   const padding = expectPair(op, 'padding', given.padding ?? 0, 0);
@@ -298,7 +316,13 @@ export function convTranspose1d(
   options: ConvTranspose1dOptions = {},
 ): Tensor {
   const op = 'convTranspose1d';
-  const given = expectOptions(op, options);
+  const given = expectOptions(op, options, [
+    'stride',
+    'padding',
+    'outputPadding',
+    'dilation',
+    'groups',
+  ]);
   const stride = expectSingle(op, 'stride', given.stride ?? 1, 1);
   const dilation = expectSingle(op, 'dilation', given.dilation ?? 1, 1);
   const padding = expectSingle(op, 'padding', given.padding ?? 0, 0);

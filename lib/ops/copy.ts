@@ -84,9 +84,13 @@ export function copyInto(out: Tensor, x: Tensor): Tensor {
 
 declare module '../tensor.js' {
   interface Tensor {
+    /** The tensor on a device, in a dtype, or both, in any order; itself where it is so already. */
     to(...targets: (DeviceLike | DType)[]): Tensor;
+    /** The values as another dtype; floats become integers by truncation, anything bool by x ≠ 0. */
     cast(dtype: DType): Tensor;
+    /** The tensor in row-major memory; itself where it is so already. */
     contiguous(): Tensor;
+    /** A copy with memory of its own, row-major, through which gradients flow. */
     clone(): Tensor;
     /** Overwrites this tensor with another, broadcast and cast. */
     copyFrom(x: Tensor): Tensor;

@@ -55,6 +55,10 @@ export function dropout(
 
 declare module '../tensor.js' {
   interface Tensor {
+    /**
+     * x/(1 − p) with the probability 1 − p, else 0; x itself where not training. See {@link
+     * dropout}.
+     */
     dropout(p?: number, training?: boolean, generator?: Generator): Tensor;
   }
 }

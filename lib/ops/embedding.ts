@@ -65,7 +65,7 @@ export function embedding(
 ): Tensor {
   expectTensor('embedding', weight, 'weight');
   expectTensor('embedding', index, 'index');
-  const { paddingIdx = null } = expectOptions('embedding', options);
+  const { paddingIdx = null } = expectOptions('embedding', options, ['paddingIdx']);
   const rows = weight.shape[0] ?? 0;
   let padding = -1;
   if (paddingIdx !== null) {

@@ -153,7 +153,7 @@ export function tensor(
   if (shape !== undefined && !Array.isArray(shape)) {
     return tensor(values, undefined, shape as TensorOptions);
   }
-  const { dtype } = expectOptions('tensor', options);
+  const { dtype } = expectOptions('tensor', options, ['dtype', 'device', 'requiresGrad']);
   if (dtype !== undefined && !isDType(dtype)) dtypeCode('tensor', dtype);
   const typed = dtypeOfArray(values);
   if (typed) {
@@ -170,7 +170,7 @@ export function tensor(
 
 /** Every element `value`. */
 export function full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
-  const on = deviceIn(expectOptions('full', options));
+  const on = deviceIn(expectOptions('full', options, ['dtype', 'device', 'requiresGrad']));
   const number = expectNumber('full', 'the value', value);
   const dtype = dtypeCode('full', options.dtype ?? 'float32');
   native.full(on.code, expectShape('full', shape), number, dtype);
@@ -199,7 +199,11 @@ export function onesLike(x: Tensor, options: TensorOptions = {}): Tensor {
 
 function filledLike(op: string, x: Tensor, value: number, options: TensorOptions): Tensor {
   const { shape, dtype, device: on } = expectTensor(op, x);
-  return full(shape, value, { dtype, device: on, ...expectOptions(op, options) });
+  return full(shape, value, {
+    dtype,
+    device: on,
+    ...expectOptions(op, options, ['dtype', 'device', 'requiresGrad']),
+  });
 }
 
 /**
@@ -213,12 +217,19 @@ export function arange(
   options: TensorOptions = {},
 ): Tensor {
   expectNumber('arange', 'start', start);
-  if (typeof stop !== 'number') return arange(0, start, 1, expectOptions('arange', stop));
-  if (typeof step !== 'number') return arange(start, stop, 1, expectOptions('arange', step));
+  if (typeof stop !== 'number')
+    return arange(0, start, 1, expectOptions('arange', stop, ['dtype', 'device', 'requiresGrad']));
+  if (typeof step !== 'number')
+    return arange(
+      start,
+      stop,
+      1,
+      expectOptions('arange', step, ['dtype', 'device', 'requiresGrad']),
+    );
   for (const n of [start, stop, step]) {
     if (!Number.isFinite(n)) throw new RangeError(`arange: numbers must be finite, got ${n}`);
   }
-  expectOptions('arange', options);
+  expectOptions('arange', options, ['dtype', 'device', 'requiresGrad']);
   if (step === 0) throw new RangeError('arange: step must not be 0');
   const whole = [start, stop, step].every(Number.isInteger);
   const dtype = options.dtype ?? (whole ? 'int64' : 'float32');
@@ -253,7 +264,11 @@ export function logspace(
   options: TensorOptions = {},
 ): Tensor {
   expectNumber('logspace', 'base', base);
-  const { dtype = 'float32' } = expectOptions('logspace', options);
+  const { dtype = 'float32' } = expectOptions('logspace', options, [
+    'dtype',
+    'device',
+    'requiresGrad',
+  ]);
   const wide = dtype === 'float64' ? dtype : 'float32';
   const on = deviceIn(options);
   const exponents = spaced('logspace', start, end, steps, { dtype: wide, device: on });
@@ -270,7 +285,7 @@ function spaced(
   steps: number,
   options: TensorOptions,
 ): Tensor {
-  const { dtype = 'float32' } = expectOptions(op, options);
+  const { dtype = 'float32' } = expectOptions(op, options, ['dtype', 'device', 'requiresGrad']);
   const code = dtypeCode(op, dtype);
   if (!isFloating(dtype)) throw new TypeError(`${op}: needs a floating dtype, got ${dtype}`);
   const from = expectNumber(op, 'start', start);
@@ -284,7 +299,7 @@ function spaced(
 /** Ones on the main diagonal of [rows, columns], zeros elsewhere; square where columns is left out. */
 export function eye(rows: number, columns = rows, options: TensorOptions = {}): Tensor {
   const sizes = [rows, columns].map((n) => expectInteger('eye', 'each size', n, 0));
-  const { dtype = 'float32' } = expectOptions('eye', options);
+  const { dtype = 'float32' } = expectOptions('eye', options, ['dtype', 'device', 'requiresGrad']);
   const on = deviceIn(options);
   const code = dtypeCode('eye', dtype);
   native.full(on.code, [], 1, code);

@@ -226,7 +226,7 @@ export function maskedSelect(x: Tensor, mask: Tensor): Tensor {
  * @param options dtype of the result, int64 where left out
  */
 export function oneHot(index: Tensor, classes: number, options: { dtype?: DType } = {}): Tensor {
-  const { dtype = 'int64' } = expectOptions('oneHot', options);
+  const { dtype = 'int64' } = expectOptions('oneHot', options, ['dtype']);
   expectInteger('oneHot', 'classes', classes, 1);
   if (expectTensor('oneHot', index, 'index').dtype !== 'int64') {
     throw new TypeError(`oneHot: the index must be int64, got ${describe(index)}`);
@@ -236,12 +236,21 @@ export function oneHot(index: Tensor, classes: number, options: { dtype?: DType 
 
 declare module '../tensor.js' {
   interface Tensor {
+    /**
+     * out[i][j]… = x[…index[i][j]…] along `axis`: elements by an int64 index of the result's shape.
+     */
     gather(axis: number, index: Tensor): Tensor;
+    /** {@link gather} with an index that broadcasts; without an axis, from the flattened tensor. */
     takeAlongDim(index: Tensor, axis?: number): Tensor;
+    /** A copy of x with src (a tensor or a number) written where `index` says along `axis`. */
     scatter(axis: number, index: Tensor, src: Tensor | number): Tensor;
+    /** A copy of x with src added where `index` says along `axis`, in the order of the index. */
     scatterAdd(axis: number, index: Tensor, src: Tensor): Tensor;
+    /** int64 [n, rank]: the coordinates of the elements that are not 0. Waits for the device. */
     nonzero(): Tensor;
+    /** x with `value` (a number or a scalar tensor) where `mask` (bool, broadcast) holds. */
     maskedFill(mask: Tensor, value: Tensor | number): Tensor;
+    /** [n]: the elements where `mask` (bool, broadcast) holds. Waits for the device. */
     maskedSelect(mask: Tensor): Tensor;
   }
 }

@@ -60,6 +60,7 @@ let library = 0;
 export function setMatmulPrecision(level: MatmulPrecision): void {
   precision = precisions.indexOf(expectOneOf('setMatmulPrecision', 'level', level, precisions));
 }
+/** What {@link setMatmulPrecision} set. */
 export function getMatmulPrecision(): MatmulPrecision {
   return precisions[precision] as MatmulPrecision;
 }
@@ -67,6 +68,7 @@ export function getMatmulPrecision(): MatmulPrecision {
 export function setMatmulBackend(name: MatmulBackend): void {
   library = libraries.indexOf(expectOneOf('setMatmulBackend', 'name', name, libraries));
 }
+/** What {@link setMatmulBackend} set. */
 export function getMatmulBackend(): MatmulBackend {
   return libraries[library] as MatmulBackend;
 }
@@ -219,7 +221,10 @@ export function linear(
   offset: Tensor | null = null,
   options: LinearCall = {},
 ): Tensor {
-  const { activation: asked, residual: added } = expectOptions('linear', options);
+  const { activation: asked, residual: added } = expectOptions('linear', options, [
+    'activation',
+    'residual',
+  ]);
   const activation =
     asked === undefined ? 'none' : expectOneOf('linear', 'activation', asked, named);
   const x = forProduct(expectTensor('linear', input, 'x'));
@@ -249,6 +254,7 @@ export function linear(
 
 declare module '../tensor.js' {
   interface Tensor {
+    /** The matrix product x·other; leading axes are a batch and broadcast. See {@link matmul}. */
     matmul(other: Tensor): Tensor;
   }
 }

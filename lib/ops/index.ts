@@ -92,6 +92,7 @@ export function indexAdd(shape: Shape, index: Tensor, src: Tensor, axis = 0): Te
 
 declare module '../tensor.js' {
   interface Tensor {
+    /** Indices `index[i]` (int64 [I]) of an axis, the first where left out. */
     indexSelect(index: Tensor, axis?: number): Tensor;
   }
 }

@@ -374,12 +374,22 @@ export function triu(x: Tensor, diagonal = 0): Tensor {
 
 declare module '../tensor.js' {
   interface Tensor {
+    /** The given axes in reverse order. */
     flip(axes: number | readonly number[]): Tensor;
+    /**
+     * Elements moved on by `shifts` along `axes`, those at the end to the front; without axes,
+     * flattened.
+     */
     roll(shifts: number | readonly number[], axes?: number | readonly number[]): Tensor;
+    /** The whole repeated `repeats[i]` times along axis i, which may be more axes than x has. */
     repeat(repeats: readonly number[]): Tensor;
+    /** As {@link repeat}, where fewer repeats than axes stand for the last axes. */
     tile(repeats: readonly number[]): Tensor;
+    /** Each element repeated along an axis; without one, of the flattened tensor. */
     repeatInterleave(repeats: number | readonly number[], axis?: number): Tensor;
+    /** Matrices with zeros above a diagonal, 0 the main one, positive ones above it. */
     tril(diagonal?: number): Tensor;
+    /** Matrices with zeros below a diagonal, 0 the main one, positive ones above it. */
     triu(diagonal?: number): Tensor;
   }
 }

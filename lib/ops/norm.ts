@@ -6,6 +6,7 @@ import { type Rule, record } from '../autograd.js';
 import {
   expectBoolean,
   expectInteger,
+  expectNames,
   expectOptions,
   expectRange,
   expectShape,
@@ -191,8 +192,14 @@ export interface AffineOptions {
   eps?: number;
 }
 
-function affine(op: string, options: AffineOptions): Required<AffineOptions> {
-  const { eps = 1e-5, ...given } = expectOptions(op, options);
+const affineNames = ['weight', 'bias', 'eps'] as const;
+
+function affine<O extends AffineOptions>(
+  op: string,
+  options: O,
+  known: readonly (keyof O & string)[] = affineNames,
+): Required<AffineOptions> {
+  const { eps = 1e-5, ...given } = expectNames(op, options, known);
   const weight = optionalTensor(op, given.weight, 'weight');
   const bias = optionalTensor(op, given.bias, 'bias');
   return { weight, bias, eps: expectRange(op, 'eps', eps, 0) };
@@ -281,7 +288,10 @@ export function rmsNorm(
   options: { weight?: Tensor | null; eps?: number } = {},
 ): Tensor {
   expectTensor('rmsNorm', x, 'x');
-  const { eps = epsilon[x.dtype] ?? 0, ...given } = expectOptions('rmsNorm', options);
+  const { eps = epsilon[x.dtype] ?? 0, ...given } = expectOptions('rmsNorm', options, [
+    'weight',
+    'eps',
+  ]);
   const weight = optionalTensor('rmsNorm', given.weight, 'weight');
   const axes = expectTrailing('rmsNorm', x, shape, weight);
   native.rmsNorm(x.h, axes, weight?.h, expectRange('rmsNorm', 'eps', eps, 0));
@@ -346,6 +356,15 @@ export interface BatchNormOptions extends AffineOptions {
   momentum?: number | null;
 }
 
+const batchNormNames: readonly (keyof BatchNormOptions)[] = [
+  ...affineNames,
+  'runningMean',
+  'runningVar',
+  'numBatchesTracked',
+  'training',
+  'momentum',
+];
+
 /**
  * (x - mean) / √(variance + eps) · weight + bias per channel (Ioffe and Szegedy, "Batch
  * normalization", 2015). In training mean and variance are the batch's, and running statistics
@@ -355,7 +374,7 @@ export interface BatchNormOptions extends AffineOptions {
  */
 export function batchNorm(x: Tensor, options: BatchNormOptions = {}): Tensor {
   expectTensor('batchNorm', x, 'x');
-  const given = affine('batchNorm', options);
+  const given = affine('batchNorm', options, batchNormNames);
   const { training = false, momentum = 0.1 } = options;
   expectBoolean('batchNorm', 'training', training);
   if (momentum !== null) expectRange('batchNorm', 'momentum', momentum, 0, 1);
@@ -383,7 +402,12 @@ export function batchNorm(x: Tensor, options: BatchNormOptions = {}): Tensor {
 
 declare module '../tensor.js' {
   interface Tensor {
+    /**
+     * (x − mean)/√(variance + eps)·weight + bias over the trailing axes of `shape`. See {@link
+     * layerNorm}.
+     */
     layerNorm(shape: number | Shape, options?: AffineOptions): Tensor;
+    /** x/√(mean of x² + eps)·weight over the trailing axes of `shape`. See {@link rmsNorm}. */
     rmsNorm(shape: number | Shape, options?: { weight?: Tensor | null; eps?: number }): Tensor;
   }
 }

@@ -187,13 +187,30 @@ export function meshgrid(tensors: readonly Tensor[], indexing: 'ij' | 'xy' = 'ij
 
 declare module '../tensor.js' {
   interface Tensor {
+    /**
+     * Views of `sizes` each (or of those sizes) along an axis, the first where left out; the last
+     * may be smaller.
+     */
     split(sizes: number | readonly number[], axis?: number): Tensor[];
+    /**
+     * At most `chunks` views of equal size along an axis, the first where left out; the last may be
+     * smaller.
+     */
     chunk(chunks: number, axis?: number): Tensor[];
+    /** Views of the indices of an axis, the first where left out, without that axis. */
     unbind(axis?: number): Tensor[];
+    /** A view with the axes `source` at the places `destination`, the others in order. */
     movedim(source: number | readonly number[], destination: number | readonly number[]): Tensor;
+    /** A view with two axes exchanged. */
     swapaxes(first: number, second: number): Tensor;
+    /** A view of a larger shape: axes of size 1 repeated, new ones in front. */
     broadcastTo(shape: Shape): Tensor;
+    /** A view of the shape of another tensor, as {@link broadcastTo} has it. */
     expandAs(like: Tensor): Tensor;
+    /**
+     * Of a matrix its diagonal, of a vector the matrix with it on its diagonal; `offset` above the
+     * main one.
+     */
     diag(offset?: number): Tensor;
   }
 }

@@ -174,7 +174,7 @@ function singleAxis(op: string, kernelSize: number, given: MaxPoolOptions<number
  * @returns [N, C, ⌊(H + 2·padding - dilation·(kernel - 1) - 1) / stride⌋ + 1, …], ⌈ ⌉ with ceilMode
  */
 export function maxPool2d(x: Tensor, kernelSize: Pair, options: MaxPool2dOptions = {}): Tensor {
-  const given = expectOptions('maxPool2d', options);
+  const given = expectOptions('maxPool2d', options, ['dilation', 'stride', 'padding', 'ceilMode']);
   const [h, w] = axes('maxPool2d', kernelSize, given);
   const ceil = expectBoolean('maxPool2d', 'ceilMode', given.ceilMode ?? false);
   return batched('maxPool2d', x, 4, (images) =>
@@ -187,7 +187,7 @@ export function maxPool2d(x: Tensor, kernelSize: Pair, options: MaxPool2dOptions
  * @param x [N, C, L], or [C, L]
  */
 export function maxPool1d(x: Tensor, kernelSize: number, options: MaxPool1dOptions = {}): Tensor {
-  const given = expectOptions('maxPool1d', options);
+  const given = expectOptions('maxPool1d', options, ['dilation', 'stride', 'padding', 'ceilMode']);
   const axis = singleAxis('maxPool1d', kernelSize, given);
   const ceil = expectBoolean('maxPool1d', 'ceilMode', given.ceilMode ?? false);
   return batched('maxPool1d', x, 3, (rows) => {
@@ -206,7 +206,7 @@ export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPool2dOptions
     countIncludePad = true,
     ceilMode = false,
     ...given
-  } = expectOptions('avgPool2d', options);
+  } = expectOptions('avgPool2d', options, ['countIncludePad', 'stride', 'padding', 'ceilMode']);
   const [h, w] = axes('avgPool2d', kernelSize, { ...given, dilation: 1 });
   expectBoolean('avgPool2d', 'ceilMode', ceilMode);
   expectBoolean('avgPool2d', 'countIncludePad', countIncludePad);
@@ -224,7 +224,7 @@ export function avgPool1d(x: Tensor, kernelSize: number, options: AvgPool1dOptio
     countIncludePad = true,
     ceilMode = false,
     ...given
-  } = expectOptions('avgPool1d', options);
+  } = expectOptions('avgPool1d', options, ['countIncludePad', 'stride', 'padding', 'ceilMode']);
   const axis = singleAxis('avgPool1d', kernelSize, { ...given, dilation: 1 });
   expectBoolean('avgPool1d', 'ceilMode', ceilMode);
   expectBoolean('avgPool1d', 'countIncludePad', countIncludePad);

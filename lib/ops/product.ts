@@ -65,7 +65,7 @@ export function addmm(
   b: Tensor,
   options: { beta?: number; alpha?: number } = {},
 ): Tensor {
-  const { beta = 1, alpha = 1 } = expectOptions('addmm', options);
+  const { beta = 1, alpha = 1 } = expectOptions('addmm', options, ['beta', 'alpha']);
   expectTensor('addmm', x, 'x');
   expectRanks('addmm', a, b, 2, 2);
   return add(
@@ -341,11 +341,17 @@ export function einsum(equation: string, ...operands: Tensor[]): Tensor {
 
 declare module '../tensor.js' {
   interface Tensor {
+    /** aᵢ·bⱼ of vectors [N] and [M]: [N, M]. */
     outer(b: Tensor): Tensor;
+    /** Σ aᵢ·bᵢ of vectors of one length: a scalar. */
     dot(b: Tensor): Tensor;
+    /** The matrix [N, M] times a vector [M]: [N]. */
     mv(b: Tensor): Tensor;
+    /** Products of matrices pair by pair: [B, N, K] and [B, K, M] to [B, N, M]. */
     bmm(b: Tensor): Tensor;
+    /** The sum of the diagonal of a matrix: a scalar. */
     trace(): Tensor;
+    /** The Kronecker product: each element of x times the whole of b. */
     kron(b: Tensor): Tensor;
   }
 }

@@ -7,6 +7,7 @@ import {
   describe,
   expectInteger,
   expectNumber,
+  expectObject,
   expectOptions,
   expectRange,
   expectShape,
@@ -138,6 +139,7 @@ export class Generator {
     return [seed as bigint, offset as bigint];
   }
 
+  /** Goes on from what {@link getState} gave. @throws where it is no two bigints of int64 */
   setState(state: readonly [bigint, bigint], on: DeviceLike = cpu): void {
     const words: unknown = state;
     if (!Array.isArray(words) || words.length !== 2 || !Array.from(words).every(isInt64)) {
@@ -196,12 +198,13 @@ type Draw = (device: number, shape: Shape, dtype: number, state: number) => void
 
 /** @internal The generator of the options. */
 export function generatorIn(op: string, options: { generator?: Generator }): Generator {
-  const { generator = defaultGenerator } = expectOptions(op, options);
+  const { generator = defaultGenerator } = expectObject(op, options);
   if (generator instanceof Generator) return generator;
   throw new TypeError(`${op}: generator must be a Generator, got ${describe(generator)}`);
 }
 
 function draw(op: string, shape: Shape, options: RandomOptions, call: Draw): Tensor {
+  expectOptions(op, options, ['generator', 'dtype', 'device', 'requiresGrad']);
   const generator = generatorIn(op, options);
   const on = deviceIn(options);
   const state = generator.state(on);

@@ -159,12 +159,24 @@ export function deferredSum(dout: Tensor, shape: Shape): DeferredGradient {
 
 declare module '../tensor.js' {
   interface Tensor {
+    /** The sum over `axes`, all where left out; integers and bools sum in int64. */
     sum(axes?: Axes, keepdim?: boolean): Tensor;
+    /** The mean over `axes`, all where left out, of floating-point numbers. */
     mean(axes?: Axes, keepdim?: boolean): Tensor;
+    /**
+     * The largest element over `axes`, all where left out; NaN wins, equal ones share the gradient.
+     */
     max(axes?: Axes, keepdim?: boolean): Tensor;
+    /**
+     * The smallest element over `axes`, all where left out; NaN wins, equal ones share the
+     * gradient.
+     */
     min(axes?: Axes, keepdim?: boolean): Tensor;
+    /** The product over `axes`, all where left out. */
     prod(axes?: Axes, keepdim?: boolean): Tensor;
+    /** int64: the index of the first largest element along `axis`, or of the flattened tensor. */
     argmax(axis?: number, keepdim?: boolean): Tensor;
+    /** int64: the index of the first smallest element along `axis`, or of the flattened tensor. */
     argmin(axis?: number, keepdim?: boolean): Tensor;
   }
 }

@@ -177,7 +177,7 @@ export function recurrent(
 ): RecurrentResult {
   const code = modes.indexOf(expectOneOf(op, 'mode', mode, modes));
   const x = forProduct(expectTensor(op, sequence, 'x'));
-  const found = expectOptions(op, options);
+  const found = expectOptions(op, options, ['batchFirst', 'lengths', 'h0', 'c0']);
   const batchFirst = expectBoolean(op, 'batchFirst', found.batchFirst ?? false);
   const lengths = optionalTensor(op, found.lengths, 'lengths');
   const h0 = forProduct(optionalTensor(op, found.h0, 'h0'));

@@ -57,7 +57,7 @@ export const sampleOps: OpRows<'randperm' | 'multinomial' | 'bernoulliEach' | 't
  * bits each, so that a seed gives the same order on every device.
  */
 export function randperm(n: number, options: RandomOptions = {}): Tensor {
-  expectOptions('randperm', options);
+  expectOptions('randperm', options, ['generator', 'dtype', 'device', 'requiresGrad']);
   const on = deviceIn(options);
   const count = expectInteger('randperm', 'n', n, 0, 2 ** 32);
   const { dtype = 'int64' } = options;
@@ -82,7 +82,10 @@ export function multinomial(
   const { device } = expectTensor('multinomial', weights, 'weights');
   const count = expectInteger('multinomial', 'samples', samples, 1);
   expectBoolean('multinomial', 'replacement', replacement);
-  const state = generatorIn('multinomial', expectOptions('multinomial', options)).state(device);
+  const state = generatorIn(
+    'multinomial',
+    expectOptions('multinomial', options, ['generator']),
+  ).state(device);
   native.multinomial(weights.h, count, replacement, state.h);
   return record('multinomial', null, take(0, device), [weights], null, null);
 }
@@ -93,7 +96,7 @@ export function bernoulliEach(
   options: { generator?: Generator; dtype?: DType } = {},
 ): Tensor {
   const { device } = expectTensor('bernoulli', probability, 'probabilities');
-  const { dtype = probability.dtype } = expectOptions('bernoulli', options);
+  const { dtype = probability.dtype } = expectOptions('bernoulli', options, ['generator', 'dtype']);
   const state = generatorIn('bernoulli', options).state(device);
   native.bernoulliEach(probability.h, state.h, dtypeCode('bernoulli', dtype));
   return record('bernoulli', null, take(0, device), [probability], null, null);
@@ -117,7 +120,12 @@ export function truncatedNormal(
   const spread = expectRange(op, 'std', std, 0);
   const from = expectNumber(op, 'low', low);
   const until = expectRange(op, 'high', high, from);
-  const { dtype = 'float32' } = expectOptions(op, options);
+  const { dtype = 'float32' } = expectOptions(op, options, [
+    'generator',
+    'dtype',
+    'device',
+    'requiresGrad',
+  ]);
   const on = deviceIn(options);
   const { h } = generatorIn(op, options).state(on);
   const sizes = expectShape(op, shape);

@@ -125,9 +125,13 @@ export function cummin(x: Tensor, axis: number): [values: Tensor, indices: Tenso
 
 declare module '../tensor.js' {
   interface Tensor {
+    /** The largest element so far along an axis, and its int64 index, the last of equal ones. */
     cummax(axis: number): [values: Tensor, indices: Tensor];
+    /** The smallest element so far along an axis, and its int64 index, the last of equal ones. */
     cummin(axis: number): [values: Tensor, indices: Tensor];
+    /** Running sums along an axis. */
     cumsum(axis: number): Tensor;
+    /** Running products along an axis. */
     cumprod(axis: number): Tensor;
   }
 }

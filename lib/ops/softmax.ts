@@ -189,7 +189,7 @@ export function crossEntropy(
     ignoreIndex = noIndex,
     weight,
     labelSmoothing = 0,
-  } = expectOptions(op, options);
+  } = expectOptions(op, options, ['reduction', 'ignoreIndex', 'weight', 'labelSmoothing']);
   expectOneOf(op, 'reduction', reduction, reductions);
   expectInteger(op, 'ignoreIndex', ignoreIndex);
   expectRange(op, 'labelSmoothing', labelSmoothing, 0, 1);
@@ -259,7 +259,9 @@ function softLosses(
 
 declare module '../tensor.js' {
   interface Tensor {
+    /** exp(xᵢ)/Σ exp(xⱼ) along an axis, the last where left out. */
     softmax(axis?: number): Tensor;
+    /** xᵢ − ln Σ exp(xⱼ) along an axis, the last where left out. */
     logSoftmax(axis?: number): Tensor;
   }
 }

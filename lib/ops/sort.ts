@@ -64,13 +64,13 @@ export interface SortOptions {
 
 /** The elements of an axis in order, and their indices (int64) in x. */
 export function sort(x: Tensor, axis = -1, options: SortOptions = {}): [Tensor, Tensor] {
-  const { descending = false } = expectOptions('sort', options);
+  const { descending = false } = expectOptions('sort', options, ['descending']);
   return sorted('sort', x, axis, -1, expectBoolean('sort', 'descending', descending));
 }
 
 /** The indices (int64) that put the elements of an axis in order. */
 export function argsort(x: Tensor, axis = -1, options: SortOptions = {}): Tensor {
-  const { descending = false } = expectOptions('argsort', options);
+  const { descending = false } = expectOptions('argsort', options, ['descending']);
   return sorted('argsort', x, axis, -1, expectBoolean('argsort', 'descending', descending))[1];
 }
 
@@ -81,7 +81,7 @@ export interface TopkOptions {
 
 /** The k largest elements of an axis in order, and their indices (int64) in x. */
 export function topk(x: Tensor, k: number, axis = -1, options: TopkOptions = {}): [Tensor, Tensor] {
-  const { largest = true } = expectOptions('topk', options);
+  const { largest = true } = expectOptions('topk', options, ['largest']);
   expectBoolean('topk', 'largest', largest);
   return sorted('topk', x, axis, expectInteger('topk', 'k', k, 0), largest);
 }
@@ -112,9 +112,18 @@ export function median(x: Tensor, axis?: number, keepdim = false): Tensor {
 
 declare module '../tensor.js' {
   interface Tensor {
+    /**
+     * The elements of an axis (the last where left out) in order, and their int64 places. Stable;
+     * NaN counts as the largest.
+     */
     sort(axis?: number, options?: SortOptions): [Tensor, Tensor];
+    /** The places alone of {@link sort}. */
     argsort(axis?: number, options?: SortOptions): Tensor;
+    /** The k largest (or smallest) elements of an axis, in order, and their int64 places. */
     topk(k: number, axis?: number, options?: TopkOptions): [Tensor, Tensor];
+    /**
+     * The lower median along an axis, or of all elements where left out; NaN where there is one.
+     */
     median(axis?: number, keepdim?: boolean): Tensor;
   }
 }

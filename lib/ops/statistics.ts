@@ -64,7 +64,7 @@ function moments(
   axes: Axes | undefined,
   options: VarianceOptions,
 ): [Tensor, Tensor] {
-  const { correction = 1, keepdim = false } = expectOptions(op, options);
+  const { correction = 1, keepdim = false } = expectOptions(op, options, ['correction', 'keepdim']);
   expectNumber(op, 'correction', correction);
   const { shape } = expectTensor(op, x);
   const mask = axesMask(op, axes, x.rank);
@@ -162,12 +162,22 @@ function count(
 
 declare module '../tensor.js' {
   interface Tensor {
+    /**
+     * Σ(x − mean)²/(n − correction) over `axes`, all where left out; correction is 1 where left
+     * out.
+     */
     var(axes?: Axes, options?: VarianceOptions): Tensor;
+    /** The root of {@link var}. */
     std(axes?: Axes, options?: VarianceOptions): Tensor;
+    /** (Σ|x|ᵖ)^(1/p) over `axes`, all where left out; p is 2 where left out, and may be ∞ or −∞. */
     norm(p?: number, axes?: Axes, keepdim?: boolean): Tensor;
+    /** ln Σ eˣ over `axes`, all where left out, without overflow. */
     logsumexp(axes?: Axes, keepdim?: boolean): Tensor;
+    /** int64: how many elements over `axes`, all where left out, are not 0. */
     countNonzero(axes?: Axes, keepdim?: boolean): Tensor;
+    /** bool: whether an element over `axes`, all where left out, is not 0. */
     any(axes?: Axes, keepdim?: boolean): Tensor;
+    /** bool: whether every element over `axes`, all where left out, is not 0. */
     all(axes?: Axes, keepdim?: boolean): Tensor;
   }
 }

@@ -95,7 +95,7 @@ function tents(from: number, { size, step }: Scaling, corners: boolean, like: Te
  * @returns [N, C, H', W'] where size is [H', W']; with scaleFactor f, H' is ⌊f·H⌋
  */
 export function upsample(x: Tensor, options: UpsampleOptions): Tensor {
-  const given = expectOptions('upsample', options);
+  const given = expectOptions('upsample', options, ['size', 'scaleFactor', 'mode', 'alignCorners']);
   const mode = expectOneOf('upsample', 'mode', given.mode ?? 'nearest', upsampleModes);
   const corners = expectBoolean('upsample', 'alignCorners', given.alignCorners ?? false);
   return batched('upsample', x, 4, (images) => {

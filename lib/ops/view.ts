@@ -282,20 +282,41 @@ export function at(x: Tensor, ...entries: IndexEntry[]): Tensor {
 
 declare module '../tensor.js' {
   interface Tensor {
+    /**
+     * The elements in row-major order in another shape; one size may be -1. A view where memory
+     * allows.
+     */
     reshape(shape: Shape): Tensor;
     reshape(...sizes: number[]): Tensor;
+    /** A view with the axes in another order. */
     permute(axes: readonly number[]): Tensor;
+    /** A view with two axes exchanged, the last two where left out. */
     transpose(first?: number, second?: number): Tensor;
     /** The transpose of the last two axes. */
     readonly T: Tensor;
+    /** A view of a larger shape: axes of size 1 repeated, -1 keeps a size. */
     expand(shape: Shape): Tensor;
+    /**
+     * A view of the indices start, start + step … below stop of an axis; negative ones count from
+     * the end.
+     */
     slice(axis: number, start: number, stop?: number, step?: number): Tensor;
+    /** A view of one index of an axis, without that axis. */
     select(axis: number, index: number): Tensor;
+    /** A view without an axis of size 1, or without all of them where left out. */
     squeeze(axis?: number): Tensor;
+    /** A view with a new axis of size 1. */
     unsqueeze(axis: number): Tensor;
+    /** The axes from `start` on (0 where left out) as one. */
     flatten(start?: number): Tensor;
+    /** The same memory as a constant: no gradient flows through it. */
     detach(): Tensor;
+    /** A view of the diagonals in two axes, as the last axis; `offset` above the main one. */
     diagonal(offset?: number, first?: number, second?: number): Tensor;
+    /**
+     * A view by one entry per axis: a number selects, a range slices, `null` keeps it whole. See
+     * {@link at}.
+     */
     at(...entries: IndexEntry[]): Tensor;
   }
 }

@@ -5,7 +5,7 @@
  * u ← rho·u + (1 − rho)·Δ²; w ← w − lr·Δ.
  * Sources: Duchi, Hazan and Singer 2011; Zeiler 2012.
  */
-import { expectBoolean, expectOptions, expectRange } from '../check.js';
+import { expectBoolean, expectNames, expectRange } from '../check.js';
 import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
 
 export interface AdagradOptions {
@@ -37,7 +37,7 @@ export class Adagrad extends Optimizer<AdagradOptions> {
   constructor(parameters: Parameters<AdagradOptions>, options: Partial<AdagradOptions> = {}) {
     super('Adagrad', 'adagrad', parameters, {
       ...adagradDefaults,
-      ...expectOptions('Adagrad', options),
+      ...expectNames('Adagrad', options, Object.keys(adagradDefaults)),
     });
   }
 
@@ -91,7 +91,7 @@ export class Adadelta extends Optimizer<AdadeltaOptions> {
   constructor(parameters: Parameters<AdadeltaOptions>, options: Partial<AdadeltaOptions> = {}) {
     super('Adadelta', 'adadelta', parameters, {
       ...adadeltaDefaults,
-      ...expectOptions('Adadelta', options),
+      ...expectNames('Adadelta', options, Object.keys(adadeltaDefaults)),
     });
   }
 

@@ -6,7 +6,7 @@
  * With `amsgrad` the largest v so far takes v's place in the update.
  * Sources: Kingma and Ba 2015; Loshchilov and Hutter 2019; Reddi, Kale and Kumar 2018 (AMSGrad).
  */
-import { expectBoolean, expectOptions, expectRange } from '../check.js';
+import { expectBoolean, expectNames, expectRange } from '../check.js';
 import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
 
 export interface AdamOptions {
@@ -76,7 +76,10 @@ class AdamFamily extends Optimizer<AdamOptions> {
 /** Adam; weight decay, if any, joins the gradient. */
 export class Adam extends AdamFamily {
   constructor(parameters: Parameters<AdamOptions>, options: Partial<AdamOptions> = {}) {
-    super('Adam', false, parameters, { ...defaults, ...expectOptions('Adam', options) });
+    super('Adam', false, parameters, {
+      ...defaults,
+      ...expectNames('Adam', options, Object.keys(defaults)),
+    });
   }
 }
 
@@ -86,7 +89,7 @@ export class AdamW extends AdamFamily {
     super('AdamW', true, parameters, {
       ...defaults,
       weightDecay: 0.01,
-      ...expectOptions('AdamW', options),
+      ...expectNames('AdamW', options, Object.keys(defaults)),
     });
   }
 }

@@ -164,7 +164,7 @@ export interface EMAOptions {
  */
 export class EMA extends WeightAverage {
   constructor(model: HasWeights, options: EMAOptions = {}) {
-    const { decay = 0.999, warmup = false } = expectOptions('EMA', options);
+    const { decay = 0.999, warmup = false } = expectOptions('EMA', options, ['decay', 'warmup']);
     expectRange('EMA', 'decay', decay, 0, 1);
     super('EMA', model, decay, expectBoolean('EMA', 'warmup', warmup) ? flags.warmup : 0);
   }

@@ -2,7 +2,7 @@
  * Lion: w ← w·(1 − lr·weightDecay) − lr·sign(β₁m + (1 − β₁)g); m ← β₂m + (1 − β₂)g.
  * Source: Chen et al. 2023, "Symbolic discovery of optimization algorithms", program 1.
  */
-import { expectBoolean, expectOptions, expectRange } from '../check.js';
+import { expectBoolean, expectNames, expectRange } from '../check.js';
 import { expectBetas } from './adam.js';
 import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
 
@@ -22,7 +22,10 @@ const defaults: LionOptions = { lr: 1e-4, betas: [0.9, 0.99], weightDecay: 0, ma
 /** Steps of one size in the direction of the sign of the momentum. */
 export class Lion extends Optimizer<LionOptions> {
   constructor(parameters: Parameters<LionOptions>, options: Partial<LionOptions> = {}) {
-    super('Lion', 'lion', parameters, { ...defaults, ...expectOptions('Lion', options) });
+    super('Lion', 'lion', parameters, {
+      ...defaults,
+      ...expectNames('Lion', options, Object.keys(defaults)),
+    });
   }
 
   protected validate(options: LionOptions): void {

@@ -9,7 +9,7 @@
 import {
   describe,
   expectInteger,
-  expectOptions,
+  expectNames,
   expectRange,
   expectTensor,
   expectTensorMap,
@@ -104,6 +104,10 @@ interface SavedGroup<Options> {
 /** Tensors by name; what saving and loading works on. */
 export type OptimizerState = Map<string, Tensor>;
 
+/**
+ * Parameters in groups with options of their own, and a state for each on its device. Subclasses say
+ * the rule: SGD, Adam and others.
+ */
 export abstract class Optimizer<Options extends { lr: number }> {
   private groups: Group<Options>[] = [];
   private all: Tensor[] = [];
@@ -142,7 +146,10 @@ export abstract class Optimizer<Options extends { lr: number }> {
 
   /** Adds parameters with options of their own; what they leave out comes from the optimizer. */
   addParamGroup(group: ParameterGroup<Options>): void {
-    const { parameters, ...rest } = expectOptions(this.name, group);
+    const { parameters, ...rest } = expectNames(this.name, group, [
+      'parameters',
+      ...Object.keys(this.defaults),
+    ]);
     if (!isIterable(parameters)) {
       throw new TypeError(`${this.name}: a group needs parameters, got ${describe(parameters)}`);
     }
@@ -189,7 +196,10 @@ export abstract class Optimizer<Options extends { lr: number }> {
   setOptions(group: number, changes: Partial<Options>): void {
     expectUncaptured(this.name, 'setOptions()');
     const found = this.group(group);
-    const options = { ...found.options, ...expectOptions(this.name, changes) };
+    const options = {
+      ...found.options,
+      ...expectNames(this.name, changes, Object.keys(found.options)),
+    };
     this.validate(options);
     if (this.formOf(options) !== this.formOf(found.options)) {
       throw new Error(

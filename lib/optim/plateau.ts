@@ -6,6 +6,7 @@ import {
   describe,
   expectInteger,
   expectNumber,
+  expectObject,
   expectOneOf,
   expectOptions,
   expectRange,
@@ -33,6 +34,11 @@ export interface PlateauOptions {
 
 const name = 'ReduceLROnPlateau';
 
+/**
+ * Multiplies the learning rates by `factor` where a measure, given to `step`, has not improved by
+ * `threshold` for more than `patience` steps. As torch.optim.lr_scheduler.ReduceLROnPlateau.
+ * @example const schedule = new optim.ReduceLROnPlateau(optimizer, { patience: 3 });
+ */
 export class ReduceLROnPlateau {
   private readonly options: Required<PlateauOptions>;
   private best: number;
@@ -53,7 +59,16 @@ export class ReduceLROnPlateau {
       cooldown: 0,
       minLr: 0,
       eps: 1e-8,
-      ...expectOptions(name, options),
+      ...expectOptions(name, options, [
+        'mode',
+        'factor',
+        'patience',
+        'threshold',
+        'thresholdMode',
+        'cooldown',
+        'minLr',
+        'eps',
+      ]),
     };
     expectOneOf(name, 'mode', given.mode, ['min', 'max']);
     expectOneOf(name, 'thresholdMode', given.thresholdMode, ['rel', 'abs']);
@@ -116,7 +131,7 @@ export class ReduceLROnPlateau {
 
   /** Takes over what {@link stateDict} gave, and sets its rates. */
   loadStateDict(state: ScheduleState): void {
-    const { best, bad, cooling, rates } = expectOptions(name, state);
+    const { best, bad, cooling, rates } = expectObject(name, state);
     if (!Array.isArray(rates) || rates.length !== this.optimizer.groupCount) {
       throw new RangeError(
         `${name}: the state needs ${this.optimizer.groupCount} rates, got ${describe(rates)}`,

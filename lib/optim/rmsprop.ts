@@ -4,7 +4,7 @@
  * gradient m ← alpha·m + (1 − alpha)·g.
  * Sources: Tieleman and Hinton 2012; Graves 2013 (centered).
  */
-import { expectBoolean, expectOptions, expectRange } from '../check.js';
+import { expectBoolean, expectNames, expectRange } from '../check.js';
 import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
 
 export interface RMSpropOptions {
@@ -36,7 +36,10 @@ const defaults: RMSpropOptions = {
 /** Divides gradients by the root of their running mean square. */
 export class RMSprop extends Optimizer<RMSpropOptions> {
   constructor(parameters: Parameters<RMSpropOptions>, options: Partial<RMSpropOptions> = {}) {
-    super('RMSprop', 'rmsprop', parameters, { ...defaults, ...expectOptions('RMSprop', options) });
+    super('RMSprop', 'rmsprop', parameters, {
+      ...defaults,
+      ...expectNames('RMSprop', options, Object.keys(defaults)),
+    });
   }
 
   protected validate(options: RMSpropOptions): void {

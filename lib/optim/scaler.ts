@@ -61,6 +61,8 @@ interface Progress {
 type AnyOptimizer = Optimizer<any>;
 
 /**
+ * Multiplies losses by a scale that keeps small gradients of float16 from vanishing, divides the
+ * gradients by it before a step, and undoes steps whose gradients are not all finite.
  * @example
  * const scaler = new GradScaler();
  * const loss = autocast({ dtype: 'float16' }, () => criterion.forward(model.forward(x), y));
@@ -80,7 +82,13 @@ export class GradScaler {
       backoffFactor: 0.5,
       growthInterval: 2000,
       enabled: true,
-      ...expectOptions('GradScaler', options),
+      ...expectOptions('GradScaler', options, [
+        'initScale',
+        'growthFactor',
+        'backoffFactor',
+        'growthInterval',
+        'enabled',
+      ]),
     };
     const { initScale, growthFactor, backoffFactor, growthInterval, enabled } = this.options;
     expectRange('GradScaler', 'initScale', initScale, Number.MIN_VALUE);

@@ -9,6 +9,7 @@ import {
   expectFunction,
   expectInteger,
   expectNumber,
+  expectObject,
   expectOneOf,
   expectOptions,
   expectRange,
@@ -74,13 +75,14 @@ export abstract class Schedule {
     return ratesOf(this.optimizer);
   }
 
+  /** How many steps were made, and the rates at first; for {@link loadStateDict}. */
   stateDict(): ScheduleState {
     return { steps: this.steps, baseRates: [...this.baseRates] };
   }
 
   /** Takes over what {@link stateDict} gave, and sets its rates. */
   loadStateDict(state: ScheduleState): void {
-    const { steps, baseRates } = expectOptions(this.name, state);
+    const { steps, baseRates } = expectObject(this.name, state);
     if (!Array.isArray(baseRates) || baseRates.length !== this.baseRates.length) {
       throw new RangeError(
         `${this.name}: the state needs ${this.baseRates.length} base rates, got ${describe(baseRates)}`,
@@ -99,7 +101,7 @@ export class StepLR extends Schedule {
   /** @param options.gamma 0.1 where left out */
   constructor(optimizer: AnyOptimizer, options: { stepSize: number; gamma?: number }) {
     super('StepLR', optimizer);
-    const { stepSize, gamma = 0.1 } = expectOptions('StepLR', options);
+    const { stepSize, gamma = 0.1 } = expectOptions('StepLR', options, ['stepSize', 'gamma']);
     this.stepSize = expectInteger('StepLR', 'stepSize', stepSize, 1);
     this.gamma = expectRange('StepLR', 'gamma', gamma, 0);
     this.moveTo(0);
@@ -116,7 +118,10 @@ export class MultiStepLR extends Schedule {
   /** @param options.gamma 0.1 where left out */
   constructor(optimizer: AnyOptimizer, options: { milestones: readonly number[]; gamma?: number }) {
     super('MultiStepLR', optimizer);
-    const { milestones, gamma = 0.1 } = expectOptions('MultiStepLR', options);
+    const { milestones, gamma = 0.1 } = expectOptions('MultiStepLR', options, [
+      'milestones',
+      'gamma',
+    ]);
     this.milestones = expectMilestones('MultiStepLR', milestones);
     this.gamma = expectRange('MultiStepLR', 'gamma', gamma, 0);
     this.moveTo(0);
@@ -145,7 +150,7 @@ export class ExponentialLR extends Schedule {
     this.gamma = expectRange(
       'ExponentialLR',
       'gamma',
-      expectOptions('ExponentialLR', options).gamma,
+      expectOptions('ExponentialLR', options, ['gamma']).gamma,
       0,
     );
     this.moveTo(0);
@@ -166,7 +171,7 @@ export class LinearLR extends Schedule {
     options: { startFactor?: number; endFactor?: number; totalIters?: number } = {},
   ) {
     super('LinearLR', optimizer);
-    const given = expectOptions('LinearLR', options);
+    const given = expectOptions('LinearLR', options, ['startFactor', 'endFactor', 'totalIters']);
     const { startFactor = 1 / 3, endFactor = 1, totalIters = 5 } = given;
     this.start = expectRange('LinearLR', 'startFactor', startFactor, 0, 1);
     this.end = expectRange('LinearLR', 'endFactor', endFactor, 0, 1);
@@ -215,7 +220,7 @@ export class CosineAnnealingLR extends Schedule {
   /** @param options.etaMin 0 where left out */
   constructor(optimizer: AnyOptimizer, options: { tMax: number; etaMin?: number }) {
     super('CosineAnnealingLR', optimizer);
-    const { tMax, etaMin = 0 } = expectOptions('CosineAnnealingLR', options);
+    const { tMax, etaMin = 0 } = expectOptions('CosineAnnealingLR', options, ['tMax', 'etaMin']);
     this.tMax = expectInteger('CosineAnnealingLR', 'tMax', tMax, 1);
     this.etaMin = expectRange('CosineAnnealingLR', 'etaMin', etaMin, 0);
     this.moveTo(0);
@@ -234,7 +239,7 @@ export class CosineAnnealingWarmRestarts extends Schedule {
   constructor(optimizer: AnyOptimizer, options: { t0: number; tMult?: number; etaMin?: number }) {
     const name = 'CosineAnnealingWarmRestarts';
     super(name, optimizer);
-    const { t0, tMult = 1, etaMin = 0 } = expectOptions(name, options);
+    const { t0, tMult = 1, etaMin = 0 } = expectOptions(name, options, ['t0', 'tMult', 'etaMin']);
     this.first = expectInteger(name, 't0', t0, 1);
     this.factor = expectInteger(name, 'tMult', tMult, 1);
     this.etaMin = expectRange(name, 'etaMin', etaMin, 0);
@@ -281,7 +286,18 @@ export class OneCycleLR extends Schedule {
   constructor(optimizer: AnyOptimizer, options: OneCycleOptions) {
     const name = 'OneCycleLR';
     super(name, optimizer);
-    const given = expectOptions(name, options);
+    const given = expectOptions(name, options, [
+      'maxLr',
+      'totalSteps',
+      'pctStart',
+      'annealStrategy',
+      'cycleMomentum',
+      'baseMomentum',
+      'maxMomentum',
+      'divFactor',
+      'finalDivFactor',
+      'threePhase',
+    ]);
     const { maxLr, pctStart = 0.3, annealStrategy = 'cos', cycleMomentum = true } = given;
     const { baseMomentum = 0.85, maxMomentum = 0.95, threePhase = false } = given;
     const { divFactor = 25, finalDivFactor = 1e4 } = given;
@@ -366,7 +382,7 @@ export class SequentialLR extends Schedule {
   ) {
     const name = 'SequentialLR';
     super(name, optimizer);
-    const { schedules, milestones } = expectOptions(name, options);
+    const { schedules, milestones } = expectOptions(name, options, ['schedules', 'milestones']);
     this.milestones = expectMilestones(name, milestones);
     const fits = Array.isArray(schedules) && schedules.length === this.milestones.length + 1;
     if (!fits || !schedules.every((part) => part instanceof Schedule)) {

@@ -1,12 +1,5 @@
-/**
- * Stochastic gradient descent, in PyTorch's form:
- * g ← g + weightDecay·w; v ← momentum·v + (1 − dampening)·g (v ← g at first);
- * w ← w − lr·v, or w − lr·(g + momentum·v) with Nesterov.
- * In the classical form the learning rate is within the velocity: v ← momentum·v + lr·g;
- * w ← w − v, or w − (lr·g + momentum·v) with Nesterov. Both are the same while lr stays.
- * Sources: Polyak 1964 and Sutskever, Martens, Dahl and Hinton 2013 (classical); torch.optim.SGD.
- */
-import { expectBoolean, expectNumber, expectOneOf, expectOptions, expectRange } from '../check.js';
+/** Stochastic gradient descent, with momentum in two forms. */
+import { expectBoolean, expectNames, expectNumber, expectOneOf, expectRange } from '../check.js';
 import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
 
 export interface SGDOptions {
@@ -33,9 +26,20 @@ const defaults: SGDOptions = {
   form: 'pytorch',
 };
 
+/**
+ * Stochastic gradient descent, in PyTorch's form:
+ * g ← g + weightDecay·w; v ← momentum·v + (1 − dampening)·g (v ← g at first);
+ * w ← w − lr·v, or w − lr·(g + momentum·v) with Nesterov.
+ * In the classical form the learning rate is within the velocity: v ← momentum·v + lr·g;
+ * w ← w − v, or w − (lr·g + momentum·v) with Nesterov. Both are the same while lr stays.
+ * Sources: Polyak 1964 and Sutskever, Martens, Dahl and Hinton 2013 (classical); torch.optim.SGD.
+ */
 export class SGD extends Optimizer<SGDOptions> {
   constructor(parameters: Parameters<SGDOptions>, options: Partial<SGDOptions> = {}) {
-    super('SGD', 'sgd', parameters, { ...defaults, ...expectOptions('SGD', options) });
+    super('SGD', 'sgd', parameters, {
+      ...defaults,
+      ...expectNames('SGD', options, Object.keys(defaults)),
+    });
   }
 
   protected validate(options: SGDOptions): void {

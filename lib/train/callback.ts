@@ -26,12 +26,15 @@ type Result = void | Promise<void>;
 
 /** Called as training goes; every method may be left out and may be asynchronous. */
 export interface Callback {
+  /** Before the first epoch; a callback takes its part of the run here. */
   onTrainBegin?(run: Run): Result;
   /** Also where the run ends early or, by an error, abruptly. */
   onTrainEnd?(run: Run): Result;
+  /** Before the first batch of an epoch. */
   onEpochBegin?(epoch: number, run: Run): Result;
   /** `logs` has the numbers of the epoch, validation included. */
   onEpochEnd?(epoch: number, logs: Logs, run: Run): Result;
+  /** Before the step of a batch. */
   onBatchBegin?(batch: number, run: Run): Result;
   /** The loss is on the device: reading it (`item`) makes the step wait. */
   onBatchEnd?(batch: number, loss: Tensor, run: Run): Result;
@@ -39,6 +42,7 @@ export interface Callback {
   readonly last?: boolean;
   /** What it needs to go on, as JSON can hold it. */
   stateDict?(): unknown;
+  /** Goes on from what `stateDict` gave. */
   loadStateDict?(state: never): void;
   /** Tensors it needs to go on. */
   readonly tensors?: Stateful;

@@ -3,7 +3,7 @@
  * `model.*`, `optimizer.*`, `generator.*` and those of other parts; the place in the data and what the user adds as JSON
  * in the metadata, under `nodegrad`. Any reader of safetensors finds the model's tensors in it.
  */
-import { describe } from '../check.js';
+import { describe, expectOptions } from '../check.js';
 import type { DataLoaderState } from '../data/loader.js';
 import { cpu } from '../device.js';
 import { loadSafetensors, saveSafetensors } from '../io/safetensors.js';
@@ -72,6 +72,14 @@ export async function saveCheckpoint(
   file: string,
   parts: CheckpointParts & { extra?: unknown },
 ): Promise<void> {
+  expectOptions('saveCheckpoint', parts, [
+    'model',
+    'optimizer',
+    'loader',
+    'generator',
+    'more',
+    'extra',
+  ]);
   const tensors = new Map<string, Tensor>();
   const sources = stateful(parts);
   for (const [part, source] of sources) {
@@ -117,6 +125,7 @@ export async function loadCheckpoint<Extra = unknown>(
   file: string,
   parts: CheckpointParts,
 ): Promise<Extra> {
+  expectOptions('loadCheckpoint', parts, ['model', 'optimizer', 'loader', 'generator', 'more']);
   return scope(async () => {
     const { tensors, metadata } = await loadSafetensors(file, { device: cpu });
     const note = noteOf(file, metadata);

@@ -99,6 +99,7 @@ export class EventWriter {
     await this.handle.write(recordOf(eventType.encode(eventType.create(whole)).finish()));
   }
 
+  /** Resolves when everything is in the file, which then takes no more. */
   close(): Promise<void> {
     return this.handle.close();
   }

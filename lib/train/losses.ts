@@ -202,5 +202,5 @@ export function lossRule(given: LossLike): LossRule {
       },
     };
   }
-  return byName(expectOptions('compile', given));
+  return byName(expectOptions('compile', given, ['name', 'fromLogits', 'labelSmoothing', 'delta']));
 }

@@ -58,7 +58,12 @@ function ticks(low: number, high: number): number[] {
 
 /** Curves with axes and a legend. */
 export function linePlot(options: LinePlotOptions): string {
-  const { series, title = '', xLabel = '', yLabel = '' } = expectOptions('linePlot', options);
+  const {
+    series,
+    title = '',
+    xLabel = '',
+    yLabel = '',
+  } = expectOptions('linePlot', options, ['series', 'title', 'xLabel', 'yLabel']);
   if (!Array.isArray(series)) {
     throw new TypeError(`linePlot: series must be an array, got ${describe(series)}`);
   }
@@ -123,7 +128,19 @@ export function matrixPlot(
   matrix: readonly (readonly number[])[],
   options: MatrixPlotOptions = {},
 ): string {
-  const { title = '', xLabel = '', yLabel = '', ...given } = expectOptions('matrixPlot', options);
+  const {
+    title = '',
+    xLabel = '',
+    yLabel = '',
+    ...given
+  } = expectOptions('matrixPlot', options, [
+    'title',
+    'rowLabels',
+    'columnLabels',
+    'xLabel',
+    'yLabel',
+    'numbers',
+  ]);
   const columns = matrix?.[0]?.length ?? 0;
   if (!Array.isArray(matrix) || columns === 0 || matrix.some((row) => row?.length !== columns)) {
     throw new TypeError(`matrixPlot: needs rows of equal length, got ${describe(matrix)}`);

@@ -7,6 +7,7 @@ import {
   describe,
   expectBoolean,
   expectInteger,
+  expectObject,
   expectOneOf,
   expectOptions,
   expectRange,
@@ -117,7 +118,7 @@ function expectCallbacks(callbacks: unknown): readonly Callback[] {
 
 function expectClassWeight(given: FitOptions['classWeight']): typeof given | null {
   if (given === undefined) return null;
-  for (const [name, weight] of Object.entries(expectOptions('fit', given))) {
+  for (const [name, weight] of Object.entries(expectObject('fit', given))) {
     expectInteger('fit', 'each class of classWeight', Number(name), 0);
     expectRange('fit', 'each classWeight', weight, 0);
   }
@@ -146,7 +147,15 @@ export class Trainer<M extends Trainable = Trainable> {
 
   /** Says how to train. May be called again; the optimizer then starts anew. */
   compile(options: CompileOptions): this {
-    const given = expectOptions('compile', options);
+    const given = expectOptions('compile', options, [
+      'optimizer',
+      'loss',
+      'metrics',
+      'learningRate',
+      'clipNorm',
+      'autocast',
+      'capture',
+    ]);
     const { metrics = [], clipNorm = null, autocast = null, capture = true } = given;
     if (clipNorm !== null) expectRange('compile', 'clipNorm', clipNorm, 0);
     if (autocast !== null) expectOneOf('compile', 'autocast', autocast, ['bfloat16']);
@@ -172,7 +181,23 @@ export class Trainer<M extends Trainable = Trainable> {
   fit(source: BatchSource, options?: FitOptions): Promise<History>;
   async fit(...args: [unknown, unknown?, unknown?]): Promise<History> {
     const [x, y, given] = isValues(args[0]) ? args : [args[0], undefined, args[1]];
-    const options = expectOptions('fit', given as FitOptions | undefined);
+    const options = expectOptions('fit', given as FitOptions | undefined, [
+      'epochs',
+      'validationSplit',
+      'validationData',
+      'shuffle',
+      'seed',
+      'classWeight',
+      'callbacks',
+      'signal',
+      'resume',
+      'allowNaN',
+      'verbose',
+      'output',
+      'sampleWeight',
+      'batchSize',
+      'steps',
+    ]);
     const compiled = this.expectCompiled('fit');
     const { signal, resume } = options;
     const runOptions = {
@@ -216,7 +241,13 @@ export class Trainer<M extends Trainable = Trainable> {
   evaluate(source: BatchSource, options?: EvaluateOptions): Promise<Logs>;
   async evaluate(...args: [unknown, unknown?, unknown?]): Promise<Logs> {
     const [x, y, given] = isValues(args[0]) ? args : [args[0], undefined, args[1]];
-    const options = expectOptions('evaluate', given as EvaluateOptions | undefined);
+    const options = expectOptions('evaluate', given as EvaluateOptions | undefined, [
+      'verbose',
+      'output',
+      'sampleWeight',
+      'batchSize',
+      'steps',
+    ]);
     const compiled = this.expectCompiled('evaluate');
     const limit = stepsOf('evaluate', options.steps);
     const progress = progressOf('evaluate', options);
@@ -235,7 +266,10 @@ export class Trainer<M extends Trainable = Trainable> {
 
   /** What the model gives for each sample, in evaluation mode and without gradients: [N, …]. */
   async predict(x: Inputs | BatchSource, options: PredictOptions = {}): Promise<Tensor> {
-    const limit = stepsOf('predict', expectOptions('predict', options).steps);
+    const limit = stepsOf(
+      'predict',
+      expectOptions('predict', options, ['batchSize', 'steps']).steps,
+    );
     return this.alone('predict', async () => {
       const feed = this.feed('predict', x, undefined, options, false, true);
       const found: Tensor[] = [];

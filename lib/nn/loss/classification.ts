@@ -78,7 +78,11 @@ export function nllLoss(
   options: NLLOptions = {},
 ): Tensor {
   const name = 'nllLoss';
-  const { reduction = 'mean', weight, ignoreIndex } = expectOptions(name, options);
+  const {
+    reduction = 'mean',
+    weight,
+    ignoreIndex,
+  } = expectOptions(name, options, ['weight', 'ignoreIndex', 'reduction']);
   expectOneOf(name, 'reduction', reduction, ['mean', 'sum', 'none']);
   expectClasses(name, logProbabilities, target);
   const classes = logProbabilities.shape[1] as number;
@@ -116,7 +120,7 @@ export function binaryCrossEntropy(
   options: BCEOptions = {},
 ): Tensor {
   const name = 'binaryCrossEntropy';
-  const { reduction, weight } = expectOptions(name, options);
+  const { reduction, weight } = expectOptions(name, options, ['weight', 'reduction']);
   expectSameShape(name, prediction, target, pair);
   const losses = pointwiseLoss(name, 'bce', prediction, target);
   return reduced(name, weighted(name, losses, weight), reduction);
@@ -137,7 +141,11 @@ export function binaryCrossEntropyWithLogits(
   options: BCEWithLogitsOptions = {},
 ): Tensor {
   const name = 'binaryCrossEntropyWithLogits';
-  const { reduction, weight, posWeight } = expectOptions(name, options);
+  const { reduction, weight, posWeight } = expectOptions(name, options, [
+    'posWeight',
+    'weight',
+    'reduction',
+  ]);
   expectSameShape(name, logits, target, ['logits', 'target']);
   const factor = posWeight === undefined ? null : expectTensor(name, posWeight, 'posWeight');
   const losses = pointwiseLoss(name, 'bceLogits', logits, target, 0, factor?.detach());
@@ -158,7 +166,10 @@ export interface KLDivOptions {
  */
 export function klDivLoss(prediction: Tensor, target: Tensor, options: KLDivOptions = {}): Tensor {
   const name = 'klDivLoss';
-  const { reduction = 'mean', logTarget = false } = expectOptions(name, options);
+  const { reduction = 'mean', logTarget = false } = expectOptions(name, options, [
+    'reduction',
+    'logTarget',
+  ]);
   expectOneOf(name, 'reduction', reduction, ['mean', 'sum', 'none', 'batchmean']);
   expectSameShape(name, prediction, target, pair);
   let losses: Tensor;
@@ -192,7 +203,12 @@ export function multiMarginLoss(
   options: MultiMarginOptions = {},
 ): Tensor {
   const name = 'multiMarginLoss';
-  const { reduction, p = 1, margin = 1, weight } = expectOptions(name, options);
+  const {
+    reduction,
+    p = 1,
+    margin = 1,
+    weight,
+  } = expectOptions(name, options, ['p', 'margin', 'weight', 'reduction']);
   expectClasses(name, prediction, target);
   const classes = prediction.shape[1] as number;
   expectClassWeights(name, weight, classes);
@@ -213,7 +229,7 @@ export function multiMarginLoss(
 /** {@link crossEntropy} as a module. */
 export class CrossEntropyLoss extends Loss<CrossEntropyOptions> {
   constructor(options: CrossEntropyOptions = {}) {
-    super(options);
+    super(options, ['ignoreIndex', 'weight', 'labelSmoothing', 'reduction']);
   }
   forward(logits: Tensor, target: Tensor): Tensor {
     return crossEntropy(logits, target, this.options);
@@ -223,7 +239,7 @@ export class CrossEntropyLoss extends Loss<CrossEntropyOptions> {
 /** {@link nllLoss} as a module. */
 export class NLLLoss extends Loss<NLLOptions> {
   constructor(options: NLLOptions = {}) {
-    super(options);
+    super(options, ['weight', 'ignoreIndex', 'reduction']);
   }
   forward(logProbabilities: Tensor, target: Tensor): Tensor {
     return nllLoss(logProbabilities, target, this.options);
@@ -233,7 +249,7 @@ export class NLLLoss extends Loss<NLLOptions> {
 /** {@link binaryCrossEntropy} as a module. */
 export class BCELoss extends Loss<BCEOptions> {
   constructor(options: BCEOptions = {}) {
-    super(options);
+    super(options, ['weight', 'reduction']);
   }
   forward(prediction: Tensor, target: Tensor): Tensor {
     return binaryCrossEntropy(prediction, target, this.options);
@@ -243,7 +259,7 @@ export class BCELoss extends Loss<BCEOptions> {
 /** {@link binaryCrossEntropyWithLogits} as a module. */
 export class BCEWithLogitsLoss extends Loss<BCEWithLogitsOptions> {
   constructor(options: BCEWithLogitsOptions = {}) {
-    super(options);
+    super(options, ['posWeight', 'weight', 'reduction']);
   }
   forward(logits: Tensor, target: Tensor): Tensor {
     return binaryCrossEntropyWithLogits(logits, target, this.options);
@@ -253,7 +269,7 @@ export class BCEWithLogitsLoss extends Loss<BCEWithLogitsOptions> {
 /** {@link klDivLoss} as a module. */
 export class KLDivLoss extends Loss<KLDivOptions> {
   constructor(options: KLDivOptions = {}) {
-    super(options, ['mean', 'sum', 'none', 'batchmean']);
+    super(options, ['logTarget', 'reduction'], ['mean', 'sum', 'none', 'batchmean']);
   }
   forward(prediction: Tensor, target: Tensor): Tensor {
     return klDivLoss(prediction, target, this.options);
@@ -263,7 +279,7 @@ export class KLDivLoss extends Loss<KLDivOptions> {
 /** {@link multiMarginLoss} as a module. */
 export class MultiMarginLoss extends Loss<MultiMarginOptions> {
   constructor(options: MultiMarginOptions = {}) {
-    super(options);
+    super(options, ['p', 'margin', 'weight', 'reduction']);
   }
   forward(prediction: Tensor, target: Tensor): Tensor {
     return multiMarginLoss(prediction, target, this.options);

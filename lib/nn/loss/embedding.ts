@@ -30,7 +30,7 @@ export function cosineSimilarity(
   options: CosineSimilarityOptions = {},
 ): Tensor {
   const name = 'cosineSimilarity';
-  const { axis = 1, eps = 1e-8 } = expectOptions(name, options);
+  const { axis = 1, eps = 1e-8 } = expectOptions(name, options, ['axis', 'eps']);
   expectSameShape(name, a, b, ['a', 'b']);
   expectAxis(name, axis, a.rank);
   expectRange(name, 'eps', eps, 0);
@@ -62,7 +62,7 @@ export function cosineEmbeddingLoss(
   options: MarginOptions = {},
 ): Tensor {
   const name = 'cosineEmbeddingLoss';
-  const { reduction, margin = 0 } = expectOptions(name, options);
+  const { reduction, margin = 0 } = expectOptions(name, options, ['margin', 'reduction']);
   expectSameShape(name, a, b, ['a', 'b']);
   expectTensor(name, label, 'label');
   expectNumber(name, 'margin', margin);
@@ -86,7 +86,7 @@ export function cosineEmbeddingLoss(
  */
 export function hingeEmbeddingLoss(x: Tensor, label: Tensor, options: MarginOptions = {}): Tensor {
   const name = 'hingeEmbeddingLoss';
-  const { reduction, margin = 1 } = expectOptions(name, options);
+  const { reduction, margin = 1 } = expectOptions(name, options, ['margin', 'reduction']);
   expectSameShape(name, x, label, ['x', 'label']);
   const short = relu(add(neg(x), expectNumber(name, 'margin', margin)));
   const losses = where(eq(label, 1), x, where(eq(label, -1), short, 0));
@@ -104,7 +104,7 @@ export function marginRankingLoss(
   options: MarginOptions = {},
 ): Tensor {
   const name = 'marginRankingLoss';
-  const { reduction, margin = 0 } = expectOptions(name, options);
+  const { reduction, margin = 0 } = expectOptions(name, options, ['margin', 'reduction']);
   expectSameShape(name, a, b, ['a', 'b']);
   expectSameShape(name, a, label, ['a', 'label']);
   expectNumber(name, 'margin', margin);
@@ -140,7 +140,13 @@ export function tripletMarginLoss(
   options: TripletMarginOptions = {},
 ): Tensor {
   const name = 'tripletMarginLoss';
-  const { reduction, margin = 1, p = 2, eps = 1e-6, swap = false } = expectOptions(name, options);
+  const {
+    reduction,
+    margin = 1,
+    p = 2,
+    eps = 1e-6,
+    swap = false,
+  } = expectOptions(name, options, ['p', 'eps', 'swap', 'margin', 'reduction']);
   expectSameShape(name, anchor, positive, ['anchor', 'positive']);
   expectSameShape(name, anchor, negative, ['anchor', 'negative']);
   if (anchor.rank === 0) {
@@ -161,7 +167,7 @@ export function tripletMarginLoss(
 export class CosineSimilarity extends Module {
   constructor(readonly options: CosineSimilarityOptions = {}) {
     super();
-    expectOptions('CosineSimilarity', options);
+    expectOptions('CosineSimilarity', options, ['axis', 'eps']);
   }
   forward(a: Tensor, b: Tensor): Tensor {
     return cosineSimilarity(a, b, this.options);
@@ -171,7 +177,7 @@ export class CosineSimilarity extends Module {
 /** {@link cosineEmbeddingLoss} as a module. */
 export class CosineEmbeddingLoss extends Loss<MarginOptions> {
   constructor(options: MarginOptions = {}) {
-    super(options);
+    super(options, ['margin', 'reduction']);
   }
   forward(a: Tensor, b: Tensor, label: Tensor): Tensor {
     return cosineEmbeddingLoss(a, b, label, this.options);
@@ -181,7 +187,7 @@ export class CosineEmbeddingLoss extends Loss<MarginOptions> {
 /** {@link hingeEmbeddingLoss} as a module. */
 export class HingeEmbeddingLoss extends Loss<MarginOptions> {
   constructor(options: MarginOptions = {}) {
-    super(options);
+    super(options, ['margin', 'reduction']);
   }
   forward(x: Tensor, label: Tensor): Tensor {
     return hingeEmbeddingLoss(x, label, this.options);
@@ -191,7 +197,7 @@ export class HingeEmbeddingLoss extends Loss<MarginOptions> {
 /** {@link marginRankingLoss} as a module. */
 export class MarginRankingLoss extends Loss<MarginOptions> {
   constructor(options: MarginOptions = {}) {
-    super(options);
+    super(options, ['margin', 'reduction']);
   }
   forward(a: Tensor, b: Tensor, label: Tensor): Tensor {
     return marginRankingLoss(a, b, label, this.options);
@@ -201,7 +207,7 @@ export class MarginRankingLoss extends Loss<MarginOptions> {
 /** {@link tripletMarginLoss} as a module. */
 export class TripletMarginLoss extends Loss<TripletMarginOptions> {
   constructor(options: TripletMarginOptions = {}) {
-    super(options);
+    super(options, ['p', 'eps', 'swap', 'margin', 'reduction']);
   }
   forward(anchor: Tensor, positive: Tensor, negative: Tensor): Tensor {
     return tripletMarginLoss(anchor, positive, negative, this.options);

@@ -1,5 +1,5 @@
 /** What all losses share: reduction of the elements' losses, and shapes that must be equal. */
-import { expectOneOf, expectOptions, expectTensor } from '../../check.js';
+import { expectNames, expectOneOf, expectTensor } from '../../check.js';
 import { mul } from '../../ops/binary.js';
 import { mean, sum } from '../../ops/reduce.js';
 import type { Reduction } from '../../ops/softmax.js';
@@ -42,10 +42,11 @@ export function expectSameShape(name: string, a: unknown, b: unknown, names: [st
 export abstract class Loss<Options extends { reduction?: string }> extends Module {
   constructor(
     readonly options: Options,
+    known: readonly (keyof Options & string)[],
     words: readonly string[] = reductions,
   ) {
     super();
     const { name } = new.target;
-    expectOneOf(name, 'reduction', expectOptions(name, options).reduction ?? 'mean', words);
+    expectOneOf(name, 'reduction', expectNames(name, options, known).reduction ?? 'mean', words);
   }
 }

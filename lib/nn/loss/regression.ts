@@ -1,5 +1,5 @@
 /** Losses between numbers, with PyTorch's names, defaults and formulas. */
-import { describe, expectBoolean, expectOptions, expectRange } from '../../check.js';
+import { describe, expectBoolean, expectNames, expectOptions, expectRange } from '../../check.js';
 import { add, gt, mul, sub, where } from '../../ops/binary.js';
 import { pointwiseLoss } from '../../ops/loss.js';
 import type { Reduction } from '../../ops/softmax.js';
@@ -10,10 +10,14 @@ import { expectSameShape, Loss, type LossOptions, reduced } from './reduction.js
 const pair: [string, string] = ['prediction', 'target'];
 
 /** Options, or the reduction alone. */
-function optionsIn<O extends LossOptions>(name: string, given: O | Reduction): O {
+function optionsIn<O extends LossOptions>(
+  name: string,
+  given: O | Reduction,
+  known: readonly (keyof O & string)[],
+): O {
   return typeof given === 'string'
     ? ({ reduction: given } as O)
-    : expectOptions(name, given as O | undefined);
+    : expectNames(name, given as O | undefined, known);
 }
 
 export interface MSEOptions extends LossOptions {
@@ -31,7 +35,10 @@ export function mseLoss(
   target: Tensor,
   options: MSEOptions | Reduction = {},
 ): Tensor {
-  const { reduction, half = false } = optionsIn<MSEOptions>('mseLoss', options);
+  const { reduction, half = false } = optionsIn<MSEOptions>('mseLoss', options, [
+    'half',
+    'reduction',
+  ]);
   expectSameShape('mseLoss', prediction, target, pair);
   // Half the square is Huber's loss without an end to it.
   const losses = expectBoolean('mseLoss', 'half', half)
@@ -42,7 +49,7 @@ export function mseLoss(
 
 /** |prediction - target|, mean over all elements. The gradient is 0 where they are equal. */
 export function l1Loss(prediction: Tensor, target: Tensor, options: LossOptions = {}): Tensor {
-  const { reduction } = expectOptions('l1Loss', options);
+  const { reduction } = expectOptions('l1Loss', options, ['reduction']);
   expectSameShape('l1Loss', prediction, target, pair);
   return reduced('l1Loss', pointwiseLoss('l1Loss', 'l1', prediction, target), reduction);
 }
@@ -58,7 +65,7 @@ export function smoothL1Loss(
   target: Tensor,
   options: SmoothL1Options = {},
 ): Tensor {
-  const { reduction, beta = 1 } = expectOptions('smoothL1Loss', options);
+  const { reduction, beta = 1 } = expectOptions('smoothL1Loss', options, ['beta', 'reduction']);
   expectSameShape('smoothL1Loss', prediction, target, pair);
   expectRange('smoothL1Loss', 'beta', beta, 0);
   const losses = pointwiseLoss('smoothL1Loss', 'smoothL1', prediction, target, beta);
@@ -72,7 +79,7 @@ export interface HuberOptions extends LossOptions {
 
 /** With d = |prediction - target|: d²/2 up to delta, else delta·(d - delta/2). Huber 1964. */
 export function huberLoss(prediction: Tensor, target: Tensor, options: HuberOptions = {}): Tensor {
-  const { reduction, delta = 1 } = expectOptions('huberLoss', options);
+  const { reduction, delta = 1 } = expectOptions('huberLoss', options, ['delta', 'reduction']);
   expectSameShape('huberLoss', prediction, target, pair);
   if (!(delta > 0)) {
     throw new RangeError(`huberLoss: delta must be above 0, got ${describe(delta)}`);
@@ -97,7 +104,12 @@ export function poissonNLLLoss(
   options: PoissonNLLOptions = {},
 ): Tensor {
   const name = 'poissonNLLLoss';
-  const { reduction, logInput = true, full = false, eps = 1e-8 } = expectOptions(name, options);
+  const {
+    reduction,
+    logInput = true,
+    full = false,
+    eps = 1e-8,
+  } = expectOptions(name, options, ['logInput', 'full', 'eps', 'reduction']);
   expectSameShape(name, prediction, target, pair);
   expectRange(name, 'eps', eps, 0);
   let losses = expectBoolean(name, 'logInput', logInput)
@@ -115,7 +127,7 @@ export function poissonNLLLoss(
 /** {@link mseLoss} as a module. */
 export class MSELoss extends Loss<MSEOptions> {
   constructor(options: MSEOptions = {}) {
-    super(options);
+    super(options, ['half', 'reduction']);
   }
   forward(prediction: Tensor, target: Tensor): Tensor {
     return mseLoss(prediction, target, this.options);
@@ -125,7 +137,7 @@ export class MSELoss extends Loss<MSEOptions> {
 /** {@link l1Loss} as a module. */
 export class L1Loss extends Loss<LossOptions> {
   constructor(options: LossOptions = {}) {
-    super(options);
+    super(options, ['reduction']);
   }
   forward(prediction: Tensor, target: Tensor): Tensor {
     return l1Loss(prediction, target, this.options);
@@ -135,7 +147,7 @@ export class L1Loss extends Loss<LossOptions> {
 /** {@link smoothL1Loss} as a module. */
 export class SmoothL1Loss extends Loss<SmoothL1Options> {
   constructor(options: SmoothL1Options = {}) {
-    super(options);
+    super(options, ['beta', 'reduction']);
   }
   forward(prediction: Tensor, target: Tensor): Tensor {
     return smoothL1Loss(prediction, target, this.options);
@@ -145,7 +157,7 @@ export class SmoothL1Loss extends Loss<SmoothL1Options> {
 /** {@link huberLoss} as a module. */
 export class HuberLoss extends Loss<HuberOptions> {
   constructor(options: HuberOptions = {}) {
-    super(options);
+    super(options, ['delta', 'reduction']);
   }
   forward(prediction: Tensor, target: Tensor): Tensor {
     return huberLoss(prediction, target, this.options);
@@ -155,7 +167,7 @@ export class HuberLoss extends Loss<HuberOptions> {
 /** {@link poissonNLLLoss} as a module. */
 export class PoissonNLLLoss extends Loss<PoissonNLLOptions> {
   constructor(options: PoissonNLLOptions = {}) {
-    super(options);
+    super(options, ['logInput', 'full', 'eps', 'reduction']);
   }
   forward(prediction: Tensor, target: Tensor): Tensor {
     return poissonNLLLoss(prediction, target, this.options);

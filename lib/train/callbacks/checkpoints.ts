@@ -29,7 +29,14 @@ export class ModelCheckpoint implements Callback {
   private resumed = false;
 
   constructor(options: ModelCheckpointOptions) {
-    const given = expectOptions('ModelCheckpoint', options);
+    const given = expectOptions('ModelCheckpoint', options, [
+      'best',
+      'last',
+      'everyBatches',
+      'monitor',
+      'mode',
+      'minDelta',
+    ]);
     const { best = null, last = null, everyBatches } = given;
     for (const file of [best, last]) {
       if (file !== null && (typeof file !== 'string' || file === '')) {

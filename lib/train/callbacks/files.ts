@@ -26,7 +26,7 @@ export class CSVLogger implements Callback {
   /** @param options.append whether to add to what the file holds, without a first line; false */
   constructor(file: string, options: { append?: boolean } = {}) {
     this.file = expectPath('CSVLogger', file);
-    const { append = false } = expectOptions('CSVLogger', options);
+    const { append = false } = expectOptions('CSVLogger', options, ['append']);
     this.append = expectBoolean('CSVLogger', 'append', append);
   }
 
@@ -54,7 +54,7 @@ export class LossCurves implements Callback {
   /** @param options.names which numbers; losses where left out */
   constructor(file: string, options: { names?: readonly string[] } = {}) {
     this.file = expectPath('LossCurves', file);
-    this.names = expectOptions('LossCurves', options).names ?? null;
+    this.names = expectOptions('LossCurves', options, ['names']).names ?? null;
   }
 
   async onEpochEnd(_epoch: number, _logs: Logs, run: Run): Promise<void> {

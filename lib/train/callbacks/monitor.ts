@@ -30,7 +30,11 @@ export class Monitor {
     private readonly op: string,
     options: MonitorOptions,
   ) {
-    const { monitor = 'valLoss', mode, minDelta = 0 } = expectOptions(op, options);
+    const {
+      monitor = 'valLoss',
+      mode,
+      minDelta = 0,
+    } = expectOptions(op, options, ['monitor', 'mode', 'minDelta']);
     this.name = monitor;
     if (mode !== undefined) expectOneOf(op, 'mode', mode, ['min', 'max']);
     this.sign = (mode ?? modeOf(monitor)) === 'max' ? 1 : -1;

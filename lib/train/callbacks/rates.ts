@@ -31,7 +31,7 @@ export class LearningRateScheduler implements Callback {
       this.rate = given;
       return;
     }
-    const { make, per = 'epoch' } = expectOptions('LearningRateScheduler', given);
+    const { make, per = 'epoch' } = expectOptions('LearningRateScheduler', given, ['make', 'per']);
     this.make = expectFunction('LearningRateScheduler', 'make', make);
     this.per = expectOneOf('LearningRateScheduler', 'per', per, ['epoch', 'batch']);
   }
@@ -81,7 +81,17 @@ export class ReduceOnPlateau implements Callback {
   private state: ScheduleState | null = null;
 
   constructor(options: PlateauOptions & { monitor?: string } = {}) {
-    const { monitor, ...rest } = expectOptions('ReduceOnPlateau', options);
+    const { monitor, ...rest } = expectOptions('ReduceOnPlateau', options, [
+      'mode',
+      'factor',
+      'patience',
+      'threshold',
+      'thresholdMode',
+      'cooldown',
+      'minLr',
+      'eps',
+      'monitor',
+    ]);
     this.monitor = new Monitor('ReduceOnPlateau', monitor === undefined ? {} : { monitor });
     this.options = { mode: modeOf(this.monitor.name), ...rest };
   }

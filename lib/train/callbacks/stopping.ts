@@ -72,7 +72,13 @@ export class EarlyStopping implements Callback {
   private resumed = false;
 
   constructor(options: EarlyStoppingOptions = {}) {
-    const { patience = 0, restoreBestWeights = false } = expectOptions('EarlyStopping', options);
+    const { patience = 0, restoreBestWeights = false } = expectOptions('EarlyStopping', options, [
+      'patience',
+      'restoreBestWeights',
+      'monitor',
+      'mode',
+      'minDelta',
+    ]);
     this.monitor = new Monitor('EarlyStopping', options);
     this.patience = expectInteger('EarlyStopping', 'patience', patience, 0);
     expectBoolean('EarlyStopping', 'restoreBestWeights', restoreBestWeights);
