@@ -118,14 +118,16 @@ export function wide(x: Tensor): Tensor {
   return x.dtype === 'float64' ? x : to(x, 'float32');
 }
 
-/** @internal Prediction and target of equal shape; an axis of 1 at the end may lack in either. */
+/** @internal Prediction and target of equal shape; one of them may lack a last axis of 1. */
 export function aligned(name: string, prediction: Tensor, target: Tensor): [Tensor, Tensor] {
-  const without = (x: Tensor): string => x.shape.join().replace(/(^|,)1$/, '');
-  const fits = prediction.size === target.size && without(prediction) === without(target);
-  if (fits) return [prediction, reshape(target, prediction.shape)];
-  throw new RangeError(
-    `${name}: shapes must be equal, got [${prediction.shape}] and [${target.shape}]`,
-  );
+  const [p, t] = [prediction.shape.join(), target.shape.join()];
+  const lacks = (short: Tensor, long: Tensor): boolean =>
+    long.rank === short.rank + 1 && [...short.shape, 1].join() === long.shape.join();
+  if (p === t) return [prediction, target];
+  if (lacks(target, prediction) || lacks(prediction, target)) {
+    return [prediction, reshape(target, prediction.shape)];
+  }
+  throw new RangeError(`${name}: shapes must be equal, got [${p}] and [${t}]`);
 }
 
 /** @internal Int64 classes as one row: of integers themselves, of scores by their largest. */

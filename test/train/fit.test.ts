@@ -195,6 +195,19 @@ it('takes for batches of many lengths little more memory than for the longest', 
   expect(second).toBeLessThanOrEqual(2 * longest);
 });
 
+it.each([1, 33])('trains on %i samples with a score and a label each', async (rows) => {
+  const x = full([rows, 4], 0.5, { device: cpu });
+  const y = full([rows], 1, { device: cpu });
+  for (const loss of ['binaryCrossentropy', 'mse'] as const) {
+    const model = sequential([layers.dense(1, { activation: 'sigmoid' })], { device: cpu });
+    model.compile({ optimizer: 'sgd', loss, metrics: ['accuracy', 'mae', 'auc', 'f1'] });
+    const { history } = await model.fit(x, y, quiet);
+    expect(history.loss?.[0]).toBeGreaterThan(0);
+    const logs = await model.evaluate(x, y.reshape([rows, 1]), quiet);
+    expect(logs).toEqual(await model.evaluate(x, y, quiet));
+  }
+});
+
 describe('what fit prints', () => {
   const [x, y] = points(cpu);
   const print = async (verbose: 0 | 1 | 2, isTTY: boolean): Promise<string> => {
