@@ -1,12 +1,22 @@
 /** Accuracies: the share of predictions that are right. Classes lie along the last axis. */
 import { describe, expectInteger, expectNumber, expectOptions } from '../check.js';
-import { eq, gt } from '../ops/binary.js';
+import { eq, gt, logicalAnd, lt } from '../ops/binary.js';
 import { to } from '../ops/copy.js';
 import { gather } from '../ops/gather.js';
 import { argmax, sum } from '../ops/reduce.js';
 import { reshape } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
-import { above, aligned, classesOf, Metric, rowOf } from './metric.js';
+import {
+  above,
+  aligned,
+  areClasses,
+  areNumbers,
+  areWithin,
+  classesOf,
+  judged,
+  Metric,
+  rowOf,
+} from './metric.js';
 
 /** A sum over a count. */
 export abstract class MeanMetric extends Metric {
@@ -15,9 +25,18 @@ export abstract class MeanMetric extends Metric {
   }
 }
 
-/** How many elements of two rows are equal, and of how many. */
-function matches(a: Tensor, b: Tensor): Tensor {
-  return rowOf(a, sum(eq(a, b)), a.size);
+/** A share of rows, whose last sum counts those with a NaN score or a label that is none. */
+abstract class Share extends MeanMetric {
+  protected override result(sums: Float64Array | null): number {
+    return super.result(sums && judged(this.name, labelsAndScores, sums));
+  }
+}
+
+const labelsAndScores = 'scores must be numbers and labels in the range of the classes';
+
+/** How many of the rows are right, of how many, and how many cannot be judged. */
+function counts(right: Tensor, valid: Tensor): Tensor {
+  return rowOf(right, sum(right), right.size, sum(eq(valid, 0)));
 }
 
 /** Scores [N, C] and classes [N], with any axes before. */
@@ -28,11 +47,11 @@ function rowsAndClasses(name: string, scores: Tensor, target: Tensor): [Tensor, 
       `${name}: needs scores [N,C] and classes [N], got [${scores.shape}] and [${target.shape}]`,
     );
   }
-  return [reshape(scores, [target.size, classes]), classesOf(reshape(target, [-1]))];
+  return [reshape(scores, [target.size, classes]), reshape(target, [-1])];
 }
 
 /** The share of probabilities on the side of the threshold that their target of 0 or 1 asks for. */
-export class BinaryAccuracy extends MeanMetric {
+export class BinaryAccuracy extends Share {
   private readonly threshold: number;
   /** @param options.threshold 0.5 where left out; what is above it counts as 1 */
   constructor(options: { threshold?: number; name?: string } = {}) {
@@ -45,12 +64,13 @@ export class BinaryAccuracy extends MeanMetric {
   }
   measure(prediction: Tensor, target: Tensor): Tensor {
     const [p, t] = aligned(this.name, prediction, target);
-    return matches(above(p, this.threshold), above(t, 0.5));
+    const valid = logicalAnd(areWithin(t, 0, 1), areNumbers(reshape(p, [-1])));
+    return counts(eq(above(p, this.threshold), above(t, 0.5)), valid);
   }
 }
 
 /** The share of rows whose largest score is where the one-hot target's largest number is. */
-export class CategoricalAccuracy extends MeanMetric {
+export class CategoricalAccuracy extends Share {
   constructor(options: { name?: string } = {}) {
     super(expectOptions('CategoricalAccuracy', options, ['name']).name ?? 'categoricalAccuracy');
   }
@@ -60,12 +80,16 @@ export class CategoricalAccuracy extends MeanMetric {
         `${this.name}: needs [N,C] twice, got [${prediction.shape}] and [${target.shape}]`,
       );
     }
-    return matches(argmax(prediction, -1), argmax(target, -1));
+    const columns = prediction.shape[prediction.rank - 1] as number;
+    const shape = [columns === 0 ? 0 : target.size / columns, columns];
+    const [p, t] = [reshape(prediction, shape), reshape(target, shape)];
+    const valid = logicalAnd(areNumbers(p), areNumbers(t));
+    return counts(eq(argmax(p, -1), argmax(t, -1)), valid);
   }
 }
 
 /** The share of rows whose largest score is that of the target's class. */
-export class SparseCategoricalAccuracy extends MeanMetric {
+export class SparseCategoricalAccuracy extends Share {
   constructor(options: { name?: string } = {}) {
     super(
       expectOptions('SparseCategoricalAccuracy', options, ['name']).name ??
@@ -73,13 +97,14 @@ export class SparseCategoricalAccuracy extends MeanMetric {
     );
   }
   measure(prediction: Tensor, target: Tensor): Tensor {
-    const [scores, classes] = rowsAndClasses(this.name, prediction, target);
-    return matches(argmax(scores, -1), classes);
+    const [scores, labels] = rowsAndClasses(this.name, prediction, target);
+    const valid = logicalAnd(areClasses(labels, scores.shape[1] as number), areNumbers(scores));
+    return counts(eq(argmax(scores, -1), classesOf(labels)), valid);
   }
 }
 
 /** The share of rows in which fewer than k scores are above that of the target (class or one-hot). */
-export class TopKAccuracy extends MeanMetric {
+export class TopKAccuracy extends Share {
   private readonly k: number;
   /** @param options.k 5 where left out */
   constructor(options: { k?: number; name?: string } = {}) {
@@ -89,14 +114,15 @@ export class TopKAccuracy extends MeanMetric {
   }
   measure(prediction: Tensor, target: Tensor): Tensor {
     const oneHot = prediction.rank > 1 && prediction.shape.join() === target.shape.join();
-    const [scores, classes] = rowsAndClasses(
+    const [scores, labels] = rowsAndClasses(
       this.name,
       prediction,
       oneHot ? argmax(target, -1) : target,
     );
-    const own = gather(scores, 1, reshape(classes, [-1, 1]));
-    const ahead = sum(gt(scores, own), 1);
-    return rowOf(scores, sum(gt(to(ahead, 'float32').neg(), -this.k)), classes.size);
+    const valid = logicalAnd(areClasses(labels, scores.shape[1] as number), areNumbers(scores));
+    const own = gather(scores, 1, reshape(classesOf(labels), [-1, 1]));
+    const ahead = to(sum(gt(scores, own), 1), 'float32');
+    return counts(lt(ahead, this.k), valid);
   }
 }
 
@@ -104,7 +130,7 @@ export class TopKAccuracy extends MeanMetric {
  * Binary accuracy where there is one score per row, categorical where the target has the shape of
  * the scores, sparse where it is classes: as Keras's `accuracy` decides.
  */
-export class Accuracy extends MeanMetric {
+export class Accuracy extends Share {
   private readonly kinds = {
     binary: new BinaryAccuracy({ name: 'accuracy' }),
     categorical: new CategoricalAccuracy({ name: 'accuracy' }),

@@ -2,17 +2,21 @@
  * Metrics of a confusion matrix: counts by true class (rows) and predicted class (columns), added up
  * on the device. Names and averages are scikit-learn's; a share of nothing is 0.
  */
-import { expectInteger, expectNumber, expectOneOf, expectOptions } from '../check.js';
+import { describe, expectInteger, expectNumber, expectOneOf, expectOptions } from '../check.js';
 import { isFloating } from '../dtype.js';
-import { add, mul } from '../ops/binary.js';
+import { add, logicalAnd, mul, where } from '../ops/binary.js';
 import { to } from '../ops/copy.js';
 import { ones, zeros } from '../ops/fill.js';
 import { scatterAdd } from '../ops/gather.js';
+import { reshape } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
-import { above, aligned, classesOf, Metric } from './metric.js';
+import { above, aligned, areClasses, areNumbers, classesOf, judged, Metric } from './metric.js';
 
 export interface ConfusionOptions {
-  /** How many classes; the size of the prediction's last axis where left out, 2 where that is 1. */
+  /**
+   * How many classes; the size of the prediction's last axis where left out, 2 where that is 1.
+   * Needed where predictions are classes themselves, as integers.
+   */
   classes?: number;
   /** What probabilities must exceed to count as class 1, where there is one per row; 0.5. */
   threshold?: number;
@@ -21,16 +25,19 @@ export interface ConfusionOptions {
 }
 
 export interface AverageOptions extends ConfusionOptions {
-  /** 'binary': of class 1 alone; 'macro': the mean over classes; 'micro': of all together. */
+  /**
+   * 'binary': of class 1 alone; 'macro': the mean over classes; 'weighted': the same, each class by
+   * how often it is the true one; 'micro': of all together.
+   */
   average?: Average;
 }
 
-const averages = ['binary', 'macro', 'micro'] as const;
+const averages = ['binary', 'macro', 'weighted', 'micro'] as const;
 type Average = (typeof averages)[number];
 
 abstract class Confusion<Result> extends Metric<Result> {
   private readonly threshold: number;
-  private classes: number | null;
+  protected classes: number | null;
 
   constructor(op: string, name: string, options: ConfusionOptions) {
     const { classes, threshold = 0.5 } = expectOptions(op, options, [
@@ -61,19 +68,32 @@ abstract class Confusion<Result> extends Metric<Result> {
         `${this.name}: needs scores [N,C] or classes [N], and classes [N], got [${prediction.shape}] and [${target.shape}]`,
       );
     }
+    if (!floating && prediction.dtype !== 'bool' && this.classes === null) {
+      throw new TypeError(
+        `${this.name}: classes must be given where predictions are integers, got ${describe(prediction)}`,
+      );
+    }
     this.classes ??= floating && last > 1 ? last : 2;
     const n = this.classes;
     if (floating && last > 1 && last !== n) {
       throw new RangeError(`${this.name}: needs scores of ${n} classes, got [${prediction.shape}]`);
     }
-    const place = add(mul(actual, n), predicted);
+    const scores = reshape(prediction, [predicted.size, floating && last > 1 ? last : 1]);
+    const labels = oneHot
+      ? areNumbers(reshape(target, [actual.size, last]))
+      : areClasses(target, n);
+    const numbers = floating ? areNumbers(scores) : areClasses(scores, n);
+    // What is none of the classes is counted behind the matrix.
+    const place = where(logicalAnd(labels, numbers), add(mul(actual, n), predicted), n * n);
     const { device } = prediction;
     const count = ones([place.size], { device });
-    return scatterAdd(zeros([n * n], { device }), 0, place, count);
+    return scatterAdd(zeros([n * n + 1], { device }), 0, place, count);
   }
 
   /** Counts by true class and predicted class. */
-  protected matrix(counts: Float64Array | null): number[][] {
+  protected matrix(sums: Float64Array | null): number[][] {
+    const rule = 'scores must be numbers and labels one of the classes';
+    const counts = sums && judged(this.name, rule, sums);
     const n = counts ? Math.round(Math.sqrt(counts.length)) : (this.classes ?? 2);
     return Array.from({ length: n }, (_, row) =>
       Array.from({ length: n }, (_, column) => counts?.[row * n + column] ?? 0),
@@ -116,6 +136,16 @@ abstract class Averaged extends Confusion<number> {
 
   protected abstract score(counts: Counts): number;
 
+  override measure(prediction: Tensor, target: Tensor): Tensor {
+    const added = super.measure(prediction, target);
+    if (this.average === 'binary' && this.classes !== 2) {
+      throw new RangeError(
+        `${this.name}: average binary needs 2 classes, got ${this.classes}; choose macro, weighted or micro`,
+      );
+    }
+    return added;
+  }
+
   protected result(sums: Float64Array | null): number {
     const matrix = this.matrix(sums);
     const total = (values: number[]): number => values.reduce((a, b) => a + b, 0);
@@ -126,19 +156,16 @@ abstract class Averaged extends Confusion<number> {
         actual: total(row),
       }),
     );
-    if (this.average === 'binary') {
-      if (classes.length !== 2) {
-        throw new RangeError(
-          `${this.name}: average binary needs 2 classes, got ${classes.length}; choose macro or micro`,
-        );
-      }
-      return this.score(classes[1] as Counts);
-    }
+    if (this.average === 'binary') return this.score(classes[1] as Counts);
     if (this.average === 'macro') {
       const seen = classes.filter(({ predicted, actual }) => predicted + actual > 0);
       return share(total(seen.map((counts) => this.score(counts))), seen.length);
     }
     const sum = (key: keyof Counts): number => total(classes.map((counts) => counts[key]));
+    if (this.average === 'weighted') {
+      const parts = classes.map((counts) => this.score(counts) * counts.actual);
+      return share(total(parts), sum('actual'));
+    }
     return this.score({ right: sum('right'), predicted: sum('predicted'), actual: sum('actual') });
   }
 }

@@ -7,11 +7,12 @@ import { noGrad } from '../context.js';
 import { isFloating } from '../dtype.js';
 import { observe } from '../guards.js';
 import { native } from '../native.js';
-import { add, gt } from '../ops/binary.js';
+import { add, eq, ge, gt, le, logicalAnd } from '../ops/binary.js';
 import { copyInto, to } from '../ops/copy.js';
 import { full, tensor, zeros } from '../ops/fill.js';
 import { cat } from '../ops/movement.js';
-import { argmax } from '../ops/reduce.js';
+import { argmax, sum } from '../ops/reduce.js';
+import { floor, isnan } from '../ops/unary.js';
 import { reshape } from '../ops/view.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
@@ -27,6 +28,10 @@ export abstract class Metric<Result = number> {
 
   /** @internal What a batch adds to the sums, [K]; K must not change. */
   abstract measure(prediction: Tensor, target: Tensor): Tensor;
+  /** @internal The sums of all batches, from those so far and what a batch adds. */
+  protected combine(sums: Tensor, added: Tensor): Tensor {
+    return add(sums, added);
+  }
   /** The metric of the sums so far; null before the first update. */
   protected abstract result(sums: Float64Array | null): Result;
 
@@ -56,10 +61,10 @@ export abstract class Metric<Result = number> {
         }
         if (sums.size !== added.size) {
           throw new RangeError(
-            `${this.name}: the number of classes must stay the same between updates, got ${describe(prediction)}`,
+            `${this.name}: the number of classes or outputs must stay the same between updates, got ${describe(prediction)}`,
           );
         }
-        copyInto(sums, add(sums, added));
+        copyInto(sums, this.combine(sums, added));
       }),
     );
   }
@@ -113,19 +118,53 @@ export function rowOf(like: Tensor, ...items: (Tensor | number)[]): Tensor {
   );
 }
 
+/**
+ * @internal The sums without their last, which counts what the metric cannot judge.
+ * @throws RangeError where it has counted any
+ */
+export function judged(name: string, rule: string, sums: Float64Array): Float64Array {
+  const refused = sums.at(-1) as number;
+  if (refused === 0) return sums.subarray(0, -1);
+  throw new RangeError(`${name}: ${rule}, got ${refused} of another kind`);
+}
+
+/** @internal Whether each label is a class from 0 to n - 1, as a row of bool. */
+export function areClasses(labels: Tensor, n: number): Tensor {
+  const row = reshape(labels, [-1]);
+  if (row.dtype === 'bool') return ge(to(row, 'uint8'), 0);
+  const inside = areWithin(row, 0, n - 1);
+  return isFloating(row.dtype) ? logicalAnd(inside, eq(floor(row), row)) : inside;
+}
+
+/** @internal Whether each number lies in [low, high], as a row of bool; NaN does not. */
+export function areWithin(x: Tensor, low: number, high: number): Tensor {
+  const row = reshape(wide(x), [-1]);
+  return logicalAnd(ge(row, low), le(row, high));
+}
+
+/** @internal Whether no number in a row of scores [N,…] is NaN: [N]. */
+export function areNumbers(scores: Tensor): Tensor {
+  const rows = scores.shape[0] as number;
+  if (!isFloating(scores.dtype)) return eq(full([rows], 1, { device: scores.device }), 1);
+  const lacking = isnan(reshape(scores, [rows, scores.size === 0 ? 0 : scores.size / rows]));
+  return eq(sum(lacking, 1), 0);
+}
+
 /** @internal Numbers wide enough to add up. */
 export function wide(x: Tensor): Tensor {
   return x.dtype === 'float64' ? x : to(x, 'float32');
 }
 
-/** @internal Prediction and target of equal shape; an axis of 1 at the end may lack in either. */
+/** @internal Prediction and target of equal shape; one of them may lack a last axis of 1. */
 export function aligned(name: string, prediction: Tensor, target: Tensor): [Tensor, Tensor] {
-  const without = (x: Tensor): string => x.shape.join().replace(/(^|,)1$/, '');
-  const fits = prediction.size === target.size && without(prediction) === without(target);
-  if (fits) return [prediction, reshape(target, prediction.shape)];
-  throw new RangeError(
-    `${name}: shapes must be equal, got [${prediction.shape}] and [${target.shape}]`,
-  );
+  const [p, t] = [prediction.shape.join(), target.shape.join()];
+  const lacks = (short: Tensor, long: Tensor): boolean =>
+    long.rank === short.rank + 1 && [...short.shape, 1].join() === long.shape.join();
+  if (p === t) return [prediction, target];
+  if (lacks(target, prediction) || lacks(prediction, target)) {
+    return [prediction, reshape(target, prediction.shape)];
+  }
+  throw new RangeError(`${name}: shapes must be equal, got [${p}] and [${t}]`);
 }
 
 /** @internal Int64 classes as one row: of integers themselves, of scores by their largest. */

@@ -1,9 +1,12 @@
 /** Metrics of regression, over all elements. */
 import { expectOptions } from '../check.js';
-import { sub } from '../ops/binary.js';
+import { add, clampMin, div, mul, sub } from '../ops/binary.js';
 import { to } from '../ops/copy.js';
+import { full } from '../ops/fill.js';
+import { cat } from '../ops/movement.js';
 import { sum } from '../ops/reduce.js';
 import { abs, square } from '../ops/unary.js';
+import { reshape, select } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
 import { MeanMetric } from './accuracy.js';
 import { aligned, Metric, rowOf } from './metric.js';
@@ -53,22 +56,50 @@ export class MeanAbsoluteError extends MeanMetric {
 }
 
 /**
- * The share of the target's variance that is explained: 1 - Σ(p - t)² / Σ(t - mean)², over all
- * elements; 0 where the target does not vary, as scikit-learn has it (1 where it is met exactly).
+ * The share of the target's variance that is explained: 1 - Σ(p - t)² / Σ(t - mean)², of each output
+ * (along the last axis) by itself, and their mean; 0 where a target does not vary (1 where it is met
+ * exactly), as scikit-learn has it. Variances of batches are merged by the formula of Chan, Golub and
+ * LeVeque 1979, which loses no digits to a large mean.
  */
 export class R2Score extends Metric {
   constructor(options: Named = {}) {
     super(expectOptions('R2Score', options, ['name']).name ?? 'r2');
   }
+  // Rows of [4, outputs]: Σ(p - t)², the count, the mean, Σ(t - mean)².
   measure(prediction: Tensor, target: Tensor): Tensor {
     const [error, truth] = errors(this.name, prediction, target);
-    return rowOf(error, sum(square(error)), sum(truth), sum(square(truth)), error.size);
+    const outputs = truth.rank > 1 ? (truth.shape[truth.rank - 1] as number) : 1;
+    const rows = outputs === 0 ? 0 : truth.size / outputs;
+    const [e, t] = [reshape(error, [rows, outputs]), reshape(truth, [rows, outputs])];
+    const count = full([outputs], rows, { dtype: 'float64', device: truth.device });
+    const middle = div(sum(t, 0), clampMin(count, 1));
+    return cat([sum(square(e), 0), count, middle, sum(square(sub(t, middle)), 0)]);
+  }
+  protected override combine(sums: Tensor, added: Tensor): Tensor {
+    const part = (of: Tensor, row: number): Tensor => select(reshape(of, [4, of.size / 4]), 0, row);
+    const [[na, nb], [ma, mb]] = [
+      [part(sums, 1), part(added, 1)],
+      [part(sums, 2), part(added, 2)],
+    ];
+    const [n, apart] = [add(na, nb), sub(mb, ma)];
+    const share = div(nb, clampMin(n, 1));
+    return cat([
+      add(part(sums, 0), part(added, 0)),
+      n,
+      add(ma, mul(apart, share)),
+      add(add(part(sums, 3), part(added, 3)), mul(mul(square(apart), na), share)),
+    ]);
   }
   protected result(sums: Float64Array | null): number {
-    if (!sums) return Number.NaN;
-    const [missed, total, squares, count] = sums as unknown as [number, number, number, number];
-    const spread = squares - (total * total) / count;
-    if (spread > 0) return 1 - missed / spread;
-    return missed === 0 ? 1 : 0;
+    if (!sums || sums.length === 0) return Number.NaN;
+    const outputs = sums.length / 4;
+    let total = 0;
+    for (let i = 0; i < outputs; ++i) {
+      const [missed, spread] = [sums[i] as number, sums[3 * outputs + i] as number];
+      if (sums[outputs + i] === 0 || Number.isNaN(missed + spread)) return Number.NaN;
+      if (spread > 0) total += 1 - missed / spread;
+      else total += missed === 0 ? 1 : 0;
+    }
+    return total / outputs;
   }
 }

@@ -4,14 +4,14 @@
  * exact, on the host, from all scores (ties count half).
  */
 import { expectInteger, expectOptions, expectTensor } from '../check.js';
-import { add, clampMax, clampMin, gt, mul } from '../ops/binary.js';
+import { add, clampMax, clampMin, gt, logicalAnd, mul, where } from '../ops/binary.js';
 import { to } from '../ops/copy.js';
 import { ones, zeros } from '../ops/fill.js';
 import { scatterAdd } from '../ops/gather.js';
 import { ceil } from '../ops/unary.js';
 import { reshape } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
-import { aligned, Metric, wide } from './metric.js';
+import { aligned, areWithin, judged, Metric, wide } from './metric.js';
 
 /** The area under a curve of points from left to right, by trapezoids. */
 function area(x: ArrayLike<number>, y: ArrayLike<number>): number {
@@ -24,7 +24,7 @@ function area(x: ArrayLike<number>, y: ArrayLike<number>): number {
 }
 
 /**
- * Area under the curve at evenly spaced thresholds over [0,1]: exact to about one part in their
+ * Area under the curve of probabilities at evenly spaced thresholds over [0,1]: exact to about one part in their
  * number. Formula and default (200) are those of Keras's `AUC`; for exact values use `rocAuc`.
  */
 export class AUC extends Metric {
@@ -44,13 +44,16 @@ export class AUC extends Metric {
     // How many of the thresholds -ε, 1/(n-1), 2/(n-1), …, 1+ε a probability is above.
     const above = clampMax(clampMin(ceil(mul(wide(p), n - 1)), 1), n - 1);
     const label = to(gt(t, 0.5), 'int64');
-    const place = reshape(add(to(above, 'int64'), mul(label, n)), [-1]);
+    const valid = logicalAnd(areWithin(p, 0, 1), areWithin(t, 0, 1));
+    // What cannot be judged is counted behind the thresholds.
+    const place = where(valid, reshape(add(to(above, 'int64'), mul(label, n)), [-1]), 2 * n);
     const { device } = prediction;
-    return scatterAdd(zeros([2 * n], { device }), 0, place, ones([place.size], { device }));
+    return scatterAdd(zeros([2 * n + 1], { device }), 0, place, ones([place.size], { device }));
   }
 
-  protected result(counts: Float64Array | null): number {
-    if (!counts) return Number.NaN;
+  protected result(sums: Float64Array | null): number {
+    if (!sums) return Number.NaN;
+    const counts = judged(this.name, 'probabilities and labels must be in [0,1]', sums);
     const n = this.thresholds;
     const rates = (part: Float64Array): number[] => {
       const total = part.reduce((a, b) => a + b, 0);
@@ -84,7 +87,14 @@ export function rocCurve(scores: Tensor, labels: Tensor): RocCurve {
   expectTensor('rocCurve', labels, 'labels');
   const [x, t] = aligned('rocCurve', scores, labels);
   const values = Float64Array.from(x.detach().data() as Float32Array);
-  const positive = Array.from(t.data() as Float32Array, (value) => Number(value) > 0.5);
+  const truth = Array.from(t.data() as Float32Array, Number);
+  const bad = truth.findIndex((label, i) => !(label >= 0 && label <= 1) || Number.isNaN(values[i]));
+  if (bad >= 0) {
+    throw new RangeError(
+      `rocCurve: scores must be numbers and labels in [0,1], got ${values[bad]} and ${truth[bad]} in row ${bad}`,
+    );
+  }
+  const positive = truth.map((label) => label > 0.5);
   const order = Uint32Array.from(values.keys()).sort(
     (a, b) => (values[b] as number) - (values[a] as number),
   );

@@ -221,7 +221,7 @@ function kaimingStd(weight: Tensor, options: KaimingOptions): number {
     mode = 'fanIn',
     nonlinearity = 'leakyRelu',
     a = 0,
-  } = expectOptions('kaiming', options, ['mode', 'nonlinearity', 'a']);
+  } = expectOptions('kaiming', options, ['mode', 'nonlinearity', 'a', 'generator']);
   expectOneOf('kaiming', 'mode', mode, ['fanIn', 'fanOut']);
   return (
     calculateGain(nonlinearity, expectNumber('kaiming', 'a', a)) / Math.sqrt(fans(weight)[mode])

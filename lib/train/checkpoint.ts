@@ -1,7 +1,8 @@
 /**
  * Checkpoints: all that a run needs to go on to the same bits, in one safetensors file: tensors
- * `model.*`, `optimizer.*`, `generator.*` and those of other parts; the place in the data and what the user adds as JSON
- * in the metadata, under `nodegrad`. Any reader of safetensors finds the model's tensors in it.
+ * `model.*`, `optimizer.*`, `generator.*` and those of other parts; the place in the data and what the
+ * user adds as JSON in the metadata, under `nodegrad`; numbers that are not finite, which JSON lacks,
+ * as `{ nonFinite: 'NaN' }`. Any reader of safetensors finds the model's tensors in it.
  */
 import { describe, expectOptions } from '../check.js';
 import type { DataLoaderState } from '../data/loader.js';
@@ -10,6 +11,7 @@ import { loadSafetensors, saveSafetensors } from '../io/safetensors.js';
 import { defaultGenerator, type Generator } from '../ops/random.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
+import { writing } from './writing.js';
 
 /** Something whose state is tensors by name: modules, optimizers, generators. */
 export interface Stateful {
@@ -61,9 +63,18 @@ function stateful(parts: CheckpointParts): Map<string, Stateful> {
   return found;
 }
 
+function packed(_: string, value: unknown): unknown {
+  return typeof value === 'number' && !Number.isFinite(value) ? { nonFinite: `${value}` } : value;
+}
+
+function unpacked(_: string, value: unknown): unknown {
+  const text = (value as { nonFinite?: unknown } | null)?.nonFinite;
+  return typeof text === 'string' ? Number(text) : value;
+}
+
 /**
  * Saves a run, atomically, as it is at the time of the call; training may go on before the promise
- * resolves.
+ * resolves. Makes the folder where there is none.
  * @param extra anything that JSON can hold: epoch, best accuracy, settings
  * @example
  * await saveCheckpoint('run.safetensors', { model, optimizer, loader, extra: { epoch } });
@@ -89,25 +100,17 @@ export async function saveCheckpoint(
   if (parts.loader) note.loader = parts.loader.stateDict();
   let text: string;
   try {
-    text = JSON.stringify(note);
+    text = JSON.stringify(note, packed);
   } catch (error) {
     throw new TypeError(`saveCheckpoint: extra must be JSON: ${(error as Error).message}`);
   }
-  try {
-    await saveSafetensors(file, tensors, { [metadataKey]: text });
-  } catch (error) {
-    const { message, code } = error as NodeJS.ErrnoException;
-    if (code === undefined) throw error;
-    const why = code === 'ENOSPC' ? 'the disk is full' : message;
-    throw new Error(`saveCheckpoint: cannot write ${file}, what it held is untouched: ${why}`, {
-      cause: error,
-    });
-  }
+  const write = () => saveSafetensors(file, tensors, { [metadataKey]: text });
+  await writing('saveCheckpoint', file, write, ', what it held is untouched');
 }
 
 function noteOf(file: string, metadata: Record<string, string>): Note {
   try {
-    const note = JSON.parse(metadata[metadataKey] ?? '') as Note;
+    const note = JSON.parse(metadata[metadataKey] ?? '', unpacked) as Note;
     if (note?.format === 1 && Array.isArray(note.parts)) return note;
   } catch {}
   throw new Error(`loadCheckpoint: ${file} is no checkpoint that this version reads`);

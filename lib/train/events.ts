@@ -4,9 +4,9 @@
  * Sources: tensorflow/core/lib/io/record_writer.h, tensorflow/core/util/event.proto and
  * framework/summary.proto, of whose fields these are the ones that scalars and pictures need.
  */
-import { type FileHandle, mkdir, open } from 'node:fs/promises';
-import path from 'node:path';
+import { type FileHandle, open } from 'node:fs/promises';
 import protobuf from 'protobufjs';
+import { writing } from './writing.js';
 
 const field = (type: string, id: number) => ({ type, id });
 const root = protobuf.Root.fromJSON({
@@ -73,13 +73,21 @@ export interface PngImage {
 
 /** Appends events to a file. */
 export class EventWriter {
-  private constructor(private readonly handle: FileHandle) {}
+  private constructor(
+    private readonly file: string,
+    private readonly handle: FileHandle,
+  ) {}
 
   static async create(file: string): Promise<EventWriter> {
-    await mkdir(path.dirname(path.resolve(file)), { recursive: true });
-    const writer = new EventWriter(await open(file, 'wx'));
-    await writer.write({ fileVersion: 'brain.Event:2' });
-    return writer;
+    const handle = await writing('EventWriter', file, () => open(file, 'wx'));
+    const writer = new EventWriter(file, handle);
+    try {
+      await writer.write({ fileVersion: 'brain.Event:2' });
+      return writer;
+    } catch (error) {
+      await writer.close();
+      throw error;
+    }
   }
 
   /** Numbers by tag, at a step. */
@@ -96,7 +104,8 @@ export class EventWriter {
 
   private async write(event: Record<string, unknown>): Promise<void> {
     const whole = { wallTime: Date.now() / 1000, ...event };
-    await this.handle.write(recordOf(eventType.encode(eventType.create(whole)).finish()));
+    const record = recordOf(eventType.encode(eventType.create(whole)).finish());
+    await writing('EventWriter', this.file, () => this.handle.appendFile(record));
   }
 
   /** Resolves when everything is in the file, which then takes no more. */

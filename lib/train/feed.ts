@@ -4,6 +4,7 @@
  */
 import { describe, expectBoolean, expectInteger } from '../check.js';
 import { type Dataset, TensorDataset } from '../data/dataset.js';
+import { IterableDataset } from '../data/iterable.js';
 import { DataLoader } from '../data/loader.js';
 import type { Device } from '../device.js';
 import { type DType, isFloating, type TypedArray } from '../dtype.js';
@@ -23,10 +24,14 @@ export type Inputs = Values | readonly Tensor[];
 /** Inputs, targets and, where wanted, a weight per sample. */
 export type Batch = readonly [x: Inputs, y: Values, weight?: Values] | readonly Tensor[];
 
-/** What gives batches. A function is called at the start of every epoch. */
+/**
+ * What gives batches of two or three tensors: [x, y] or [x, y, weight], where the weights are floats,
+ * one per sample. A function is called at the start of every epoch.
+ */
 export type BatchSource =
   | DataLoader<readonly Tensor[], readonly Tensor[]>
   | Dataset<readonly Tensor[]>
+  | IterableDataset<unknown, readonly Tensor[]>
   | AsyncIterable<Batch>
   | Iterable<Batch>
   | (() => AsyncIterable<Batch> | Iterable<Batch>);
@@ -103,6 +108,15 @@ function rowsOf(op: string, name: string, x: Tensor): number {
   throw new RangeError(`${op}: ${name} needs an axis of samples, got a scalar`);
 }
 
+/** One weight per sample: what else stands third in a batch must not be taken for weights. */
+function expectWeights(op: string, name: string, weight: Tensor, rows: number): void {
+  const { shape, rank, dtype } = weight;
+  if (weight.size === rows && (rank === 1 || (rank === 2 && shape[1] === 1))) return;
+  throw new RangeError(
+    `${op}: ${name} must be [${rows}], a number per sample, got ${dtype}[${shape}]`,
+  );
+}
+
 /** Numbers in memory as tensors of as many rows; new handles, so that the user's stay the user's. */
 export function inMemory(
   op: string,
@@ -128,7 +142,9 @@ export function inMemory(
       `${op}: x and ${name} must have as many samples, got [${inputs[0]?.shape}] and [${found.shape}]`,
     );
   };
-  return { inputs, target: matching('y', y), weight: matching('sampleWeight', weight) };
+  const weights = matching('sampleWeight', weight);
+  if (weights) expectWeights(op, 'sampleWeight', weights, rows);
+  return { inputs, target: matching('y', y), weight: weights };
 }
 
 /** Rows from `begin` to `end` of what is in memory. */
@@ -225,6 +241,23 @@ function iterate(op: string, source: unknown): AsyncIterator<unknown> | Iterator
   );
 }
 
+/** Whether this is data that is yet to be cut into batches. */
+export function isDataset(source: unknown): source is Dataset | IterableDataset<unknown> {
+  const found = source as Partial<Dataset> | null;
+  const indexed = typeof found?.batch === 'function' && typeof found.length === 'number';
+  return indexed || source instanceof IterableDataset;
+}
+
+/** The loader of a dataset; null for what is none. A stream shuffles itself, or not at all. */
+function loaderOf(source: unknown, options: FeedOptions): DataLoader<object, object> | null {
+  if (!isDataset(source)) return null;
+  const { batchSize, shuffle, device, seed } = options;
+  return new DataLoader<object, object>(source, {
+    ...{ batchSize, device, shuffle: shuffle && !(source instanceof IterableDataset) },
+    ...(seed !== undefined && { seed }),
+  });
+}
+
 /** Batches from anything but numbers in memory. */
 export function sourceFeed(op: string, source: unknown, options: FeedOptions): Feed {
   const { device, inputsOnly = false } = options;
@@ -240,25 +273,22 @@ export function sourceFeed(op: string, source: unknown, options: FeedOptions): F
     const [x, y, weight] = alone ? [batch] : (batch as unknown[]);
     const on = (name: string, value: unknown): Tensor | null =>
       value === undefined || inputsOnly ? null : made(op, name, value, device, false);
-    return {
-      inputs: inputsOf(op, x, options, device),
-      target: on('y', y),
-      weight: on('the weight', weight),
-    };
+    const inputs = inputsOf(op, x, options, device);
+    const weights = on('the weight', weight);
+    if (weights) {
+      const third = 'the third of a batch [x, y, weight]';
+      expectWeights(op, third, weights, rowsOf(op, 'x', inputs[0] as Tensor));
+      if (weight instanceof Tensor && !isFloating(weight.dtype)) {
+        throw new TypeError(`${op}: ${third} must be floats, got ${describe(weight)}`);
+      }
+    }
+    return { inputs, target: on('y', y), weight: weights };
   };
-  const dataset = source as Partial<Dataset> | null;
-  const isDataset = typeof dataset?.batch === 'function' && typeof dataset.length === 'number';
-  const loader = isDataset
-    ? new DataLoader(dataset as Dataset, {
-        ...{ batchSize: options.batchSize, shuffle: options.shuffle, device },
-        ...(options.seed !== undefined && { seed: options.seed }),
-      })
-    : source instanceof DataLoader
-      ? source
-      : null;
+  const loader = source instanceof DataLoader ? source : loaderOf(source, options);
   if (loader) {
+    const length = Number.isFinite(loader.length) ? loader.length : null;
     return {
-      ...{ length: loader.length, resumable: loader, memory: null, ready, dispose: () => {} },
+      ...{ length, resumable: loader, memory: null, ready, dispose: () => {} },
       epoch: () => loader[Symbol.asyncIterator](),
     };
   }

@@ -1,10 +1,15 @@
 /** One call of `fit`: the loop over epochs and batches, its callbacks, and what a checkpoint keeps. */
+import { noGrad } from '../context.js';
+import type { DataLoaderState } from '../data/loader.js';
 import type { Device } from '../device.js';
+import { isFloating } from '../dtype.js';
 import { SequentialLayers } from '../layers/model.js';
-import { native } from '../native.js';
+import { stack } from '../ops/movement.js';
+import { sum } from '../ops/reduce.js';
+import { isfinite } from '../ops/unary.js';
 import { alias } from '../ops/view.js';
 import type { AnyOptimizer } from '../optim/schedule.js';
-import type { Tensor } from '../tensor.js';
+import { scope } from '../scope.js';
 import type { Callback, Run } from './callback.js';
 import { loadCheckpoint, type Stateful, saveCheckpoint } from './checkpoint.js';
 import { type Feed, firstBadRow, type Ready } from './feed.js';
@@ -12,6 +17,8 @@ import { History, type Logs, type Stopped } from './history.js';
 import { LossLog, type LossLogState } from './lossLog.js';
 import type { Progress } from './progress.js';
 import type { Compiled, Steps, Trainable } from './steps.js';
+import type { TargetCheck } from './targets.js';
+import { Timer } from './timing.js';
 
 /** What a run is given. */
 export interface RunOptions {
@@ -27,29 +34,47 @@ export interface Host {
   readonly model: Trainable;
   readonly compiled: Compiled;
   readonly steps: Steps;
+  readonly check: TargetCheck;
   /** Builds the model, makes the optimizer, looks at the first batch. */
   prepare(batch: Ready): AnyOptimizer;
-  /** Loss and metrics on other data. */
+  /** Loss and metrics on other data; null where there are none, or the signal was aborted. */
   validate(): Promise<Logs | null>;
+  readonly validates: boolean;
 }
 
 /** What a checkpoint keeps of a run, beside tensors and the place in the data. */
 interface Saved {
   epoch: number;
   batch: number;
+  /** Whether the epoch was announced to callbacks, and whether only its validation is left. */
+  announced: boolean;
+  complete: boolean;
   losses: LossLogState;
   metrics: (number[] | null)[];
   callbacks: unknown[];
-  history: Pick<History, 'epoch' | 'history'>;
+  history: Pick<History, 'epoch' | 'history' | 'timing'>;
 }
 
 export class FitRun implements Run {
   readonly history = new History();
   stopped: Stopped = null;
+  error: unknown = null;
+  resumed = false;
   private found: AnyOptimizer | null = null;
   private epoch = 0;
   private batch = 0;
-  private losses = new LossLog();
+  private begun = false;
+  private announced = false;
+  private complete = false;
+  /** 1 while a batch was taken that was not yet trained on. */
+  private ahead = 0;
+  private losses: LossLog;
+  private timer = new Timer();
+  /** Numbers of metrics that were read last, for the bar. */
+  private running: Logs = {};
+  /** What metrics had counted before the validation that is going on. */
+  private counted: (number[] | null)[] | null = null;
+  private readonly check: TargetCheck | null;
   private readonly callbacks: readonly Callback[];
 
   constructor(
@@ -60,6 +85,8 @@ export class FitRun implements Run {
   ) {
     const { callbacks } = options;
     this.callbacks = [...callbacks.filter((c) => !c.last), ...callbacks.filter((c) => c.last)];
+    this.check = feed.memory || !host.check.applies ? null : host.check;
+    this.losses = this.newLosses();
   }
 
   get model(): Trainable {
@@ -76,6 +103,12 @@ export class FitRun implements Run {
     return steps === null ? length : Math.min(steps, length ?? steps);
   }
 
+  get names(): readonly string[] | null {
+    if (this.callbacks.some((c) => c.onEpochEnd && !c.leavesLogs)) return null;
+    const own = ['loss', ...this.host.compiled.metrics.map(({ name }) => name)];
+    return this.host.validates ? [...own, ...own.map(validationName)] : own;
+  }
+
   get optimizer(): AnyOptimizer {
     if (this.found) return this.found;
     throw new Error('fit: the optimizer is made with the first batch, which is yet to come');
@@ -87,46 +120,66 @@ export class FitRun implements Run {
 
   /** Trains, to the end or until somebody stops it. */
   async train(resume: string | undefined): Promise<History> {
-    let begun = false;
-    try {
-      if (this.feed.memory) this.found = this.host.prepare(this.feed.memory);
-      if (resume !== undefined) await this.restore(resume);
-      else for (const metric of this.host.compiled.metrics) metric.reset();
-      if (this.found) begun = await this.begin();
-      for (; this.epoch < this.epochs && !this.ending; ++this.epoch) {
-        begun = await this.batchesOfEpoch(begun);
-        if (this.ending && !this.complete) break;
-        await this.endEpoch();
+    const errors: unknown[] = [];
+    const attempt = async (work: () => unknown): Promise<void> => {
+      try {
+        await work();
+      } catch (error) {
+        this.error ??= error;
+        errors.push(error);
       }
-    } finally {
-      this.progress.abandon();
-      this.losses.dispose();
-      if (begun) for (const callback of this.callbacks) await callback.onTrainEnd?.(this);
+    };
+    await attempt(() => this.epochsLeft(resume));
+    this.progress.abandon();
+    if (this.begun) {
+      // The first error tells why the run ended; what follows from it stays unsaid.
+      if (errors.length > 0 || this.batch > 0) {
+        for (const callback of this.callbacks) await attempt(() => callback.onInterrupt?.(this));
+      }
+      for (const callback of this.callbacks) await attempt(() => callback.onTrainEnd?.(this));
     }
+    this.losses.dispose();
+    if (errors.length > 0) throw errors[0];
     this.history.stopped = this.stopped;
     return this.history;
   }
 
-  private complete = false;
+  private async epochsLeft(resume: string | undefined): Promise<void> {
+    const { host, feed } = this;
+    if (feed.memory) this.found = host.prepare(feed.memory);
+    if (resume !== undefined) await this.restore(resume);
+    else for (const metric of host.compiled.metrics) metric.reset();
+    if (this.found) await this.begin();
+    while (this.epoch < this.epochs && !this.ending) {
+      if (!this.complete) await this.batchesOfEpoch();
+      if (!this.complete || !(await this.endEpoch())) break;
+    }
+  }
 
   private get ending(): boolean {
     if (this.options.signal?.aborted) this.stopped ??= 'signal';
     return this.stopped !== null;
   }
 
-  private async begin(): Promise<true> {
+  private async begin(): Promise<void> {
+    this.begun = true;
     for (const callback of this.callbacks) await callback.onTrainBegin?.(this);
-    return true;
+  }
+
+  /** Tells callbacks of an epoch, unless the run that is resumed did. */
+  private async announce(): Promise<void> {
+    if (this.announced) return;
+    this.announced = true;
+    for (const callback of this.callbacks) await callback.onEpochBegin?.(this.epoch, this);
   }
 
   /** Trains on the batches of an epoch that are left. */
-  private async batchesOfEpoch(wasBegun: boolean): Promise<boolean> {
+  private async batchesOfEpoch(): Promise<void> {
     const { host, feed, callbacks, progress } = this;
-    let begun = wasBegun;
     host.model.train();
-    this.complete = false;
     progress.begin(`Epoch ${this.epoch + 1}/${this.epochs}`, this.batches, this.batch);
-    if (begun) for (const callback of callbacks) await callback.onEpochBegin?.(this.epoch, this);
+    this.timer = new Timer();
+    if (this.begun) await this.announce();
     let device: Device | null = null;
     const watching = callbacks.some(({ onBatchEnd }) => onBatchEnd);
     const iterator = feed.epoch(feed.resumable ? 0 : this.batch);
@@ -136,64 +189,92 @@ export class FitRun implements Run {
           this.complete = true;
           break;
         }
-        const waiting = progress.measuresWaiting ? new Waiting(device) : null;
-        const next = await iterator.next();
-        const waited = waiting?.end() ?? 0;
+        const next = await this.timer.wait(device, iterator.next());
         if (next.done) {
           this.complete = true;
           break;
         }
+        this.ahead = 1;
         const ready = feed.ready(next.value);
         this.found ??= host.prepare(ready);
-        if (!begun) {
-          begun = await this.begin();
-          for (const callback of callbacks) await callback.onEpochBegin?.(this.epoch, this);
+        if (!this.begun) {
+          await this.begin();
+          await this.announce();
         }
         for (const callback of callbacks) await callback.onBatchBegin?.(this.batch, this);
-        const loss = await host.steps.train(ready, this.found);
+        const measured = await host.steps.train(ready, this.found, this.check);
+        const { loss } = measured;
         device = loss.device;
         const seen = watching ? alias(loss) : loss;
-        await this.losses.add(loss, ready.inputs[0]?.shape[0] ?? 1);
-        this.expectFinite();
+        const samples = ready.inputs[0]?.shape[0] ?? 1;
+        this.timer.count(samples);
+        await this.losses.add(measured, samples, ready.target);
         const at = this.batch++;
-        progress.step(waited, () => ({ loss: this.losses.mean }));
+        this.ahead = 0;
+        await this.expectFinite();
+        progress.step(() => ({ ...this.losses.known, ...this.running }));
         for (const callback of callbacks) await callback.onBatchEnd?.(at, seen, this);
       }
     } finally {
       await iterator.return?.();
     }
     await this.losses.settle();
-    this.expectFinite();
+    await this.expectFinite();
     if (this.complete && this.batch === 0) {
       throw new Error(
         `fit: the source gave no batches in epoch ${this.epoch + 1}; a function is asked anew for each epoch, an iterator that has ended is not`,
       );
     }
-    return begun;
   }
 
-  private expectFinite(): void {
-    const { bad } = this.losses;
+  private newLosses(): LossLog {
+    this.running = {};
+    const { metrics } = this.host.compiled;
+    const look = async (): Promise<void> => {
+      for (const metric of metrics) {
+        // What a metric cannot count it says at the end of the epoch.
+        const value = await metric.read().catch(() => null);
+        if (value !== null) this.running[metric.name] = value;
+      }
+    };
+    return this.progress.showsSteps ? new LossLog(this.check, look) : new LossLog(this.check);
+  }
+
+  private async expectFinite(): Promise<void> {
+    const { bad, wrong } = this.losses;
+    const { memory } = this.feed;
+    const of = ` of epoch ${this.epoch + 1}`;
+    if (wrong) throw new RangeError(`fit: ${wrong.told} of batch ${wrong.batch}${of}`);
     if (!bad || this.options.allowNaN) return;
-    const where = this.feed.memory ? firstBadRow(this.feed.memory) : null;
+    const target = memory?.target;
+    const where = memory
+      ? (firstBadRow(memory) ??
+        (target && this.host.check.applies && (await this.host.check.firstWrong(target))))
+      : null;
     throw new Error(
-      `fit: the loss must be finite, got ${bad.value} first in batch ${bad.batch} of epoch ${this.epoch + 1}` +
+      `fit: the loss must be finite, got ${bad.value} first in batch ${bad.batch}${of}` +
         (where ? `; ${where}` : '; look at that batch, or run the step in detectAnomaly'),
     );
   }
 
-  private async endEpoch(): Promise<void> {
-    const { compiled } = this.host;
+  /** Validates and tells callbacks; false where the signal ended the run before that. */
+  private async endEpoch(): Promise<boolean> {
+    const { host, epoch } = this;
+    const { metrics } = host.compiled;
+    const { timing } = this.timer;
     const logs: Logs = { loss: this.losses.mean };
-    for (const metric of compiled.metrics) logs[metric.name] = await metric.read();
-    const validation = await this.host.validate();
-    for (const [name, value] of Object.entries(validation ?? {})) {
-      logs[`val${name.charAt(0).toUpperCase()}${name.slice(1)}`] = value;
+    for (const metric of metrics) logs[metric.name] = await this.number(metric);
+    if (host.validates) {
+      this.counted = metrics.map((metric) => metric.stateDict());
+      const validation = await host.validate();
+      if (!validation) {
+        this.stopped ??= 'signal';
+        return false;
+      }
+      for (const [name, value] of Object.entries(validation)) logs[validationName(name)] = value;
     }
-    this.progress.end(logs);
-    this.progress.tellWaiting();
-    const { epoch } = this;
-    this.history.add(epoch, logs);
+    this.progress.end(logs, timing);
+    this.history.add(epoch, logs, timing);
     // What callbacks save goes on with the next epoch.
     const loader = this.feed.resumable;
     if (loader && loader.stateDict().batch > 0) {
@@ -202,12 +283,20 @@ export class FitRun implements Run {
     }
     this.epoch = epoch + 1;
     this.batch = 0;
-    this.losses = new LossLog();
-    for (const metric of compiled.metrics) metric.reset();
+    Object.assign(this, { announced: false, complete: false, counted: null });
+    this.losses = this.newLosses();
+    for (const metric of metrics) metric.reset();
+    for (const callback of this.callbacks) await callback.onEpochEnd?.(epoch, logs, this);
+    return true;
+  }
+
+  /** A metric of the epoch; of a run that may go on with NaN, NaN where it cannot be told. */
+  private async number(metric: Compiled['metrics'][number]): Promise<number> {
     try {
-      for (const callback of this.callbacks) await callback.onEpochEnd?.(epoch, logs, this);
-    } finally {
-      this.epoch = epoch;
+      return await metric.read();
+    } catch (error) {
+      if (this.options.allowNaN && Number.isNaN(this.losses.mean)) return Number.NaN;
+      throw error;
     }
   }
 
@@ -217,23 +306,48 @@ export class FitRun implements Run {
       if (tensors) more[`callback${i}`] = tensors;
     }
     const { resumable } = this.feed;
+    const loader = resumable && {
+      stateDict: () => {
+        const state = resumable.stateDict();
+        return { ...state, batch: state.batch - this.ahead };
+      },
+      loadStateDict: (state: DataLoaderState) => resumable.loadStateDict(state),
+    };
     return {
       ...{ model: this.model, optimizer: this.optimizer, more },
-      ...(resumable && { loader: resumable }),
+      ...(loader && { loader }),
     };
   }
 
   async save(file: string): Promise<void> {
     await this.losses.settle();
+    await this.expectFinite();
+    if (!this.options.allowNaN) await this.expectFiniteWeights(file);
+    const { metrics } = this.host.compiled;
+    const { epoch, history, timing } = this.history;
     const extra: Saved = {
-      epoch: this.epoch,
-      batch: this.batch,
+      ...{ epoch: this.epoch, batch: this.batch },
+      ...{ announced: this.announced, complete: this.complete },
       losses: this.losses.stateDict(),
-      metrics: this.host.compiled.metrics.map((metric) => metric.stateDict()),
+      metrics: this.counted ?? metrics.map((metric) => metric.stateDict()),
       callbacks: this.options.callbacks.map((callback) => callback.stateDict?.() ?? null),
-      history: { epoch: this.history.epoch, history: this.history.history },
+      history: { epoch, history, timing },
     };
     await saveCheckpoint(file, { ...this.parts(), extra });
+  }
+
+  /** A step may spoil the weights after a loss that was finite. */
+  private async expectFiniteWeights(file: string): Promise<void> {
+    const named = [...this.model.namedParameters()].filter(([, p]) => isFloating(p.dtype));
+    if (named.length === 0) return;
+    const all = noGrad(() => scope(() => stack(named.map(([, p]) => sum(isfinite(p.detach()))))));
+    const counts = (await all.read()) as ArrayLike<number | bigint>;
+    all.dispose();
+    const at = named.findIndex(([, p], i) => Number(counts[i]) < p.size);
+    if (at < 0) return;
+    throw new Error(
+      `fit: weights must be finite to be saved, got NaN or Infinity in ${named[at]?.[0]}; ${file} is left as it was`,
+    );
   }
 
   private async restore(file: string): Promise<void> {
@@ -254,79 +368,19 @@ export class FitRun implements Run {
     ) {
       throw new Error(`fit: ${file} is no checkpoint of a run with these metrics and callbacks`);
     }
-    this.epoch = saved.epoch;
-    this.batch = saved.batch;
+    const { epoch, batch, announced, complete } = saved;
+    Object.assign(this, { epoch, batch, announced, complete, resumed: true });
     this.losses.loadStateDict(saved.losses);
     for (const [i, metric] of metrics.entries()) metric.loadStateDict(saved.metrics[i] ?? null);
     for (const [i, callback] of callbacks.entries()) {
       callback.loadStateDict?.(saved.callbacks[i] as never);
     }
     this.history.epoch.push(...saved.history.epoch);
+    this.history.timing.push(...saved.history.timing);
     Object.assign(this.history.history, saved.history.history);
   }
 }
 
-/** How long a batch kept a device waiting that had nothing else to do. */
-class Waiting {
-  private readonly asked = performance.now();
-  private idle: number | null = null;
-
-  constructor(device: Device | null) {
-    if (!device) this.idle = this.asked;
-    else {
-      const note = (): void => {
-        this.idle = performance.now();
-      };
-      native.settle(device.code, 0).then(note, note);
-    }
-  }
-
-  /** To be called when the batch is there. @returns milliseconds */
-  end(): number {
-    return this.idle === null ? 0 : performance.now() - this.idle;
-  }
-}
-
-/** Goes once through a feed without training; what `each` gives is a loss, which is added up. */
-export async function measure(
-  { model, compiled, steps }: Pick<Host, 'model' | 'compiled' | 'steps'>,
-  feed: Feed,
-  {
-    progress,
-    signal,
-    limit,
-  }: { progress: Progress | null; signal?: AbortSignal; limit: number | null },
-  look: (batch: Ready) => void,
-): Promise<Logs> {
-  model.eval();
-  const losses = new LossLog();
-  for (const metric of compiled.metrics) metric.reset();
-  progress?.begin('', limit ?? feed.length);
-  const iterator = feed.epoch(0);
-  let batches = 0;
-  try {
-    while (!signal?.aborted && batches !== limit) {
-      const next = await iterator.next();
-      if (next.done) break;
-      const ready = feed.ready(next.value);
-      if (batches === 0) look(ready);
-      const loss: Tensor = await steps.evaluate(ready);
-      await losses.add(loss, ready.inputs[0]?.shape[0] ?? 1);
-      ++batches;
-      progress?.step(0, () => ({ loss: losses.mean }));
-    }
-    await losses.settle();
-  } finally {
-    await iterator.return?.();
-    losses.dispose();
-    progress?.abandon();
-  }
-  if (batches === 0) throw new Error('evaluate: the source gave no batches');
-  const logs: Logs = { loss: losses.mean };
-  for (const metric of compiled.metrics) {
-    logs[metric.name] = await metric.read();
-    metric.reset();
-  }
-  progress?.end(logs);
-  return logs;
+function validationName(name: string): string {
+  return `val${name.charAt(0).toUpperCase()}${name.slice(1)}`;
 }

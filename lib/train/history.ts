@@ -1,4 +1,5 @@
 /** What a training run gives back. */
+import type { EpochTiming } from './timing.js';
 
 /** Numbers of one epoch by name: `loss`, the metrics, and the same of the validation as `valLoss` … */
 export type Logs = Record<string, number>;
@@ -12,11 +13,13 @@ export class History {
   readonly epoch: number[] = [];
   /** By name, a number for each of them. */
   readonly history: Record<string, number[]> = {};
+  /** How long each of them took, and waited for data. */
+  readonly timing: EpochTiming[] = [];
   /** Why the run ended early; null where it did not. */
   stopped: Stopped = null;
 
   /** @internal */
-  add(epoch: number, logs: Logs): void {
+  add(epoch: number, logs: Logs, timing: EpochTiming): void {
     for (const [name, value] of Object.entries(logs)) {
       let list = this.history[name];
       if (!list) {
@@ -26,5 +29,6 @@ export class History {
       list.push(value);
     }
     this.epoch.push(epoch);
+    this.timing.push(timing);
   }
 }

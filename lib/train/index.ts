@@ -23,6 +23,7 @@ export {
 export type { Verbose } from './progress.js';
 export { SequentialModel, sequential } from './sequential.js';
 export type { Trainable } from './steps.js';
+export type { EpochTiming } from './timing.js';
 export {
   type CompileOptions,
   type EvaluateOptions,

@@ -5,6 +5,7 @@
 import type { Writable } from 'node:stream';
 import { Presets, SingleBar } from 'cli-progress';
 import type { Logs } from './history.js';
+import type { EpochTiming } from './timing.js';
 
 /** A number with four digits that tell. */
 export function short(value: number): string {
@@ -27,6 +28,12 @@ function numbers(logs: Logs): string {
     .join('');
 }
 
+function speed({ seconds, waited, samplesPerSecond }: EpochTiming): string {
+  const part = Math.round((100 * waited) / Math.max(1e-3, seconds));
+  const rate = `${samplesPerSecond.toFixed(samplesPerSecond < 10 ? 1 : 0)} samples/s`;
+  return ` ${rate}, waited ${duration(1000 * waited)} for data (${part}%)`;
+}
+
 export type Verbose = 0 | 1 | 2;
 
 const widest = 24;
@@ -37,8 +44,6 @@ export class Progress {
   private begun = 0;
   private done = 0;
   private total: number | null = null;
-  private waited = 0;
-  private toldWaiting = false;
   private shown = 0;
   private readonly terminal: boolean;
 
@@ -52,7 +57,7 @@ export class Progress {
   /** @param title as in `Epoch 1/5`; none for an evaluation */
   begin(title: string, total: number | null, done = 0): void {
     this.begun = performance.now();
-    Object.assign(this, { total, done, waited: 0, shown: 0 });
+    Object.assign(this, { total, done, shown: 0 });
     if (this.verbose === 0) return;
     if (title !== '' && this.verbose === 1) this.output.write(`${title}\n`);
     if (title !== '' && this.verbose === 2) this.output.write(`${title} `);
@@ -69,9 +74,8 @@ export class Progress {
   }
 
   /** @param logs what is known of the epoch so far; asked for only where it is shown */
-  step(waited: number, logs: () => Logs): void {
+  step(logs: () => Logs): void {
     ++this.done;
-    this.waited += waited;
     if (!this.bar || performance.now() - this.shown < 100) return;
     this.shown = performance.now();
     const left =
@@ -87,10 +91,15 @@ export class Progress {
     return this.elapsed / Math.max(1, this.done);
   }
 
+  /** Whether numbers are shown while steps go on. */
+  get showsSteps(): boolean {
+    return this.terminal;
+  }
+
   /** Ends the epoch with all its numbers. */
-  end(logs: Logs): void {
+  end(logs: Logs, timing: EpochTiming | null): void {
     if (this.verbose === 0) return;
-    const rest = `${duration(this.elapsed)} ${duration(this.perStep)}/step${numbers(logs)}`;
+    const rest = `${duration(this.elapsed)} ${duration(this.perStep)}/step${timing ? speed(timing) : ''}${numbers(logs)}`;
     if (this.bar) {
       this.bar.update(this.done, { rest });
       this.bar.stop();
@@ -98,19 +107,6 @@ export class Progress {
     } else {
       this.output.write(`${this.done}/${this.total ?? this.done} - ${rest}\n`);
     }
-  }
-
-  /** Whether it is yet to be said how long steps wait for data. */
-  get measuresWaiting(): boolean {
-    return this.verbose !== 0 && !this.toldWaiting;
-  }
-
-  /** Says, once a run, how long steps waited for data. */
-  tellWaiting(): void {
-    if (this.verbose === 0 || this.toldWaiting) return;
-    this.toldWaiting = true;
-    const part = Math.round((100 * this.waited) / Math.max(1, this.elapsed));
-    this.output.write(`waited ${duration(this.waited)} for data (${part}% of the epoch)\n`);
   }
 
   /** Leaves the line where it is, as after an error. */

@@ -18,6 +18,7 @@ import { scope } from '../scope.js';
 import { Tensor } from '../tensor.js';
 import { type Ready, tensorsOf } from './feed.js';
 import { type LossRule, weightedLoss } from './losses.js';
+import type { TargetCheck } from './targets.js';
 
 /** A module from one tensor, or several, to one. */
 export type Trainable = Module & { forward(...inputs: Tensor[]): Tensor };
@@ -32,13 +33,21 @@ export interface Compiled {
   readonly capture: boolean;
 }
 
+/** What a step leaves on the device: the loss and, where they are checked, the targets' bounds. */
+export interface Measured {
+  loss: Tensor;
+  bounds: Tensor | null;
+}
+
 type Kind = 'train' | 'evaluate' | 'predict';
-type Step = ((...tensors: Tensor[]) => Tensor) | CapturedStep<Tensor[], Tensor>;
+type Step = ((...tensors: Tensor[]) => Tensor[]) | CapturedStep<Tensor[], Tensor[]>;
 
 export class Steps {
   private readonly made = new Map<string, Step>();
   private weights: Readonly<Record<number, number>> | null = null;
   private table: Tensor | null = null;
+  /** How many scores the model gave per row, once it has run. */
+  classes: number | null = null;
 
   constructor(
     private readonly model: Trainable,
@@ -52,10 +61,10 @@ export class Steps {
     this.weights = weights;
   }
 
-  /** Updates the model once. @returns the loss, on the device */
-  async train(batch: Ready, optimizer: AnyOptimizer): Promise<Tensor> {
+  /** Updates the model once. */
+  async train(batch: Ready, optimizer: AnyOptimizer, check: TargetCheck | null): Promise<Measured> {
     const { metrics, clipNorm } = this.compiled as Compiled;
-    return this.run('train', batch, (ready) => {
+    return this.measured('train', batch, check, (ready) => {
       optimizer.zeroGrad();
       const [prediction, loss, target] = this.loss(ready, true);
       loss.backward();
@@ -66,11 +75,11 @@ export class Steps {
     });
   }
 
-  /** The loss, on the device; metrics count the batch in. */
-  async evaluate(batch: Ready): Promise<Tensor> {
+  /** Metrics count the batch in. */
+  async evaluate(batch: Ready, check: TargetCheck | null): Promise<Measured> {
     const { metrics } = this.compiled as Compiled;
     return noGrad(() =>
-      this.run('evaluate', batch, (ready) => {
+      this.measured('evaluate', batch, check, (ready) => {
         const [prediction, loss, target] = this.loss(ready, false);
         for (const metric of metrics) metric.update(prediction, target);
         return loss;
@@ -80,16 +89,44 @@ export class Steps {
 
   /** What the model gives. */
   async predict(batch: Ready): Promise<Tensor> {
-    return noGrad(() => this.run('predict', batch, ({ inputs }) => this.forward(inputs)));
+    const run = (): Tensor[] | Promise<Tensor[]> =>
+      this.run('predict', batch, ({ inputs }) => [this.forward(inputs)]);
+    const [found] = await noGrad(run);
+    return found as Tensor;
   }
 
-  private run(kind: Kind, batch: Ready, step: (ready: Ready) => Tensor): Tensor | Promise<Tensor> {
-    const form = `${kind} ${batch.inputs.length} ${batch.target !== null} ${batch.weight !== null}`;
+  private async measured(
+    kind: Kind,
+    batch: Ready,
+    check: TargetCheck | null,
+    step: (ready: Ready) => Tensor,
+  ): Promise<Measured> {
+    const [loss, bounds = null] = await this.run(
+      kind,
+      batch,
+      (ready) => {
+        const first = step(ready);
+        const found = ready.target && check && noGrad(() => check.bounds(ready.target as Tensor));
+        return found ? [first, found] : [first];
+      },
+      check !== null,
+    );
+    return { loss: loss as Tensor, bounds };
+  }
+
+  private run(
+    kind: Kind,
+    batch: Ready,
+    step: (ready: Ready) => Tensor[],
+    checked = false,
+  ): Tensor[] | Promise<Tensor[]> {
+    const { inputs, target, weight } = batch;
+    const form = `${kind} ${inputs.length} ${target !== null} ${weight !== null} ${checked}`;
     let found = this.made.get(form);
     if (!found) {
-      const [count, hasTarget] = [batch.inputs.length, batch.target !== null];
+      const [count, hasTarget] = [inputs.length, target !== null];
       const last = count + (hasTarget ? 1 : 0);
-      const whole = (...tensors: Tensor[]): Tensor =>
+      const whole = (...tensors: Tensor[]): Tensor[] =>
         step({
           inputs: tensors.slice(0, count),
           target: hasTarget ? (tensors[count] as Tensor) : null,
@@ -114,6 +151,7 @@ export class Steps {
     if (!target) throw new TypeError('fit: the batches have no targets, so there is no loss');
     let prediction = this.forward(inputs);
     if (dtype) prediction = to(prediction, 'float32');
+    this.classes = prediction.shape[prediction.rank - 1] ?? null;
     let weights = weight && reshape(weight, [weight.size]);
     observe(this, 'weights');
     if (training && this.weights) {
@@ -127,14 +165,21 @@ export class Steps {
   private classWeights(prediction: Tensor, target: Tensor): Tensor {
     observe(this, 'table');
     const last = prediction.shape[prediction.rank - 1] ?? 1;
-    const classes = prediction.rank > 1 && last > 1 ? last : 2;
+    const scores = prediction.rank > 1 && last > 1;
+    const classes = scores ? last : 2;
+    const beyond = Object.keys(this.weights ?? {}).find((c) => Number(c) >= classes);
+    if (beyond !== undefined) {
+      throw new RangeError(
+        `fit: classWeight must be of classes from 0 to ${classes - 1}, got ${beyond}`,
+      );
+    }
     if (this.table?.device !== prediction.device || this.table.size !== classes) {
       const values = Array.from({ length: classes }, (_, c) => this.weights?.[c] ?? 1);
       this.table?.dispose();
       this.table = scope(() => tensor(values, { device: prediction.device })).keep();
       this.table.persistent = true;
     }
-    const oneHot = classes > 2 && target.shape.join() === prediction.shape.join();
+    const oneHot = scores && target.shape.join() === prediction.shape.join();
     const index = oneHot ? argmax(target, -1) : to(target, 'int64');
     if (index.size !== prediction.shape[0]) {
       throw new RangeError(

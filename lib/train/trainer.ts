@@ -27,6 +27,7 @@ import {
   type FeedOptions,
   type Inputs,
   inMemory,
+  isDataset,
   isValues,
   memoryFeed,
   type Ready,
@@ -35,14 +36,15 @@ import {
   tensorsOf,
   type Values,
 } from './feed.js';
-import { FitRun, measure } from './fit.js';
+import { FitRun, type Host } from './fit.js';
 import type { History, Logs } from './history.js';
 import { type LossLike, lossRule } from './losses.js';
+import { measure } from './measure.js';
 import { type MetricLike, metricsOf, type OptimizerLike, optimizerMaker } from './names.js';
 import { Progress, type Verbose } from './progress.js';
 import { type Compiled, Steps, type Trainable } from './steps.js';
 import { summarize } from './summary.js';
-import { expectTargets } from './targets.js';
+import { TargetCheck } from './targets.js';
 
 export interface CompileOptions {
   /** By Keras's name and defaults, an optimizer, or a function of the parameters that makes one. */
@@ -65,6 +67,8 @@ export interface PredictOptions {
   batchSize?: number;
   /** Batches after which to end; all of them where left out. */
   steps?: number;
+  /** Once aborted, the call ends after the step in progress and throws the signal's reason. */
+  signal?: AbortSignal;
 }
 
 export interface EvaluateOptions extends PredictOptions {
@@ -72,7 +76,7 @@ export interface EvaluateOptions extends PredictOptions {
   verbose?: Verbose;
   /** Where that goes; the standard output where left out. */
   output?: Writable & { isTTY?: boolean };
-  /** How much each sample counts in the loss, [N]. */
+  /** How much each sample counts in the loss, [N]; for x and y in memory. */
   sampleWeight?: Values;
 }
 
@@ -81,8 +85,10 @@ export interface FitOptions extends EvaluateOptions {
   epochs?: number;
   /** The last share of x and y, taken before shuffling, to validate with; none where left out. */
   validationSplit?: number;
-  /** What to validate with after each epoch: [x, y] or a source of batches. */
-  validationData?: readonly [x: Inputs, y: Values] | BatchSource;
+  /** What to validate with after each epoch: [x, y], [x, y, weight] or a source of batches. */
+  validationData?: readonly [x: Inputs, y: Values, weight?: Values] | BatchSource;
+  /** Batches after which a validation ends; all of them where left out. */
+  validationSteps?: number;
   /** Whether each epoch has an order of its own, for what is in memory and for datasets; true. */
   shuffle?: boolean;
   /** Seed of the order; follows from `manualSeed` where left out. */
@@ -90,7 +96,10 @@ export interface FitOptions extends EvaluateOptions {
   /** How much samples of each class count in the loss; 1 for those left out. */
   classWeight?: Readonly<Record<number, number>>;
   callbacks?: readonly Callback[];
-  /** Once aborted, the run ends after the step in progress, and says so in its history. */
+  /**
+   * Once aborted, the run ends after the step in progress, and says so in its history. An epoch whose
+   * validation was cut short counts as not ended.
+   */
   signal?: AbortSignal;
   /** A checkpoint that a run with the same data and options wrote, to go on from. */
   resume?: string;
@@ -98,8 +107,28 @@ export interface FitOptions extends EvaluateOptions {
   allowNaN?: boolean;
 }
 
-function stepsOf(op: string, steps: unknown): number | null {
-  return steps === undefined ? null : expectInteger(op, 'steps', steps, 1);
+function stepsOf(op: string, steps: unknown, name = 'steps'): number | null {
+  return steps === undefined ? null : expectInteger(op, name, steps, 1);
+}
+
+function expectSignal(op: string, signal: unknown): AbortSignal | undefined {
+  if (signal === undefined || signal instanceof AbortSignal) return signal;
+  throw new TypeError(`${op}: signal must be an AbortSignal, got ${describe(signal)}`);
+}
+
+const validationPart = ' of the validation data';
+
+function expectOwnBatches(op: string, source: unknown, options: EvaluateOptions): void {
+  if (options.batchSize !== undefined && !isDataset(source)) {
+    throw new TypeError(
+      `${op}: batchSize goes with numbers and datasets, got it beside batches that are already made`,
+    );
+  }
+  if (options.sampleWeight !== undefined) {
+    throw new TypeError(
+      `${op}: sampleWeight goes with x and y in memory; let other sources give [x, y, weight]`,
+    );
+  }
 }
 
 function progressOf(
@@ -189,6 +218,7 @@ export class Trainer<M extends Trainable = Trainable> {
       'seed',
       'classWeight',
       'callbacks',
+      'validationSteps',
       'signal',
       'resume',
       'allowNaN',
@@ -199,7 +229,9 @@ export class Trainer<M extends Trainable = Trainable> {
       'steps',
     ]);
     const compiled = this.expectCompiled('fit');
-    const { signal, resume } = options;
+    const { resume } = options;
+    const signal = expectSignal('fit', options.signal);
+    const validationSteps = stepsOf('fit', options.validationSteps, 'validationSteps');
     const runOptions = {
       epochs: expectInteger('fit', 'epochs', options.epochs ?? 1, 0),
       steps: stepsOf('fit', options.steps),
@@ -214,16 +246,24 @@ export class Trainer<M extends Trainable = Trainable> {
       const { model, steps } = this;
       try {
         if (classWeight) steps.setClassWeight(classWeight);
-        const prepare = (batch: Ready): AnyOptimizer => this.prepare(batch);
-        const look = (batch: Ready): void => this.look('fit', batch);
-        const host = {
-          model,
-          compiled,
-          steps,
-          prepare,
+        const host: Host = {
+          ...{
+            model,
+            compiled,
+            steps,
+            check: this.check(compiled),
+            validates: validation !== null,
+          },
+          prepare: (batch) => {
+            const optimizer = this.prepare(batch);
+            if (validation?.memory) this.look('fit', validation.memory, validationPart);
+            return optimizer;
+          },
           validate: async () => {
-            if (!validation) return null;
-            return measure(host, validation, { progress: null, limit: null }, look);
+            const limit = validationSteps;
+            const look = (batch: Ready): void => this.look('fit', batch, validationPart);
+            const more = { op: 'fit, validation', progress: null, signal, limit, look };
+            return validation && measure(host, validation, more);
           },
         };
         return await new FitRun(host, feed, runOptions, progress).train(resume);
@@ -242,6 +282,7 @@ export class Trainer<M extends Trainable = Trainable> {
   async evaluate(...args: [unknown, unknown?, unknown?]): Promise<Logs> {
     const [x, y, given] = isValues(args[0]) ? args : [args[0], undefined, args[1]];
     const options = expectOptions('evaluate', given as EvaluateOptions | undefined, [
+      'signal',
       'verbose',
       'output',
       'sampleWeight',
@@ -250,14 +291,17 @@ export class Trainer<M extends Trainable = Trainable> {
     ]);
     const compiled = this.expectCompiled('evaluate');
     const limit = stepsOf('evaluate', options.steps);
+    const signal = expectSignal('evaluate', options.signal);
     const progress = progressOf('evaluate', options);
     return this.alone('evaluate', async () => {
       const feed = this.feed('evaluate', x, y, options, false);
       const { model, steps } = this;
       try {
-        return await measure({ model, compiled, steps }, feed, { progress, limit }, (batch) =>
-          this.look('evaluate', batch),
-        );
+        const host = { model, compiled, steps, check: this.check(compiled) };
+        const look = (batch: Ready): void => this.look('evaluate', batch);
+        const logs = await measure(host, feed, { op: 'evaluate', progress, signal, limit, look });
+        if (logs) return logs;
+        throw signal?.reason;
       } finally {
         feed.dispose();
       }
@@ -268,8 +312,9 @@ export class Trainer<M extends Trainable = Trainable> {
   async predict(x: Inputs | BatchSource, options: PredictOptions = {}): Promise<Tensor> {
     const limit = stepsOf(
       'predict',
-      expectOptions('predict', options, ['batchSize', 'steps']).steps,
+      expectOptions('predict', options, ['batchSize', 'steps', 'signal']).steps,
     );
+    const signal = expectSignal('predict', options.signal);
     return this.alone('predict', async () => {
       const feed = this.feed('predict', x, undefined, options, false, true);
       const found: Tensor[] = [];
@@ -277,6 +322,7 @@ export class Trainer<M extends Trainable = Trainable> {
       this.model.eval();
       try {
         while (found.length !== limit) {
+          signal?.throwIfAborted();
           const next = await iterator.next();
           if (next.done) break;
           const batch = feed.ready(next.value);
@@ -347,7 +393,10 @@ export class Trainer<M extends Trainable = Trainable> {
     inputsOnly = false,
   ): Feed {
     const feedOptions = { ...this.feedOptions(op, options, shuffle), inputsOnly };
-    if (!isValues(x)) return sourceFeed(op, x, feedOptions);
+    if (!isValues(x)) {
+      expectOwnBatches(op, x, options);
+      return sourceFeed(op, x, feedOptions);
+    }
     if (!inputsOnly && y === undefined) throw new TypeError(`${op}: needs targets y beside x`);
     return memoryFeed(inMemory(op, x, y, options.sampleWeight, feedOptions), feedOptions);
   }
@@ -362,11 +411,11 @@ export class Trainer<M extends Trainable = Trainable> {
     if (validationSplit === 0) {
       const feed = this.feed('fit', x, y, options, true);
       if (validationData === undefined) return [feed, null];
-      const { batchSize } = options;
-      const given = batchSize === undefined ? {} : { batchSize };
-      const pair = Array.isArray(validationData) ? validationData : [validationData, undefined];
+      const given = Array.isArray(validationData) ? validationData : [validationData];
+      const [vx, vy, sampleWeight] = given;
+      const own = isValues(vx) || isDataset(vx) ? { batchSize: options.batchSize } : {};
       try {
-        return [feed, this.feed('fit', pair[0], pair[1], given, false)];
+        return [feed, this.feed('fit', vx, vy, { ...own, sampleWeight } as FitOptions, false)];
       } catch (error) {
         feed.dispose();
         throw error;
@@ -386,10 +435,9 @@ export class Trainer<M extends Trainable = Trainable> {
           `fit: validationSplit must leave samples on both sides, got ${validationSplit} of ${rows}`,
         );
       }
-      const held = { ...rowsBetween(all, first, rows), weight: null };
       return [
         memoryFeed(rowsBetween(all, 0, first), feedOptions),
-        memoryFeed(held, { ...feedOptions, shuffle: false }),
+        memoryFeed(rowsBetween(all, first, rows), { ...feedOptions, shuffle: false }),
       ];
     } finally {
       for (const part of tensorsOf(all)) part.dispose();
@@ -397,15 +445,22 @@ export class Trainer<M extends Trainable = Trainable> {
   }
 
   /** Checks inputs and targets, and builds a model whose shapes are yet unknown. */
-  private look(op: string, { inputs: [x], target }: Ready): void {
+  private look(op: string, { inputs: [x], target }: Ready, where = ''): void {
     const { model, compiled } = this;
-    let classes: number | null = null;
     if (model instanceof SequentialLayers && x) {
       model.checkInput(x);
       model.build(x.shape.slice(1), x.dtype);
-      classes = model.builtLayers.at(-1)?.outputShape.at(-1) ?? null;
     }
-    if (target && compiled) expectTargets(op, compiled.rule, target, classes);
+    if (target && compiled) this.check(compiled).expect(op, target, where);
+  }
+
+  private check({ rule }: Compiled): TargetCheck {
+    const { model, steps } = this;
+    const built = (): number | null =>
+      model instanceof SequentialLayers && model.built
+        ? (model.builtLayers.at(-1)?.outputShape.at(-1) ?? null)
+        : null;
+    return new TargetCheck(rule, () => built() ?? steps.classes);
   }
 
   private prepare(batch: Ready): AnyOptimizer {

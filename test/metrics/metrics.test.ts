@@ -5,7 +5,7 @@ import { devices } from '../support/devices.js';
 import { readVectors } from '../support/vectors.js';
 
 interface Case {
-  kind: 'binary' | 'classes' | 'regression';
+  kind: 'binary' | 'classes' | 'regression' | 'outputs';
   classes?: number;
   scores: number[];
   labels: number[];
@@ -18,19 +18,21 @@ type Any = metrics.Metric<unknown>;
 /** Updates with batches of 17 rows, captured or not. */
 async function computed(
   metric: Any,
-  { scores, labels, classes = 1 }: Case,
+  { kind, scores, labels, classes = 1 }: Case,
   device: (typeof devices)[number],
   dtype: DType,
   captured: boolean,
 ): Promise<unknown> {
   const update = (p: Tensor, t: Tensor): void => metric.update(p, t);
   const step = captured ? capture(update) : update;
-  const rows = labels.length;
+  const columns = kind === 'outputs' ? classes : 1;
+  const rows = labels.length / columns;
   for (let at = 0; at < rows; at += 17) {
     const end = Math.min(rows, at + 17);
     const part = scores.slice(at * classes, end * classes);
     const p = tensor(part, classes > 1 ? [end - at, classes] : [end - at, 1], { device });
-    await step(p, tensor(labels.slice(at, end), { device, dtype }));
+    const shape = columns > 1 ? [end - at, columns] : [end - at];
+    await step(p, tensor(labels.slice(at * columns, end * columns), shape, { device, dtype }));
   }
   const sums = metric.stateDict();
   expect(await metric.read()).toEqual(metric.compute());
@@ -59,6 +61,9 @@ const made: Record<Case['kind'], Record<string, () => Any>> = {
     recall_macro: () => new metrics.Recall({ average: 'macro' }),
     recall_micro: () => new metrics.Recall({ average: 'micro' }),
     f1_macro: () => new metrics.F1({ average: 'macro' }),
+    precision_weighted: () => new metrics.Precision({ average: 'weighted' }),
+    recall_weighted: () => new metrics.Recall({ average: 'weighted' }),
+    f1_weighted: () => new metrics.F1({ average: 'weighted' }),
     f1_micro: () => new metrics.F1({ average: 'micro' }),
   },
   regression: {
@@ -67,6 +72,7 @@ const made: Record<Case['kind'], Record<string, () => Any>> = {
     rmse: () => new metrics.RootMeanSquaredError(),
     r2: () => new metrics.R2Score(),
   },
+  outputs: { r2: () => new metrics.R2Score() },
 };
 
 describe.each(devices)('metrics on $name', (device) => {
@@ -150,6 +156,56 @@ describe.each(devices)('metrics on $name', (device) => {
   });
 });
 
+describe.each(devices)('what no metric can judge, on $name,', (device) => {
+  const three = [
+    [0.7, 0.2, 0.1],
+    [0.1, 0.8, 0.1],
+  ];
+  const broken = [[Number.NaN, 0.5, 0.1], three[1] as number[]];
+  const one = [0.2, 0.7];
+  const cases: [string, () => Any, number[] | number[][], number[] | number[][], number][] = [
+    ['a class too many', () => new metrics.SparseCategoricalAccuracy(), three, [0, 3], 1],
+    ['classes below 0', () => new metrics.TopKAccuracy({ k: 2 }), three, [-1, -1], 2],
+    ['NaN scores', () => new metrics.TopKAccuracy({ k: 2 }), broken, [0, 1], 1],
+    ['NaN scores', () => new metrics.Accuracy(), broken, [0, 1], 1],
+    ['NaN beside one-hot targets', () => new metrics.CategoricalAccuracy(), broken, three, 1],
+    ['half classes', () => new metrics.ConfusionMatrix(), three, [0, 1.5], 1],
+    ['a class of -1', () => new metrics.ConfusionMatrix(), three, [-1, 1], 1],
+    ['NaN scores', () => new metrics.F1({ average: 'macro' }), broken, [0, 1], 1],
+    ['labels of 5', () => new metrics.BinaryAccuracy(), one, [5, 1], 1],
+    ['NaN scores', () => new metrics.BinaryAccuracy(), [Number.NaN, 1], [0, 1], 1],
+    ['NaN scores', () => new metrics.AUC(), [Number.NaN, 1], [0, 1], 1],
+    ['scores above 1', () => new metrics.AUC(), [3, 1], [0, 1], 1],
+  ];
+  it.each(cases)('%s, is told: case %#', (_, make, scores, labels, count) => {
+    scope(() => {
+      const metric = make();
+      const dtype = [labels].flat(2).every(Number.isInteger) ? 'int64' : 'float32';
+      metric.update(tensor(scores, { device }), tensor(labels, { device, dtype }));
+      expect(() => metric.compute()).toThrow(
+        new RegExp(`^${metric.name}: .* must be .*, got ${count} of another kind$`),
+      );
+      metric.reset();
+      metric.dispose();
+    });
+  });
+});
+
+it('r2 keeps the digits of targets far from 0', () => {
+  const of = (values: number[]) =>
+    tensor(
+      values.map((v) => 1e8 + v),
+      { dtype: 'float64' },
+    );
+  const r2 = new metrics.R2Score();
+  r2.update(of([0, 1]), of([0, 1]));
+  r2.update(of([2.5]), of([2]));
+  expect(r2.compute()).toBeCloseTo(0.875, 10);
+  expect(() => metrics.rocAuc(tensor([Number.NaN, 1]), tensor([0, 1]))).toThrow(
+    'rocCurve: scores must be numbers and labels in [0,1], got NaN and 0 in row 0',
+  );
+});
+
 it('say what does not fit', () => {
   const [p, t] = [tensor([[0.1, 0.9]]), tensor([0, 1])];
   expect(() => new metrics.MeanSquaredError().update(p, tensor([1]))).toThrow(
@@ -159,12 +215,15 @@ it('say what does not fit', () => {
     'sparseCategoricalAccuracy: needs scores [N,C] and classes [N], got [1,2] and [2]',
   );
   const precision = new metrics.Precision();
-  precision.update(tensor([[0.1, 0.2, 0.7]]), tensor([2], { dtype: 'int64' }));
-  expect(() => precision.compute()).toThrow(
-    'precision: average binary needs 2 classes, got 3; choose macro or micro',
-  );
+  expect(() =>
+    precision.update(tensor([[0.1, 0.2, 0.7]]), tensor([2], { dtype: 'int64' })),
+  ).toThrow('precision: average binary needs 2 classes, got 3; choose macro, weighted or micro');
   expect(() => precision.update(p, tensor([1]))).toThrow(
     'precision: needs scores of 3 classes, got [1,2]',
+  );
+  const whole = tensor([0, 1, 2], { dtype: 'int64' });
+  expect(() => new metrics.ConfusionMatrix().update(whole, whole)).toThrow(
+    'confusionMatrix: classes must be given where predictions are integers, got',
   );
   expect(new metrics.MeanSquaredError().compute()).toBeNaN();
 });

@@ -145,7 +145,7 @@ describe('errors name the layer, what it expects and what it got', () => {
     );
     const words = zeros([32, 28], { dtype: 'int64' });
     await expect(article().fit(words, digits, quiet)).rejects.toThrow(
-      'fit: the loss binaryCrossentropy expects targets in [0,1], got values from 0 to 9',
+      'fit: the loss binaryCrossentropy expects targets in [0,1], got 2 in row 2; values go from 0 to 9',
     );
     await expect(
       article().fit(

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import {
   DataLoader,
   type History,
+  IterableDataset,
   type Tensor,
   TensorDataset,
   type Trainer,
@@ -21,17 +22,27 @@ describe.each(devices)('sources on $name', (device) => {
       [rows.slice(8 * i, 8 * i + 8), labels.slice(8 * i, 8 * i + 8)] as const;
     const numbers = [0, 1, 2, 3, 4, 5];
     const data = new TensorDataset(x, y);
-    const options = { ...quiet, batchSize: 8, epochs: 2, shuffle: false };
+    const plain = { ...quiet, epochs: 2 };
+    const options = { ...plain, batchSize: 8, shuffle: false };
     const sources: Record<string, (t: Trainer) => Promise<History>> = {
       arrays: (t) => t.fit(rows, labels, options),
       'typed arrays': (t) => t.fit(rows, Int32Array.from(labels), options),
       dataset: (t) => t.fit(data, options),
-      loader: (t) => t.fit(new DataLoader(data, { batchSize: 8, device }), options),
-      set: (t) => t.fit(new Set(numbers.map(batch)), options),
+      loader: (t) => t.fit(new DataLoader(data, { batchSize: 8, device }), plain),
+      stream: (t) =>
+        t.fit(
+          new IterableDataset(() =>
+            rows.map(
+              (row, i) => [tensor(row), tensor(labels[i] as number, { dtype: 'int64' })] as const,
+            ),
+          ),
+          options,
+        ),
+      set: (t) => t.fit(new Set(numbers.map(batch)), plain),
       generator: (t) =>
         t.fit(function* () {
           for (const i of numbers) yield batch(i);
-        }, options),
+        }, plain),
       'asynchronous generator': (t) =>
         t.fit(async function* () {
           for (const i of numbers) {
@@ -39,7 +50,7 @@ describe.each(devices)('sources on $name', (device) => {
             const [a, b] = batch(i);
             yield [tensor(a, { device }), tensor(b, { device })] as const;
           }
-        }, options),
+        }, plain),
     };
     const found = new Map<string, string>();
     for (const [name, train] of Object.entries(sources)) {

@@ -47,7 +47,7 @@ def classes(n, c):
         "confusion": m.confusion_matrix(labels, predicted, labels=list(range(c))).tolist(),
         "top2": m.top_k_accuracy_score(labels, scores, k=2, labels=list(range(c))),
     }
-    for average in ["macro", "micro"]:
+    for average in ["macro", "micro", "weighted"]:
         options = {"average": average, "zero_division": 0}
         expected[f"precision_{average}"] = m.precision_score(labels, predicted, **options)
         expected[f"recall_{average}"] = m.recall_score(labels, predicted, **options)
@@ -78,12 +78,27 @@ def regression(n, offset):
     })
 
 
+def outputs(n, offsets):
+    target = np.float32(np.stack([rng.normal(offset, 2, n) for offset in offsets], 1))
+    prediction = np.float32(target + rng.normal(0, 1, target.shape) * [0.3, 1.5])
+    r2 = m.r2_score(target.astype(np.float64), prediction.astype(np.float64))
+    cases.append({
+        "kind": "outputs",
+        "classes": len(offsets),
+        "scores": rounded(prediction),
+        "labels": rounded(target),
+        "expected": {"r2": r2},
+    })
+
+
 binary(50, 1e-6)
 binary(300, 0.05)  # with ties
 classes(12, 7)
 classes(200, 4)
 regression(40, 0)
 regression(150, 1000)
+regression(60, 1e6)  # where sums of squares would cancel
+outputs(40, [0, 1e6])
 
 here = os.path.dirname(os.path.abspath(__file__))
 with open(os.path.join(here, "metrics.json"), "w") as file:

@@ -1,16 +1,18 @@
 /** Writes checkpoints as training goes. */
-import { mkdir } from 'node:fs/promises';
-import path from 'node:path';
 import { describe, expectInteger, expectOptions } from '../../check.js';
 import type { Tensor } from '../../tensor.js';
 import type { Callback, Run } from '../callback.js';
 import type { Logs } from '../history.js';
+import { makeFolder } from '../writing.js';
 import { Monitor, type MonitorOptions } from './monitor.js';
 
 export interface ModelCheckpointOptions extends MonitorOptions {
   /** The file that holds the run as it was after its best epoch. */
   best?: string;
-  /** The file that holds the run as it is: after each epoch, and where it is stopped. */
+  /**
+   * The file that holds the run as it is: after each epoch, and where it is stopped or ended by an
+   * error; but never with a loss or weights that are not finite.
+   */
   last?: string;
   /** Batches after which `last` is written, too; only after epochs where left out. */
   everyBatches?: number;
@@ -23,6 +25,7 @@ export interface ModelCheckpointOptions extends MonitorOptions {
  */
 export class ModelCheckpoint implements Callback {
   readonly last = true;
+  readonly leavesLogs = true;
   private readonly monitor: Monitor;
   private readonly files: { best: string | null; last: string | null };
   private readonly everyBatches: number;
@@ -54,11 +57,12 @@ export class ModelCheckpoint implements Callback {
         : expectInteger('ModelCheckpoint', 'everyBatches', everyBatches, 1);
   }
 
-  async onTrainBegin(): Promise<void> {
+  async onTrainBegin(run: Run): Promise<void> {
+    if (this.files.best) this.monitor.expectIn(run.names);
     if (!this.resumed) this.monitor.best = null;
     this.resumed = false;
     for (const file of Object.values(this.files)) {
-      if (file) await mkdir(path.dirname(path.resolve(file)), { recursive: true });
+      if (file) await makeFolder(file);
     }
   }
 
@@ -73,8 +77,8 @@ export class ModelCheckpoint implements Callback {
     if (last) await run.save(last);
   }
 
-  async onTrainEnd(run: Run): Promise<void> {
-    if (this.files.last && run.stopped === 'signal') await run.save(this.files.last);
+  async onInterrupt(run: Run): Promise<void> {
+    if (this.files.last) await run.save(this.files.last);
   }
 
   stateDict() {

@@ -1,5 +1,5 @@
 /** Writes the numbers of a run to files: CSV, pictures of curves, TensorBoard. */
-import { appendFile, mkdir, writeFile } from 'node:fs/promises';
+import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { describe, expectBoolean, expectOptions } from '../../check.js';
@@ -7,47 +7,69 @@ import type { Callback, Run } from '../callback.js';
 import { EventWriter } from '../events.js';
 import type { Logs } from '../history.js';
 import { linePlot } from '../plot.js';
+import { writing } from '../writing.js';
 
 function expectPath(op: string, file: unknown): string {
   if (typeof file === 'string' && file !== '') return file;
   throw new TypeError(`${op}: the file must be a path, got ${describe(file)}`);
 }
 
-async function makeFolder(file: string): Promise<void> {
-  await mkdir(path.dirname(path.resolve(file)), { recursive: true });
-}
+const ended = (line: string): string => `${line}\n`;
 
 /** A line per epoch in a file of comma-separated values, its names in the first line. */
 export class CSVLogger implements Callback {
+  readonly leavesLogs = true;
   private readonly file: string;
   private readonly append: boolean;
   private names: string[] | null = null;
 
-  /** @param options.append whether to add to what the file holds, without a first line; false */
+  /**
+   * @param options.append whether to add to what the file holds; false. A run that is resumed keeps
+   * the lines of the epochs that it goes on from.
+   */
   constructor(file: string, options: { append?: boolean } = {}) {
     this.file = expectPath('CSVLogger', file);
     const { append = false } = expectOptions('CSVLogger', options, ['append']);
     this.append = expectBoolean('CSVLogger', 'append', append);
   }
 
-  async onTrainBegin(): Promise<void> {
-    this.names = null;
-    await makeFolder(this.file);
-    if (!this.append) await writeFile(this.file, '');
+  async onTrainBegin(run: Run): Promise<void> {
+    const kept = run.resumed || this.append ? await this.lines() : [];
+    const done = run.history.epoch.length;
+    const rest = this.append
+      ? kept
+      : kept.filter((line, i) => i === 0 || Number(line.split(',')[0]) < done);
+    this.names = rest[0]?.split(',').slice(1) ?? null;
+    if (!this.append) await this.write(() => writeFile(this.file, rest.map(ended).join('')));
   }
 
   async onEpochEnd(epoch: number, logs: Logs): Promise<void> {
+    const lines: string[] = [];
     if (!this.names) {
       this.names = Object.keys(logs);
-      if (!this.append) await appendFile(this.file, `${['epoch', ...this.names].join()}\n`);
+      lines.push(['epoch', ...this.names].join());
     }
-    const values = this.names.map((name) => logs[name] ?? '');
-    await appendFile(this.file, `${[epoch, ...values].join()}\n`);
+    lines.push([epoch, ...this.names.map((name) => logs[name] ?? '')].join());
+    await this.write(() => appendFile(this.file, lines.map(ended).join('')));
+  }
+
+  /** What the file holds; nothing where there is none. */
+  private async lines(): Promise<string[]> {
+    const text = await readFile(this.file, 'utf8').catch((error: NodeJS.ErrnoException) => {
+      if (error.code === 'ENOENT') return '';
+      throw error;
+    });
+    return text.split(/\r?\n/).filter((line) => line !== '');
+  }
+
+  private write(work: () => Promise<void>): Promise<void> {
+    return writing('CSVLogger', this.file, work);
   }
 }
 
 /** Draws the numbers of the run so far as curves over epochs, in an SVG file, after each epoch. */
 export class LossCurves implements Callback {
+  readonly leavesLogs = true;
   private readonly file: string;
   private readonly names: readonly string[] | null;
 
@@ -63,8 +85,8 @@ export class LossCurves implements Callback {
     const series = names.map((name) => ({
       ...{ name, x: epoch.map((at) => at + 1), y: history[name] ?? [] },
     }));
-    await makeFolder(this.file);
-    await writeFile(this.file, linePlot({ series, xLabel: 'epoch', yLabel: names.join(', ') }));
+    const picture = linePlot({ series, xLabel: 'epoch', yLabel: names.join(', ') });
+    await writing('LossCurves', this.file, () => writeFile(this.file, picture));
   }
 }
 
@@ -76,6 +98,7 @@ let writers = 0;
  * @example new TensorBoard('logs/run1')
  */
 export class TensorBoard implements Callback {
+  readonly leavesLogs = true;
   private readonly folder: string;
   private readonly open = new Map<string, EventWriter>();
 
@@ -108,7 +131,8 @@ export class TensorBoard implements Callback {
   }
 
   async onTrainEnd(): Promise<void> {
-    for (const writer of this.open.values()) await writer.close();
+    const writers = [...this.open.values()];
     this.open.clear();
+    await Promise.all(writers.map((writer) => writer.close()));
   }
 }

@@ -43,10 +43,15 @@ export class Monitor {
 
   /** The number in the logs of an epoch. */
   in(logs: Logs): number {
-    const value = logs[this.name];
-    if (value !== undefined) return value;
-    throw new Error(
-      `${this.op}: monitor must be one of ${Object.keys(logs).join(', ')}, got ${this.name}`,
+    this.expectIn(Object.keys(logs));
+    return logs[this.name] as number;
+  }
+
+  /** Whether there will be such a number, where that is known. */
+  expectIn(names: readonly string[] | null): void {
+    if (!names || names.includes(this.name)) return;
+    throw new RangeError(
+      `${this.op}: monitor must be one of ${names.join(', ')}, got ${this.name}`,
     );
   }
 

@@ -18,6 +18,7 @@ export type RateOfEpoch = (epoch: number, lr: number) => number;
  * new LearningRateScheduler({ make: (o) => new optim.CosineAnnealingLR(o, { tMax: 500 }), per: 'batch' });
  */
 export class LearningRateScheduler implements Callback {
+  readonly leavesLogs = true;
   private readonly rate: RateOfEpoch | null = null;
   private readonly make: ((optimizer: AnyOptimizer) => Schedule) | null = null;
   private readonly per: 'epoch' | 'batch' = 'epoch';
@@ -75,6 +76,7 @@ export class LearningRateScheduler implements Callback {
  * @example new ReduceOnPlateau({ monitor: 'valLoss', factor: 0.2, patience: 5 })
  */
 export class ReduceOnPlateau implements Callback {
+  readonly leavesLogs = true;
   private readonly monitor: Monitor;
   private readonly options: PlateauOptions;
   private schedule: ReduceLROnPlateau | null = null;
@@ -97,6 +99,7 @@ export class ReduceOnPlateau implements Callback {
   }
 
   onTrainBegin(run: Run): void {
+    this.monitor.expectIn(run.names);
     this.schedule = new ReduceLROnPlateau(run.optimizer, this.options);
     if (this.state) this.schedule.loadStateDict(this.state);
     this.state = null;

@@ -64,6 +64,7 @@ class Weights implements Stateful {
  * @example new EarlyStopping({ monitor: 'valLoss', patience: 3, restoreBestWeights: true })
  */
 export class EarlyStopping implements Callback {
+  readonly leavesLogs = true;
   readonly tensors?: Stateful;
   private readonly monitor: Monitor;
   private readonly patience: number;
@@ -91,7 +92,8 @@ export class EarlyStopping implements Callback {
     return this.monitor.best;
   }
 
-  onTrainBegin(): void {
+  onTrainBegin(run: Run): void {
+    this.monitor.expectIn(run.names);
     if (!this.resumed) {
       this.waited = 0;
       this.monitor.best = null;
@@ -110,8 +112,8 @@ export class EarlyStopping implements Callback {
   }
 
   onTrainEnd(run: Run): void {
-    // A run that a signal ended goes on from its last weights, and needs the best ones, too.
-    if (run.stopped === 'signal') return;
+    // A run that a signal or an error ended goes on from its last weights, and needs the best ones, too.
+    if (run.stopped === 'signal' || run.error !== null) return;
     this.weights?.giveBack(run.model);
     this.weights?.dispose();
   }

@@ -84,7 +84,8 @@ for (const [name, kind] of [
       const rows = m.integer(1, 9);
       const columns = kind === 'binary' ? 1 : m.integer(2, 4);
       const p = m.make([rows, columns], m.float());
-      return [p, kind === 'classes' ? m.index(rows, columns) : m.beside(p), {}];
+      if (kind === 'numbers') return [p, m.beside(p), {}];
+      return [p, m.index(rows, kind === 'binary' ? 2 : columns), {}];
     },
     small,
   );

@@ -1,0 +1,61 @@
+/** Loss and metrics of data that are not trained on. */
+import type { Feed, Ready } from './feed.js';
+import type { Host } from './fit.js';
+import type { Logs } from './history.js';
+import { LossLog } from './lossLog.js';
+import type { Progress } from './progress.js';
+
+export interface MeasureOptions {
+  /** What errors begin with. */
+  op: string;
+  progress: Progress | null;
+  signal: AbortSignal | undefined;
+  /** Batches after which to end; null where all count. */
+  limit: number | null;
+  /** Called with the first batch. */
+  look: (batch: Ready) => void;
+}
+
+/**
+ * Goes once through a feed without training.
+ * @returns null where the signal ended it early: what a part of the data gives is no result
+ */
+export async function measure(
+  { model, compiled, steps, check }: Pick<Host, 'model' | 'compiled' | 'steps' | 'check'>,
+  feed: Feed,
+  { op, progress, signal, limit, look }: MeasureOptions,
+): Promise<Logs | null> {
+  model.eval();
+  const looked = feed.memory || !check.applies ? null : check;
+  const losses = new LossLog(looked);
+  for (const metric of compiled.metrics) metric.reset();
+  progress?.begin('', limit ?? feed.length);
+  const iterator = feed.epoch(0);
+  let batches = 0;
+  try {
+    while (batches !== limit) {
+      if (signal?.aborted) return null;
+      const next = await iterator.next();
+      if (next.done) break;
+      const ready = feed.ready(next.value);
+      if (batches === 0) look(ready);
+      const samples = ready.inputs[0]?.shape[0] ?? 1;
+      await losses.add(await steps.evaluate(ready, looked), samples, ready.target);
+      ++batches;
+      progress?.step(() => losses.known);
+    }
+    await losses.settle();
+    const { wrong } = losses;
+    if (wrong) throw new RangeError(`${op}: ${wrong.told} of batch ${wrong.batch}`);
+    if (batches === 0) throw new Error(`${op}: the source gave no batches`);
+    const logs: Logs = { loss: losses.mean };
+    for (const metric of compiled.metrics) logs[metric.name] = await metric.read();
+    progress?.end(logs, null);
+    return logs;
+  } finally {
+    await iterator.return?.();
+    losses.dispose();
+    progress?.abandon();
+    for (const metric of compiled.metrics) metric.reset();
+  }
+}

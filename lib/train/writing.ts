@@ -1,0 +1,29 @@
+/** Files that a run writes: their folders are made, and errors name them. */
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+
+/** Makes the folder that a file lies in. */
+export async function makeFolder(file: string): Promise<void> {
+  await mkdir(path.dirname(path.resolve(file)), { recursive: true });
+}
+
+/**
+ * Does work on a file in its folder; an error of the system becomes one that names the file.
+ * @param outcome what the file holds after an error, as in `, what it held is untouched`
+ */
+export async function writing<T>(
+  op: string,
+  file: string,
+  work: () => Promise<T>,
+  outcome = '',
+): Promise<T> {
+  try {
+    await makeFolder(file);
+    return await work();
+  } catch (error) {
+    const { message, code } = error as NodeJS.ErrnoException;
+    if (code === undefined) throw error;
+    const why = code === 'ENOSPC' ? 'the disk is full' : message;
+    throw new Error(`${op}: cannot write ${file}${outcome}: ${why}`, { cause: error });
+  }
+}
