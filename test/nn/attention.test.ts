@@ -231,6 +231,15 @@ describe.each(devices)('attention layers on $name', (device) => {
     });
   });
 
+  it('turns 16-bit queries in float32', () => {
+    scope(() => {
+      const rope = new nn.RotaryPositions(8, 6, { device });
+      const x = uniformOf(3, [2, 5, 6], -1, 1).to('bfloat16', device);
+      const expected = rope.forward(x.to('float32')).to('bfloat16');
+      expect(rope.forward(x).toArray()).toEqual(expected.toArray());
+    });
+  });
+
   it('takes one sample without a batch, and heads of any width', () => {
     scope(() => {
       const module = new nn.MultiheadAttention(6, 2, { device, dtype: 'float64' });

@@ -238,9 +238,7 @@ describe.each(devices)('grad on $name', (device) => {
       dx.square().sum([1, 2, 3]).sqrt().sub(1).square().mean().backward();
       for (const [name, parameter] of critic.namedParameters()) {
         if (name.startsWith('0.weight')) {
-          expect(Number((parameter.grad as Tensor).abs().max().item())).toBeGreaterThan(
-            0,
-          );
+          expect(Number((parameter.grad as Tensor).abs().max().item())).toBeGreaterThan(0);
         }
       }
     });
