@@ -117,7 +117,8 @@ export interface BackwardOptions {
 export interface GradOptions extends BackwardOptions {
   /**
    * Record the computation of the gradients, so that they can be differentiated in their turn;
-   * keeps the graph, too. Ops whose gradient has no recorded rule refuse it.
+   * keeps the graph, too. Recurrent layers (`rnn`) and `checkpoint` refuse it. Attention keeps all
+   * its scores for it.
    */
   createGraph?: boolean;
 }

@@ -1,7 +1,7 @@
 /**
  * Profiler: what was called when, for how long, and what memory was held. Calls into native code
- * are timed on the host; kernels of the CPU are timed where they run, replayed ones too. Kernels of
- * a GPU are not timed: there a call's time is that of enqueuing it, and kernel times are left out.
+ * are timed on the host; kernels of the CPU are timed where they run, replayed ones too; those of a
+ * GPU by events around each launch, a replay being one kernel. The profile's end waits for them.
  *
  * Off, it costs native code one load per call and per launch, and JavaScript nothing.
  */
@@ -18,7 +18,7 @@ export interface ProfileOptions {
 /** One row of the table: times in µs. */
 export interface OpSummary {
   readonly name: string;
-  /** 'call' from JavaScript, 'kernel' on the CPU, or a 'span' of {@link annotate}. */
+  /** 'call' from JavaScript, 'kernel' of a device, or a 'span' of {@link annotate}. */
   readonly kind: 'call' | 'kernel' | 'span';
   /** The result's, where shapes were asked for. */
   readonly shape: readonly number[] | null;
@@ -26,7 +26,7 @@ export interface OpSummary {
   /** Spent in all of them. */
   readonly total: number;
   readonly longest: number;
-  /** Spent in CPU kernels that a call ran at once; 0 where they ran later or elsewhere. */
+  /** Spent in kernels that a call ran at once, or launched on a GPU; 0 where others launched them. */
   readonly kernels: number;
 }
 
@@ -36,6 +36,8 @@ type Raw = [
   start: number,
   duration: number,
   thread: number,
+  /** A GPU's kernel starts later. */
+  launched: number,
   bytes: number,
   shape: number[] | null,
 ];
@@ -59,14 +61,14 @@ export class Profile<T = unknown> {
 
   /** The most bytes that tensors held after any call. */
   get peakBytes(): number {
-    return this.events.reduce((most, event) => Math.max(most, event[5]), 0);
+    return this.events.reduce((most, event) => Math.max(most, event[6]), 0);
   }
 
   /** Rows by kind, name and, if asked for, shape; the longest total first. */
   summary(): OpSummary[] {
     const rows = new Map<string, { -readonly [K in keyof OpSummary]: OpSummary[K] }>();
     const inside = this.kernelsByCall();
-    for (const [i, [kind, name, , duration, , , shape]] of this.events.entries()) {
+    for (const [i, [kind, name, , duration, , , , shape]] of this.events.entries()) {
       if (housekeeping.has(name)) continue;
       const shown = this.options.shapes ? shape : null;
       const key = `${kind} ${name} ${shown}`;
@@ -123,8 +125,10 @@ export class Profile<T = unknown> {
   trace(): { traceEvents: object[]; displayTimeUnit: 'ms' } {
     const pid = process.pid;
     const traceEvents: object[] = [];
-    for (const [kind, name, ts, dur, tid, bytes, shape] of this.events) {
+    for (const [kind, name, ts, dur, thread, launched, bytes, shape] of this.events) {
       if (housekeeping.has(name)) continue;
+      // In a row of their own: they overlap the calls of the thread that launched them.
+      const tid = launched < ts ? thread + 1000 : thread;
       const args = shape ? { shape: `[${shape}]` } : {};
       traceEvents.push({ name, cat: kinds[kind], ph: 'X', ts, dur, pid, tid, args });
       if (bytes >= 0) {
@@ -142,19 +146,19 @@ export class Profile<T = unknown> {
     writeFileSync(file, JSON.stringify(this.trace()));
   }
 
-  /** Per call, the time of the kernels that ran within it on its own thread. */
+  /** Per call, the time of the kernels that were launched within it on its own thread. */
   private kernelsByCall(): Map<number, number> {
     const found = new Map<number, number>();
     const order = [...this.events.keys()].sort(
-      (a, b) => (this.events[a] as Raw)[2] - (this.events[b] as Raw)[2],
+      (a, b) => (this.events[a] as Raw)[5] - (this.events[b] as Raw)[5],
     );
     const open = new Map<number, { at: number; end: number }>();
     for (const at of order) {
-      const [kind, , start, duration, thread] = this.events[at] as Raw;
-      if (kind === 0) open.set(thread, { at, end: start + duration });
+      const [kind, , , duration, thread, launched] = this.events[at] as Raw;
+      if (kind === 0) open.set(thread, { at, end: launched + duration });
       if (kind !== 1) continue;
       const call = open.get(thread);
-      if (call && start <= call.end) found.set(call.at, (found.get(call.at) ?? 0) + duration);
+      if (call && launched <= call.end) found.set(call.at, (found.get(call.at) ?? 0) + duration);
     }
     return found;
   }
@@ -211,6 +215,6 @@ export function annotate<T>(name: string, fn: () => T): T {
   if (!list) return fn();
   const start = (performance.now() - zero) * 1000;
   return around(fn, () => {
-    list.push([2, name, start, (performance.now() - zero) * 1000 - start, 0, -1, null]);
+    list.push([2, name, start, (performance.now() - zero) * 1000 - start, 0, start, -1, null]);
   });
 }

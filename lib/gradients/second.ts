@@ -1,20 +1,20 @@
 /**
  * Which gradient rules can be differentiated again (grad with createGraph): those composed of
  * recorded ops as they stand, those that call kernels of their own by an equal rule of recorded ops
- * given here. Any other op refuses createGraph.
+ * given here and in the files beside. Any other op refuses createGraph.
  */
-import { differentiable, type Rule, record } from '../autograd.js';
+import { differentiable, type Rule } from '../autograd.js';
 import type { UnaryName } from '../native.js';
-import { binaryOps, div, eq, gt, lt, mul, ne, sub, where } from '../ops/binary.js';
+import { binaryOps, div, gt, lt, mul, sub, where } from '../ops/binary.js';
+import { type ConvAttributes, convOps, dataGradientRule, weightGradientRule } from '../ops/conv.js';
 import { copyOps } from '../ops/copy.js';
 import type { OpRow } from '../ops/define.js';
-import { arange } from '../ops/fill.js';
 import { gatherOps } from '../ops/gather.js';
 import { gemmOps, type LinearAttributes, linear, matmul, scaledProduct } from '../ops/gemm.js';
 import { indexOps } from '../ops/index.js';
-import { movementOps } from '../ops/movement.js';
 import { reduceOps, sum } from '../ops/reduce.js';
-import { logSoftmax, softmaxOps } from '../ops/softmax.js';
+import { softmaxOps } from '../ops/softmax.js';
+import { averageRule, statisticsOps } from '../ops/statistics.js';
 import {
   abs,
   cos,
@@ -32,8 +32,12 @@ import {
   tanh,
   unaryOps,
 } from '../ops/unary.js';
-import { reshape, select, slice, transpose, unsqueeze, viewOps } from '../ops/view.js';
-import type { Shape, Tensor } from '../tensor.js';
+import { reshape, transpose, unsqueeze, viewOps } from '../ops/view.js';
+import type { Tensor } from '../tensor.js';
+import './attention.js';
+import './linear.js';
+import './losses.js';
+import './norms.js';
 
 for (const rows of [binaryOps, copyOps, reduceOps, indexOps]) {
   for (const row of Object.values(rows as Record<string, OpRow>)) {
@@ -44,7 +48,7 @@ for (const name of ['reshape', 'permute', 'expand', 'alias'] as const) {
   differentiable(viewOps[name].gradient as Rule);
 }
 
-for (const row of [movementOps.cat, movementOps.tril, movementOps.triu, gatherOps.gather]) {
+for (const row of [gatherOps.gather, gatherOps.scatter, gatherOps.scatterAdd]) {
   differentiable(row.gradient as Rule);
 }
 
@@ -132,30 +136,6 @@ for (const [name, derivative] of Object.entries(derivatives)) {
   ]);
 }
 
-interface Part {
-  shape: Shape;
-  axis: number;
-  start: number;
-  stop: number;
-  step: number;
-}
-
-/** The rule of slice and select as an op of its own, whose gradient takes the part again. */
-function recordedPart(name: 'slice' | 'select'): void {
-  const plain = viewOps[name].gradient as Rule<Part>;
-  const again: Rule<Part> = (dout, _, { axis, start, stop, step }) => [
-    name === 'slice' ? slice(dout, axis, start, stop, step) : select(dout, axis, start),
-  ];
-  differentiable(plain, (dout, saved, part, needs) => {
-    const [whole] = plain(dout, saved, part, needs) as [Tensor];
-    whole.node = null;
-    return [record(name, again, whole, [dout], null, part)];
-  });
-  differentiable(again);
-}
-recordedPart('slice');
-recordedPart('select');
-
 differentiable(gemmOps.matmul.gradient as Rule<number>, (dout, [left, right], scale, needs) => {
   const [a, b] = [left as Tensor, right as Tensor];
   const rows = a.rank === 1 ? unsqueeze(a, 0) : a;
@@ -209,12 +189,14 @@ differentiable(softmaxOps.softmax.gradient as Rule<boolean>, (dout, [out], logar
 });
 
 differentiable(
-  softmaxOps.crossEntropy.gradient as Rule<number>,
-  (dout, [logits, target], ignoreIndex) => {
-    const [x, t] = [logits as Tensor, target as Tensor];
-    const classes = arange(0, x.shape[1] as number, 1, { device: x.device });
-    const hits = eq(unsqueeze(t, 1), classes).to(x.dtype);
-    const weight = where(ne(t, ignoreIndex), dout.to(x.dtype), 0);
-    return [mul(unsqueeze(weight, 1), sub(exp(logSoftmax(x)), hits)), null];
+  convOps.conv2d.gradient as Rule<ConvAttributes>,
+  (dout, saved, { relu, ...attributes }, needs) => {
+    const dy = relu ? mul(dout, gt(saved[2] as Tensor, 0).to(dout.dtype)) : dout;
+    const plain = convOps.conv2d.gradient as Rule<ConvAttributes>;
+    return plain(dy, saved, { ...attributes, relu: false }, needs);
   },
 );
+for (const rule of [dataGradientRule, weightGradientRule]) differentiable(rule);
+differentiable(convOps.convTranspose2d.gradient as Rule);
+differentiable(statisticsOps.variance.gradient as Rule);
+differentiable(averageRule);

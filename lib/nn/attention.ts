@@ -47,7 +47,7 @@ export interface MultiheadAttentionOptions extends Place {
 
 /** What a call of an attention layer may leave out; PyTorch's meaning of masks. */
 export interface AttentionMasks {
-  /** [B, S]: bool (true leaves a key out) or added to the scores of every query. */
+  /** [B, S], or [S]: bool (true leaves a key out) or added to the scores of every query. */
   keyPaddingMask?: Tensor | null;
   /** [T, S] or [B·H, T, S]: bool (true leaves out, unlike in the function) or added to scores. */
   attnMask?: Tensor | null;
@@ -143,7 +143,7 @@ export class MultiheadAttention extends Module {
   }
 
   /**
-   * @param query [T, B, E], or [B, T, E] with batchFirst
+   * @param query [T, B, E], or [B, T, E] with batchFirst; [T, E] is one sample, all being without B
    * @param key [S, B, kdim] likewise; the query where left out
    * @param value [S, B, vdim] likewise; the key where left out
    * @returns the output like query, and the weights [B, T, S] ([B, H, T, S] where not averaged) or
@@ -156,15 +156,18 @@ export class MultiheadAttention extends Module {
     options: MultiheadAttentionCall = {},
   ): [Tensor, Tensor | null] {
     const name = 'MultiheadAttention';
+    const { rank } = expectTensor(name, query, 'query');
     for (const [what, x] of [
       ['query', query],
       ['key', key],
       ['value', value],
     ] as const) {
-      if (expectTensor(name, x, what).rank !== 3) {
-        throw new RangeError(`${name}: ${what} must have 3 axes, got ${describe(x)}`);
+      if (expectTensor(name, x, what).rank !== rank || (rank !== 3 && rank !== 2)) {
+        const axes = what === 'query' ? '3 axes, or 2 for one sample' : `${rank} axes as the query`;
+        throw new RangeError(`${name}: ${what} must have ${axes}, got ${describe(x)}`);
       }
     }
+    if (rank === 2) return this.ofSample(query, key, value, options);
     const {
       keyPaddingMask,
       attnMask = null,
@@ -214,6 +217,23 @@ export class MultiheadAttention extends Module {
     // [B, H, T, D] to the order of the inputs, heads joined.
     const joined = permute(out, this.batchFirst ? [0, 2, 1, 3] : [2, 0, 1, 3]);
     return [this.out_proj.forward(reshape(joined, query.shape)), weights];
+  }
+
+  /** {@link forward} of one sample, as a batch of it. */
+  private ofSample(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    options: MultiheadAttentionCall,
+  ): [Tensor, Tensor | null] {
+    const axis = this.batchFirst ? 0 : 1;
+    const q = unsqueeze(query, axis);
+    const k = key === query ? q : unsqueeze(key, axis);
+    const v = value === key ? k : unsqueeze(value, axis);
+    const padding = expectPadding('MultiheadAttention', options.keyPaddingMask);
+    const keyPaddingMask = padding?.rank === 1 ? unsqueeze(padding, 0) : padding;
+    const [out, weights] = this.forward(q, k, v, { ...options, keyPaddingMask });
+    return [squeeze(out, axis), weights && squeeze(weights, 0)];
   }
 
   private batchLeads(x: Tensor): Tensor {

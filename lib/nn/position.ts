@@ -2,9 +2,9 @@
 import { describe, expectInteger, expectOptions, expectRange, expectTensor } from '../check.js';
 import { mul } from '../ops/binary.js';
 import type { TensorOptions } from '../ops/fill.js';
-import { arange, tensor, zeros } from '../ops/fill.js';
-import { indexSelect } from '../ops/index.js';
-import { permute, reshape, slice } from '../ops/view.js';
+import { tensor, zeros } from '../ops/fill.js';
+import { roll } from '../ops/movement.js';
+import { slice } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
 import { normal } from './init.js';
 import { buffer, Module, parameter } from './module.js';
@@ -156,15 +156,11 @@ export class RotaryPositions extends Module {
     const name = 'RotaryPositions';
     expectInteger(name, 'offset', offset, 0, this.maxLength);
     const length = expectSequence(name, x, this.width, this.maxLength - offset);
-    const part = (table: Tensor): Tensor => slice(table, 0, offset, offset + length).to(x.dtype);
-    // The halves of the last axis in the other order.
-    const { rank, shape } = x;
-    const axes = Array.from({ length: rank }, (_, i) => i);
-    const split = reshape(x, [...shape.slice(0, -1), 2, this.width / 2]);
-    const front = permute(split, [rank - 1, ...axes.slice(0, -1), rank]);
-    const back = [...axes.slice(0, -1).map((axis) => axis + 1), 0, rank];
-    const other = arange(1, -1, -1, { dtype: 'int64', device: x.device });
-    const swapped = reshape(permute(indexSelect(front, other), back), shape);
-    return mul(x, part(this.cosines)).add(mul(swapped, part(this.sines)));
+    const part = (table: Tensor): Tensor => slice(table, 0, offset, offset + length);
+    const swapped = roll(x, this.width / 2, -1);
+    // In the tables' float32 where x has 16 bits.
+    return mul(x, part(this.cosines))
+      .add(mul(swapped, part(this.sines)))
+      .to(x.dtype);
   }
 }

@@ -16,14 +16,14 @@ import { context } from '../context.js';
 import { isFloating } from '../dtype.js';
 import { type Handle, native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
-import { gt, le, logicalAnd, mul, where } from './binary.js';
+import { type Formed, formed, mostWidth } from './attentionForm.js';
+import { composed, type ScoreSettings } from './attentionScores.js';
+import { ge, logicalOr } from './binary.js';
 import { type OpRows, ruleOf } from './define.js';
 import { arange } from './fill.js';
-import { matmul, matmulCodes } from './gemm.js';
-import { bernoulli, defaultGenerator, Generator } from './random.js';
-import { softmax } from './softmax.js';
-import { logicalNot } from './unary.js';
-import { expand, permute, reshape, select, slice, transpose } from './view.js';
+import { matmulCodes } from './gemm.js';
+import { defaultGenerator, Generator } from './random.js';
+import { permute, reshape, select, unsqueeze } from './view.js';
 
 type Inputs = [
   mask: Handle | undefined,
@@ -57,6 +57,8 @@ export interface AttentionOptions {
   isCausal?: boolean;
   /** bool [B, S]: true leaves a key out for every query. */
   keyPadding?: Tensor | null;
+  /** int64 or int32 [B]: how many keys of a sample are seen, those behind are left out. */
+  lengths?: Tensor | null;
   /** The chance that a weight is dropped; 0 where left out. The others grow by 1 / (1 - p). */
   dropout?: number;
   /** What scores are multiplied by; 1 / √D where left out. */
@@ -65,16 +67,12 @@ export interface AttentionOptions {
   generator?: Generator;
 }
 
-interface Settings {
-  mask: Tensor | null;
-  padding: Tensor | null;
-  causal: boolean;
-  dropout: number;
-  scale: number;
-  generator: Generator;
+interface Settings extends ScoreSettings {
+  lengths: Tensor | null;
 }
 
-interface Attributes {
+/** @internal */
+export interface AttentionAttributes {
   mask: boolean;
   padding: boolean;
   drawn: boolean;
@@ -91,6 +89,7 @@ function settingsOf(options: AttentionOptions, like: Tensor): Settings {
     mask = null,
     isCausal = false,
     keyPadding = null,
+    lengths = null,
     dropout = 0,
     scale = 1 / Math.sqrt(like.shape.at(-1) ?? 1),
     generator = defaultGenerator,
@@ -104,6 +103,9 @@ function settingsOf(options: AttentionOptions, like: Tensor): Settings {
   ]);
   if (mask !== null) expectTensor(name, mask, 'mask');
   if (keyPadding !== null) expectTensor(name, keyPadding, 'keyPadding');
+  if (lengths !== null && !/^int/.test(expectTensor(name, lengths, 'lengths').dtype)) {
+    throw new TypeError(`${name}: lengths must be integers, got ${describe(lengths)}`);
+  }
   if (!(generator instanceof Generator)) {
     throw new TypeError(`${name}: generator must be a Generator, got ${describe(generator)}`);
   }
@@ -111,6 +113,7 @@ function settingsOf(options: AttentionOptions, like: Tensor): Settings {
     // Native code wants one floating dtype.
     mask: mask !== null && isFloating(mask.dtype) ? mask.to(like.dtype) : mask,
     padding: keyPadding,
+    lengths,
     causal: expectBoolean(name, 'isCausal', isCausal),
     dropout: expectRange(name, 'dropout', dropout, 0, 1),
     scale: expectNumber(name, 'scale', scale),
@@ -127,7 +130,7 @@ function reserve({ dropout, generator }: Settings, q: Tensor, keys: number): Ten
 }
 
 /** The arguments of the kernels from what was saved: [mask] [padding] [state]. */
-function inputsOf(saved: readonly Tensor[], attributes: Attributes): Inputs {
+function inputsOf(saved: readonly Tensor[], attributes: AttentionAttributes): Inputs {
   let at = 0;
   const next = (there: boolean): Handle | undefined =>
     there ? (saved[at++] as Tensor).h : undefined;
@@ -142,7 +145,7 @@ function inputsOf(saved: readonly Tensor[], attributes: Attributes): Inputs {
   ];
 }
 
-const attentionRule: Rule<Attributes> = (dout, saved, attributes) => {
+const attentionRule: Rule<AttentionAttributes> = (dout, saved, attributes) => {
   const [q, k, v, out, lse, ...rest] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor];
   const inputs = inputsOf(rest, attributes);
   native.attentionBackward(q.h, k.h, v.h, ...inputs, out.h, lse.h, dout.h);
@@ -161,13 +164,13 @@ export const attentionOps: OpRows<'scaledDotProductAttention'> = {
 interface Attended {
   out: Tensor;
   saved: Tensor[];
-  attributes: Attributes;
+  attributes: AttentionAttributes;
 }
 
 function attend(q: Tensor, k: Tensor, v: Tensor, settings: Settings): Attended {
   const { mask, padding, causal, scale, dropout } = settings;
   const drawn = reserve(settings, q, k.shape[2] ?? 0);
-  const attributes: Attributes = {
+  const attributes: AttentionAttributes = {
     mask: mask !== null,
     padding: padding !== null,
     drawn: drawn !== null,
@@ -182,14 +185,39 @@ function attend(q: Tensor, k: Tensor, v: Tensor, settings: Settings): Attended {
   return { out, saved: [out, take(1, q.device), ...rest], attributes };
 }
 
+/** The kernels' form of operands and settings; keys behind a sample's length are padding. */
+function formOf(q: Tensor, k: Tensor, v: Tensor, settings: Settings): [Formed, Settings] {
+  const form = formed(name, { ...settings, q, k, v });
+  const { lengths } = form;
+  let { padding } = form;
+  if (lengths) {
+    const [batch, keys] = [form.k.shape[0] as number, form.k.shape[2] as number];
+    if (lengths.rank !== 1 || lengths.size !== batch) {
+      throw new RangeError(`${name}: lengths must be [${batch}], got ${describe(lengths)}`);
+    }
+    const places = arange(0, keys, 1, { dtype: lengths.dtype, device: lengths.device });
+    const behind = ge(places, unsqueeze(lengths, 1));
+    padding = padding ? logicalOr(padding, behind) : behind;
+  }
+  return [form, { ...settings, mask: form.mask, padding, lengths }];
+}
+
+/** Whether all scores must be kept: for the gradient of a mask, or heads too wide for tiles. */
+function needsScores(q: Tensor, v: Tensor, { mask }: Settings): boolean {
+  if (Math.max(q.shape.at(-1) as number, v.shape.at(-1) as number) > mostWidth) return true;
+  return mask !== null && context().grad && needsGradient(mask);
+}
+
 /**
  * Attention of every head: softmax(scale·Q·Kᵀ + mask)·V. A query that sees no key gets zeros.
- * Memory grows with T + S, not with T·S. On a GPU `setMatmulPrecision` holds for float32 here, too:
+ * Memory grows with T + S, not with T·S, unless heads are wider than 256 or a mask wants a
+ * gradient: then all scores are kept. On a GPU `setMatmulPrecision` holds for float32 here, too:
  * TF32 unless `highest`, for heads up to 128 wide.
- * @param queries [B, H, T, D], D up to 256
- * @param keys [B, Hkv, S, D]; Hkv divides H, and neighbouring heads of q share one of k and v
- * @param values [B, Hkv, S, D]
- * @returns [B, H, T, D]
+ * @param queries [..., H, T, D]; [B, T, D] and [T, D] are of one head
+ * @param keys [..., Hkv, S, D]; Hkv divides H, and neighbouring heads of q share one of k and v.
+ *   Sizes of 1 before the heads are stretched, and those of heads too
+ * @param values [..., Hkv, S, Dv]
+ * @returns [..., H, T, Dv]
  */
 export function scaledDotProductAttention(
   queries: Tensor,
@@ -200,10 +228,12 @@ export function scaledDotProductAttention(
   const q = forProduct(expectTensor(name, queries, 'q'));
   const k = forProduct(expectTensor(name, keys, 'k'));
   const v = forProduct(expectTensor(name, values, 'v'));
-  const settings = settingsOf(options, q);
-  if (settings.mask && context().grad && needsGradient(settings.mask)) {
-    return composed(q, k, v, settings).out;
-  }
+  const [form, settings] = formOf(q, k, v, settingsOf(options, q));
+  return form.restore(attention(form, settings));
+}
+
+function attention({ q, k, v }: Formed, settings: Settings): Tensor {
+  if (needsScores(q, v, settings)) return composed(q, k, v, settings).out;
   const { out, saved, attributes } = attend(q, k, v, settings);
   const inputs = [settings.mask, settings.padding].filter((tensor) => tensor !== null);
   return record(
@@ -229,7 +259,12 @@ function unpack(packed: Tensor, heads: number): [Tensor, Tensor, Tensor] {
   return [part(0), part(1), part(2)];
 }
 
-const packedRule: Rule<Attributes & { heads: number }> = (dout, saved, attributes) => {
+/** @internal */
+export const packedRule: Rule<AttentionAttributes & { heads: number }> = (
+  dout,
+  saved,
+  attributes,
+) => {
   const [packed, out, lse, ...rest] = saved as [Tensor, Tensor, Tensor];
   const [q, k, v] = unpack(packed, attributes.heads);
   const inputs = inputsOf(rest, attributes);
@@ -244,8 +279,8 @@ const packedRule: Rule<Attributes & { heads: number }> = (dout, saved, attribute
  */
 export function packedAttention(packed: Tensor, heads: number, options: AttentionOptions): Tensor {
   const [q, k, v] = unpack(packed, heads);
-  const settings = settingsOf(options, q);
-  if (settings.mask && context().grad && needsGradient(settings.mask)) {
+  const [, settings] = formOf(q, k, v, settingsOf(options, q));
+  if (needsScores(q, v, settings)) {
     const shape = [...packed.shape.slice(0, 2), 3, heads, q.shape[3] as number];
     const whole = reshape(packed, shape);
     const part = (i: number): Tensor => permute(select(whole, 2, i), [0, 2, 1, 3]);
@@ -259,63 +294,6 @@ export function packedAttention(packed: Tensor, heads: number, options: Attentio
   });
 }
 
-/** Which scores count, as a bool that broadcasts to [B, H, T, S]; null where all do. */
-function visible(q: Tensor, k: Tensor, { mask, padding, causal }: Settings): Tensor | null {
-  const parts: Tensor[] = [];
-  if (mask) parts.push(isFloating(mask.dtype) ? gt(mask, Number.NEGATIVE_INFINITY) : mask);
-  if (padding) {
-    parts.push(reshape(logicalNot(padding), [q.shape[0] as number, 1, 1, k.shape[2] as number]));
-  }
-  if (causal) {
-    const positions = (n: number): Tensor => arange(0, n, 1, { dtype: 'int32', device: q.device });
-    const [queries, keys] = [q.shape[2] as number, k.shape[2] as number];
-    parts.push(le(positions(keys), reshape(positions(queries), [queries, 1])));
-  }
-  return parts.length > 0 ? parts.reduce((a, b) => logicalAnd(a, b)) : null;
-}
-
-/** Heads of k or v repeated, so that each head of q has its own. */
-function repeated(x: Tensor, heads: number): Tensor {
-  const [batch, own, keys, width] = x.shape as [number, number, number, number];
-  if (own === heads) return x;
-  const shape = [batch, own, heads / own, keys, width];
-  return reshape(expand(reshape(x, [batch, own, 1, keys, width]), shape), [
-    batch,
-    heads,
-    keys,
-    width,
-  ]);
-}
-
-const outOfSight = -3e4; // of float16, too; such weights are set to 0 besides
-
-/** The same from ops that keep all scores: what the tiles must agree with. */
-function composed(
-  q: Tensor,
-  k: Tensor,
-  v: Tensor,
-  settings: Settings,
-): { out: Tensor; weights: Tensor } {
-  const { mask, scale, dropout } = settings;
-  const [batch, heads, queries] = q.shape as [number, number, number];
-  const keys = k.shape[2] as number;
-  const seen = visible(q, k, settings);
-  let scores = mul(matmul(q, transpose(repeated(k, heads))), scale);
-  if (mask && isFloating(mask.dtype)) scores = scores.add(mask);
-  if (seen) scores = where(seen, scores, outOfSight);
-  let weights = softmax(scores);
-  if (seen) weights = mul(weights, seen.to(weights.dtype));
-  let applied = weights;
-  if (dropout > 0) {
-    const shape = [batch, heads, queries, 4 * Math.ceil(keys / 4)];
-    const { generator } = settings;
-    const kept = bernoulli(shape, 1 - dropout, { dtype: q.dtype, device: q.device, generator });
-    const factor = dropout < 1 ? 1 / (1 - dropout) : 0;
-    applied = mul(weights, mul(slice(kept, 3, 0, keys), factor));
-  }
-  return { out: matmul(applied, repeated(v, heads)), weights };
-}
-
 /**
  * @internal {@link scaledDotProductAttention} with its weights [B, H, T, S] before dropout, which
  * are materialised for this.
@@ -326,5 +304,6 @@ export function attentionWithWeights(
   v: Tensor,
   options: AttentionOptions,
 ): { out: Tensor; weights: Tensor } {
-  return composed(q, k, v, settingsOf(options, q));
+  const [form, settings] = formOf(q, k, v, settingsOf(options, q));
+  return composed(form.q, form.k, form.v, settings);
 }

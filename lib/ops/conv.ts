@@ -3,7 +3,8 @@ import { forProduct } from '../autocast.js';
 import { type Gradient, type Rule, record } from '../autograd.js';
 import { expectBoolean, expectOptions, expectTensor } from '../check.js';
 import { native } from '../native.js';
-import { type Tensor, take } from '../tensor.js';
+import type { Shape, Tensor } from '../tensor.js';
+import { take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
 import { activationBackward, matmulCodes } from './gemm.js';
 import { sum } from './reduce.js';
@@ -60,38 +61,73 @@ export type ConvTranspose2dOptions = ConvTransposeOptions<Pair>;
 /** Strides, paddings before, paddings behind, dilations of both axes, groups: as native has it. */
 type Geometry = readonly number[];
 
-interface Attributes {
+/** @internal */
+export interface ConvAttributes {
   geometry: Geometry;
   relu: boolean;
   bias: boolean;
 }
 
-function weightGradient(x: Tensor, dy: Tensor, weight: Tensor, geometry: Geometry): Tensor {
-  native.conv2dWeightBackward(x.h, dy.h, weight.shape, geometry);
-  return take(0, dy.device);
+interface Backward {
+  geometry: Geometry;
+  image: Shape;
+  weight: Shape;
 }
 
-const convRule: Rule<Attributes> = (dout, [x, weight, y], { geometry, relu, bias }, needs) => {
+/** @internal Of the gradient in the image: a convolution, and the gradient of a weight. */
+export const dataGradientRule: Rule<Backward> = (dout, [dy, weight], { geometry }, needs) => {
+  const [g, w] = [dy as Tensor, weight as Tensor];
+  return [
+    needs[0] ? convolve(dout, w, null, geometry, false) : null,
+    needs[1] ? weightGradient(dout, g, w.shape, geometry) : null,
+  ];
+};
+
+function dataGradient(dy: Tensor, weight: Tensor, image: Shape, geometry: Geometry): Tensor {
+  native.conv2dDataBackward(dy.h, weight.h, image, geometry);
+  return record(
+    'conv2dBackward',
+    dataGradientRule,
+    take(0, dy.device),
+    [dy, weight],
+    () => [dy, weight],
+    { geometry, image, weight: weight.shape },
+  );
+}
+
+/** @internal Of the gradient in the weight, which is linear in image and output gradient. */
+export const weightGradientRule: Rule<Backward> = (dout, saved, { geometry, image }, needs) => {
+  const [x, dy] = saved as [Tensor, Tensor];
+  return [
+    needs[0] ? dataGradient(dy, dout, image, geometry) : null,
+    needs[1] ? convolve(x, dout, null, geometry, false) : null,
+  ];
+};
+
+function weightGradient(x: Tensor, dy: Tensor, weight: Shape, geometry: Geometry): Tensor {
+  native.conv2dWeightBackward(x.h, dy.h, weight, geometry);
+  return record('conv2dBackward', weightGradientRule, take(0, dy.device), [x, dy], () => [x, dy], {
+    geometry,
+    image: x.shape,
+    weight,
+  });
+}
+
+const convRule: Rule<ConvAttributes> = (dout, [x, weight, y], { geometry, relu, bias }, needs) => {
   const dy = relu ? activationBackward('relu', y as Tensor, dout) : dout;
   const [input, w] = [x as Tensor, weight as Tensor];
   const gradients: Gradient[] = [null, null];
-  if (needs[0]) {
-    native.conv2dDataBackward(dy.h, w.h, input.shape, geometry);
-    gradients[0] = take(0, dy.device);
-  }
-  if (needs[1]) gradients[1] = weightGradient(input, dy, w, geometry);
+  if (needs[0]) gradients[0] = dataGradient(dy, w, input.shape, geometry);
+  if (needs[1]) gradients[1] = weightGradient(input, dy, w.shape, geometry);
   if (bias) gradients.push(needs[2] ? sum(dy, [0, 2, 3]) : null);
   return gradients;
 };
 
-const convTransposeRule: Rule<Attributes> = (dout, [x, weight], { geometry, bias }, needs) => {
+const convTransposeRule: Rule<ConvAttributes> = (dout, [x, weight], { geometry, bias }, needs) => {
   const [input, w] = [x as Tensor, weight as Tensor];
   const gradients: Gradient[] = [null, null];
-  if (needs[0]) {
-    native.conv2d(dout.h, w.h, undefined, geometry, false);
-    gradients[0] = take(0, dout.device);
-  }
-  if (needs[1]) gradients[1] = weightGradient(dout, input, w, geometry);
+  if (needs[0]) gradients[0] = convolve(dout, w, null, geometry, false);
+  if (needs[1]) gradients[1] = weightGradient(dout, input, w.shape, geometry);
   if (bias) gradients.push(needs[2] ? sum(dout, [0, 2, 3]) : null);
   return gradients;
 };

@@ -21,13 +21,14 @@ declare module '../native.js' {
   }
 }
 
-interface Attributes {
+/** @internal */
+export interface EmbeddingAttributes {
   readonly shape: Shape;
   readonly padding: number;
 }
 
 // Straight into the table's gradient buffer: no second table is made and passed over.
-const embeddingRule: Rule<Attributes> = (dout, [index], { shape, padding }) => [
+const embeddingRule: Rule<EmbeddingAttributes> = (dout, [index], { shape, padding }) => [
   {
     compute: () => {
       native.embeddingBackward(shape, (index as Tensor).h, dout.h, padding);

@@ -17,6 +17,7 @@ import { to } from './copy.js';
 import { addMethods, notDifferentiable, type OpRows, ruleOf } from './define.js';
 import { arange, zeros } from './fill.js';
 import { indexSelect } from './index.js';
+import { pad } from './movement.js';
 import { expand, reshape, unsqueeze } from './view.js';
 
 declare module '../native.js' {
@@ -39,15 +40,8 @@ interface Along {
 function sourceGradient(dout: Tensor, index: Tensor, { axis, source }: Along): Tensor {
   const part = gather(dout, axis, index);
   if (sameShape(source as Shape, index.shape)) return part;
-  const all = zeros(source as Shape, { dtype: dout.dtype, device: dout.device });
-  native.alias(all.h);
-  let corner = take(0, all.device);
-  index.shape.forEach((size, i) => {
-    native.slice(corner.h, i, 0, size, 1);
-    corner = take(0, all.device);
-  });
-  native.copyInto(corner.h, part.h);
-  return all;
+  const behind = (source as Shape).map((size, i) => [0, size - (index.shape[i] as number)]);
+  return pad(part, behind.reverse().flat());
 }
 
 export const gatherOps: OpRows<'gather' | 'scatter' | 'scatterAdd' | 'nonzero'> = {

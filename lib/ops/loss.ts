@@ -36,12 +36,13 @@ declare module '../native.js' {
 const kinds = { mse: 0, l1: 1, smoothL1: 2, huber: 3, bce: 4, bceLogits: 5 } as const;
 export type LossKind = keyof typeof kinds;
 
-interface Attributes {
+/** @internal */
+export interface LossAttributes {
   kind: LossKind;
   parameter: number;
 }
 
-const rule: Rule<Attributes> = (dout, saved, { kind, parameter }, needs) => {
+const rule: Rule<LossAttributes> = (dout, saved, { kind, parameter }, needs) => {
   const [x, target, factor] = saved as [Tensor, Tensor, Tensor?];
   const slope = (ofTarget: boolean): Tensor => {
     const { h } = dout;

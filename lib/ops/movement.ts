@@ -64,17 +64,6 @@ function stays({ mode, before, size }: AxisMap, from: number): boolean {
 
 type RemapName = 'pad' | 'flip' | 'roll' | 'tile' | 'repeatInterleave';
 
-function mapped(name: RemapName, x: Tensor, maps: readonly AxisMap[], fill: number): Tensor {
-  const spec = maps.flatMap(({ mode, before, repeat, size }) => [
-    modes[mode],
-    before,
-    repeat,
-    size,
-  ]);
-  native[name](x.h, spec, fill);
-  return take(0, x.device);
-}
-
 /** The map that leads back, where each element has one place at most. */
 function inverse({ mode, before, size }: AxisMap, from: number): AxisMap | null {
   if (mode === 'pad' || (mode === 'circular' && size === from)) {
@@ -90,16 +79,34 @@ interface Remapped {
 
 const remapRule: Rule<Remapped> = (dout, _, { shape, maps }) => {
   const back = maps.map((map, axis) => inverse(map, shape[axis] as number));
-  if (back.every((map) => map !== null)) return [mapped('pad', dout, back, 0)];
+  if (back.every((map) => map !== null)) return [remap('pad', dout, back)];
   let gradient = dout;
   maps.forEach((map, axis) => {
     const size = shape[axis] as number;
-    if (stays(map, size)) return;
-    native.fold(gradient.h, axis, size, modes[map.mode], map.before, map.repeat);
-    gradient = take(0, dout.device);
+    if (!stays(map, size)) gradient = fold(gradient, axis, size, map);
   });
   return [gradient];
 };
+
+interface Folded {
+  axis: number;
+  map: AxisMap;
+}
+
+/** @internal The gradient of {@link fold}: the map again. */
+export const foldRule: Rule<Folded> = (dout, _, { axis, map }) => [
+  remap(
+    'pad',
+    dout,
+    dout.shape.map((size, i) => (i === axis ? map : whole(size))),
+  ),
+];
+
+/** The gradient of a map of one axis that had `size` elements. */
+function fold(dout: Tensor, axis: number, size: number, map: AxisMap): Tensor {
+  native.fold(dout.h, axis, size, modes[map.mode], map.before, map.repeat);
+  return record('fold', foldRule, take(0, dout.device), [dout], null, { axis, map });
+}
 
 interface Joined {
   axis: number;
@@ -146,8 +153,15 @@ export const movementOps: OpRows<RemapName | 'cat' | 'tril' | 'triu'> = {
 };
 
 function remap(name: RemapName, x: Tensor, maps: readonly AxisMap[], fill = 0): Tensor {
-  const out = mapped(name, x, maps, fill);
-  return record(name, ruleOf(movementOps[name]), out, [x], null, { shape: x.shape, maps });
+  const spec = maps.flatMap(({ mode, before, repeat, size }) => [
+    modes[mode],
+    before,
+    repeat,
+    size,
+  ]);
+  native[name](x.h, spec, fill);
+  const rule = ruleOf(movementOps[name]);
+  return record(name, rule, take(0, x.device), [x], null, { shape: x.shape, maps });
 }
 
 function expectTensors(op: string, tensors: readonly Tensor[]): readonly Tensor[] {

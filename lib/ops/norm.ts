@@ -92,16 +92,18 @@ declare module '../native.js' {
   }
 }
 
-interface Attributes {
+/** @internal */
+export interface NormAttributes {
   /** Trailing axes of a row, or groups of channels. */
   readonly count: number;
   readonly weight: Shape | null;
   readonly bias: Shape | null;
   readonly training: boolean;
+  readonly eps: number;
 }
 
-/** What a rule finds saved: x, the mean (not for rmsNorm), rstd, and the weight where there is one. */
-function savedOf(
+/** @internal What a rule finds saved: x, the mean (not for rmsNorm), rstd, and the weight where there is one. */
+export function savedOf(
   saved: readonly Tensor[],
   mean: boolean,
 ): Record<'x' | 'mean' | 'rstd', Tensor> & {
@@ -113,7 +115,7 @@ function savedOf(
 }
 
 /** The gradients that the last native call left, for x and those parameters that there are. */
-function takeGradients(x: Tensor, needs: readonly boolean[], { weight, bias }: Attributes) {
+function takeGradients(x: Tensor, needs: readonly boolean[], { weight, bias }: NormAttributes) {
   const all = [take(0, x.device)];
   if (weight) all.push(take(1, x.device));
   if (bias) all.push(take(2, x.device));
@@ -123,7 +125,7 @@ function takeGradients(x: Tensor, needs: readonly boolean[], { weight, bias }: A
   );
 }
 
-const layerNormRule: Rule<Attributes> = (dout, saved, attributes, needs) => {
+const layerNormRule: Rule<NormAttributes> = (dout, saved, attributes, needs) => {
   const { x, mean, rstd, weight } = savedOf(saved, true);
   const [dx = false, dweight = false, dbias = false] = needs;
   native.layerNormBackward(
@@ -140,7 +142,7 @@ const layerNormRule: Rule<Attributes> = (dout, saved, attributes, needs) => {
   return takeGradients(x, needs, attributes);
 };
 
-const groupNormRule: Rule<Attributes> = (dout, saved, attributes, needs) => {
+const groupNormRule: Rule<NormAttributes> = (dout, saved, attributes, needs) => {
   const { x, mean, rstd, weight } = savedOf(saved, true);
   const [dx = false, dweight = false, dbias = false] = needs;
   native.groupNormBackward(
@@ -157,21 +159,21 @@ const groupNormRule: Rule<Attributes> = (dout, saved, attributes, needs) => {
   return takeGradients(x, needs, attributes);
 };
 
-const rmsNormRule: Rule<Attributes> = (dout, saved, attributes, needs) => {
+const rmsNormRule: Rule<NormAttributes> = (dout, saved, attributes, needs) => {
   const { x, rstd, weight } = savedOf(saved, false);
   const [dx = false, dweight = false] = needs;
   native.rmsNormBackward(x.h, attributes.count, weight?.h, rstd.h, dout.h, dx, dweight);
   return takeGradients(x, needs, attributes);
 };
 
-const batchNormRule: Rule<Attributes> = (dout, saved, attributes, needs) => {
+const batchNormRule: Rule<NormAttributes> = (dout, saved, attributes, needs) => {
   const { x, mean, rstd, weight } = savedOf(saved, true);
   const [dx = false] = needs;
   native.batchNormBackward(x.h, weight?.h, mean.h, rstd.h, dout.h, attributes.training, dx);
   return takeGradients(x, needs, attributes);
 };
 
-function row(summary: string, gradient: Rule<Attributes>): OpRow {
+function row(summary: string, gradient: Rule<NormAttributes>): OpRow {
   return { family: 'norm', summary, dtypes: 'floating', gradient };
 }
 
@@ -222,7 +224,7 @@ function expectTrailing(op: string, x: Tensor, shape: number | Shape, weight: Te
 function recorded(
   op: 'layerNorm' | 'groupNorm' | 'batchNorm',
   x: Tensor,
-  { weight, bias }: Required<AffineOptions>,
+  { weight, bias, eps }: Required<AffineOptions>,
   count: number,
   training: boolean,
 ): Tensor {
@@ -236,7 +238,7 @@ function recorded(
     out,
     inputs,
     () => (weight ? [x, mean, rstd, weight] : [x, mean, rstd]),
-    { count, weight: weight?.shape ?? null, bias: bias?.shape ?? null, training },
+    { count, weight: weight?.shape ?? null, bias: bias?.shape ?? null, training, eps },
   );
 }
 
@@ -303,7 +305,7 @@ export function rmsNorm(
     out,
     weight ? [x, weight] : [x],
     () => (weight ? [x, rstd, weight] : [x, rstd]),
-    { count: axes, weight: weight?.shape ?? null, bias: null, training: true },
+    { count: axes, weight: weight?.shape ?? null, bias: null, training: true, eps },
   );
 }
 

@@ -4,8 +4,9 @@ import { describe, expectBoolean, expectInteger, expectOptions } from '../check.
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
+import { gather } from './gather.js';
 import { batched, expectPair, expectSingle, type Pair } from './spatial.js';
-import { squeeze, unsqueeze } from './view.js';
+import { reshape, squeeze, unsqueeze } from './view.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -54,7 +55,8 @@ export type AvgPool2dOptions = AvgPoolOptions<Pair>;
 /** Sizes of the result per axis, null for the input's own; one number for both. */
 export type OutputSize = number | null | readonly [number | null, number | null];
 
-interface Attributes {
+/** @internal */
+export interface PoolAttributes {
   image: Shape;
   /** Kernel, stride, padding, dilation and output size of both axes: as native has it. */
   window: readonly number[];
@@ -62,12 +64,12 @@ interface Attributes {
   countPad: boolean;
 }
 
-const maxRule: Rule<Attributes> = (dout, [index], { image, window, adaptive }) => {
+const maxRule: Rule<PoolAttributes> = (dout, [index], { image, window, adaptive }) => {
   native.maxPool2dBackward(dout.h, (index as Tensor).h, image, window, adaptive);
   return [take(0, dout.device)];
 };
 
-const averageRule: Rule<Attributes> = (dout, _, { image, window, adaptive, countPad }) => {
+const averageRule: Rule<PoolAttributes> = (dout, _, { image, window, adaptive, countPad }) => {
   native.avgPool2dBackward(dout.h, image, window, adaptive, countPad);
   return [take(0, dout.device)];
 };
@@ -87,6 +89,13 @@ export const poolOps: OpRows<'maxPool2d' | 'avgPool2d'> = {
   },
 };
 
+/** @internal The elements of images at places of their planes. */
+export function atPlaces(x: Tensor, index: Tensor): Tensor {
+  const [n, c, h, w] = x.shape as [number, number, number, number];
+  const places = reshape(index, [n, c, -1]).to('int64');
+  return reshape(gather(reshape(x, [n, c, h * w]), 2, places), index.shape);
+}
+
 function maximum(x: Tensor, window: readonly number[], adaptive: boolean): Tensor {
   native.maxPool2d(x.h, window, adaptive);
   const out = take(0, x.device);
@@ -95,7 +104,8 @@ function maximum(x: Tensor, window: readonly number[], adaptive: boolean): Tenso
   return record('maxPool2d', ruleOf(poolOps.maxPool2d), out, [x], () => [index], attributes);
 }
 
-function average(
+/** @internal */
+export function average(
   x: Tensor,
   window: readonly number[],
   adaptive: boolean,

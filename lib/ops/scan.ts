@@ -20,12 +20,21 @@ declare module '../native.js' {
   }
 }
 
-function runningSum(x: Tensor, axis: number, reverse: boolean): Tensor {
-  native.cumsum(x.h, axis, reverse);
-  return take(0, x.device);
+interface Running {
+  axis: number;
+  reverse: boolean;
 }
 
-const cumsumRule: Rule<number> = (dout, _, axis) => [runningSum(dout, axis, true)];
+function runningSum(x: Tensor, axis: number, reverse: boolean): Tensor {
+  native.cumsum(x.h, axis, reverse);
+  const out = take(0, x.device);
+  const rule = out.dtype === x.dtype ? cumsumRule : null;
+  return record('cumsum', rule, out, [x], null, { axis, reverse });
+}
+
+const cumsumRule: Rule<Running> = (dout, _, { axis, reverse }) => [
+  runningSum(dout, axis, !reverse),
+];
 
 // dx[i] = Σ over j from i on of dout[j]·y[j]/x[i]; at the first 0 of a line the products without
 // it, and none behind it.
@@ -33,8 +42,7 @@ const cumprodRule: Rule<number> = (dout, [input, output], axis) => {
   const [x, y] = [input as Tensor, output as Tensor];
   const zero = eq(x, 0);
   const first = logicalAnd(zero, eq(runningSum(zero, axis, false), 1));
-  native.cumprod(where(first, 1, x).h, axis);
-  const withoutFirst = take(0, x.device);
+  const withoutFirst = cumprod(where(first, 1, x), axis);
   const plain = div(runningSum(mul(dout, y), axis, true), where(zero, 1, x));
   const atFirst = runningSum(mul(dout, withoutFirst), axis, true);
   return [where(first, atFirst, where(zero, 0, plain))];
@@ -57,9 +65,7 @@ export const scanOps: OpRows<'cumsum' | 'cumprod'> = {
 
 /** Sums of the elements up to and including each, along `axis`; integers and bools in int64. */
 export function cumsum(x: Tensor, axis: number): Tensor {
-  native.cumsum(expectTensor('cumsum', x).h, expectInteger('cumsum', 'axis', axis), false);
-  const out = take(0, x.device);
-  return record('cumsum', out.dtype === x.dtype ? cumsumRule : null, out, [x], null, axis);
+  return runningSum(expectTensor('cumsum', x), expectInteger('cumsum', 'axis', axis), false);
 }
 
 /** Products of the elements up to and including each, along `axis`; integers in int64. */

@@ -67,7 +67,8 @@ const crossEntropyRule: Rule<number> = (dout, [logits, target, lse], ignoreIndex
   return [take(0, dout.device), null];
 };
 
-interface SoftAttributes {
+/** @internal */
+export interface SoftAttributes {
   smoothing: number;
   ignoreIndex: number;
 }

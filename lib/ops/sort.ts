@@ -20,7 +20,8 @@ declare module '../native.js' {
   }
 }
 
-interface Line {
+/** @internal */
+export interface Line {
   axis: number;
   n: number;
 }

@@ -33,7 +33,8 @@ const varianceRule: Rule<Attributes> = (dout, [x, average], attributes) => [
     spreadOver(mul(dout, 2 / attributes.freedom), attributes),
   ),
 ];
-const averageRule: Rule<Attributes> = (dout, _, attributes) => [
+/** @internal */
+export const averageRule: Rule<Attributes> = (dout, _, attributes) => [
   spreadOver(mul(dout, 1 / attributes.freedom), attributes),
 ];
 

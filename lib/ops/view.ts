@@ -49,7 +49,8 @@ interface Part {
   step: number;
 }
 
-interface Diagonal {
+/** @internal */
+export interface Diagonal {
   shape: Shape;
   offset: number;
   first: number;

@@ -324,6 +324,7 @@ bool cublaslt_gemm(Stream& stream, const GemmArgs& args) {
   const Status status =
       lt.matmul(device.handle, plan.desc, alpha, args.b, plan.b, args.a, plan.a, beta, args.c,
                 plan.c, args.c, plan.c, &plan.algorithm, workspace, plan.workspace_bytes, queue);
+  check_launch(cudaSuccess, "matmul");
   if (workspace) release_scratch(stream, workspace);
   expect(status, "cublasLtMatmul");
   return true;

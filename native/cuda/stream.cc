@@ -13,6 +13,7 @@ void check(cudaError_t status, const char* op, const char* call) {
 }
 
 void check_launch(cudaError_t status, const char* name) {
+  KernelTimes::end();
   if (status == cudaSuccess) return;
   cudaGetLastError();
   fail("%s: the launch failed: %s (%s)", name, cudaGetErrorName(status),
@@ -95,7 +96,8 @@ class CudaGraph final : public Graph {
     if (&stream != &stream_) fail("replay: a graph runs on the stream that captured it");
     if (stream.capturing()) fail("replay: the stream is capturing another step");
     use_device(stream_.device().ordinal);
-    NODEGRAD_CUDA_CALL("replay", cudaGraphLaunch, graph_, stream_.native());
+    stream_.begin_timing("replay");
+    check_launch(cudaGraphLaunch(graph_, stream_.native()), "replay");
   }
 
   size_t launches() const override { return launches_; }
@@ -125,6 +127,11 @@ CudaStream::~CudaStream() {
   cudaStreamSynchronize(stream_);
   notices_.flush();
   cudaStreamDestroy(stream_);
+}
+
+void CudaStream::begin_timing(const char* name) {
+  if (profile::on() && !capturing_) [[unlikely]]
+    times_.begin(stream_, name);
 }
 
 void CudaStream::refuse_while_capturing(const char* op) const {
@@ -248,6 +255,7 @@ cudaStream_t prepare_launch(Stream& stream, const char* name, const void* kernel
   auto& cuda = static_cast<CudaStream&>(stream);
   use_device(cuda.device().ordinal);
   cuda.allow_shared(name, kernel, shared_bytes);
+  cuda.begin_timing(name);
 #ifdef NODEGRAD_EMULATED
   emulation::name_next_launch(name);
 #endif

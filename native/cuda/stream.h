@@ -9,6 +9,7 @@
 #include <unordered_map>
 
 #include "core/stream.h"
+#include "kernel_times.h"
 #include "launch.h"
 #include "scratch.h"
 #include "staging.h"
@@ -61,6 +62,8 @@ class CudaStream final : public Stream {
   const DeviceInfo& device() const { return device_; }
   cudaStream_t native() const { return stream_; }
   ScratchPool& scratch() { return *scratch_; }
+  // Times what is launched between this and KernelTimes::end, where a profile is on.
+  void begin_timing(const char* name);
   void allow_shared(const char* name, const void* kernel, size_t bytes);
 
  private:
@@ -72,6 +75,7 @@ class CudaStream final : public Stream {
   std::shared_ptr<ScratchPool> scratch_;  // graphs give their blocks back to it
   std::shared_ptr<Staging> staging_;      // and their pinned memory to this
   Notices notices_;
+  KernelTimes times_;
   std::unordered_map<const void*, size_t> shared_allowed_;
 };
 

@@ -231,6 +231,35 @@ describe.each(devices)('attention layers on $name', (device) => {
     });
   });
 
+  it('turns 16-bit queries in float32', () => {
+    scope(() => {
+      const rope = new nn.RotaryPositions(8, 6, { device });
+      const x = uniformOf(3, [2, 5, 6], -1, 1).to('bfloat16', device);
+      const expected = rope.forward(x.to('float32')).to('bfloat16');
+      expect(rope.forward(x).toArray()).toEqual(expected.toArray());
+    });
+  });
+
+  it('takes one sample without a batch, and heads of any width', () => {
+    scope(() => {
+      const module = new nn.MultiheadAttention(6, 2, { device, dtype: 'float64' });
+      const x = uniformOf(1, [3, 6]).to('float64', device);
+      const mask = tensor([false, false, true], { device });
+      const call = { keyPaddingMask: mask, needWeights: true };
+      const [out, weights] = module.forward(x, x, x, call);
+      const own = x.reshape([3, 1, 6]);
+      const batch = { ...call, keyPaddingMask: mask.reshape([1, 3]) };
+      const [all, each] = module.forward(own, own, own, batch);
+      expect(out.toArray()).toEqual(all.reshape([3, 6]).toArray());
+      expect((weights as Tensor).toArray()).toEqual((each as Tensor).reshape([3, 3]).toArray());
+      const wide = new nn.MultiheadAttention(258, 1, { device, dtype: 'float64' });
+      const y = uniformOf(2, [2, 258]).to('float64', device);
+      const [seen] = wide.forward(y);
+      const [expected] = wide.forward(y, y, y, { needWeights: true });
+      expect(seen.toArray()).toEqual(expected.toArray());
+    });
+  });
+
   it('refuses what does not fit', () => {
     scope(() => {
       expect(() => new nn.MultiheadAttention(8, 3)).toThrow(
@@ -245,8 +274,8 @@ describe.each(devices)('attention layers on $name', (device) => {
       expect(() =>
         module.forward(x, x, x, { keyPaddingMask: wrong.to('float32').select(0, 0) }),
       ).toThrow('MultiheadAttention: keyPaddingMask must be [B,S], got [2]');
-      expect(() => module.forward(x.select(0, 0))).toThrow(
-        'MultiheadAttention: query must have 3 axes, got a tensor float32[3,8]',
+      expect(() => module.forward(x.select(0, 0).select(0, 0))).toThrow(
+        'MultiheadAttention: query must have 3 axes, or 2 for one sample, got a tensor float32[8]',
       );
       expect(() => new nn.RotaryPositions(4, 3)).toThrow(
         'RotaryPositions: width must be even, got 3',

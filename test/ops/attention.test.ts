@@ -9,6 +9,7 @@ import {
   memory,
   normal,
   ones,
+  pad,
   scaledDotProductAttention,
   scope,
   setNumThreads,
@@ -117,6 +118,60 @@ describe.each(devices)('attention on $name', (device) => {
         mask: tensor(new Float32Array(12).fill(Number.NEGATIVE_INFINITY), [3, 4], { device }),
       });
       expect([...added.detach().data()].every((x) => x === 0)).toBe(true);
+    });
+  });
+
+  it('takes more axes than four, and none for heads', () => {
+    scope(() => {
+      const [q, k, v] = operands(4, 5, { device, dtype: 'float64' });
+      const mask = uniformOf(8, [2, 1, 4, 5], -1, 1).to('float64', device);
+      const plain = scaledDotProductAttention(q, k, v, { mask });
+      const split = (x: Tensor): Tensor => x.reshape([2, 1, ...x.shape.slice(1)]);
+      const more = scaledDotProductAttention(split(q), split(k), split(v), { mask: split(mask) });
+      expectSameBits(more.reshape(plain.shape).detach(), plain.detach(), 'more axes');
+      const one = (x: Tensor): Tensor => x.select(0, 1).select(0, 0);
+      const alone = scaledDotProductAttention(one(q), one(k), one(v), { mask: one(mask) });
+      expectClose(valuesOf(alone.detach()), valuesOf(one(plain).detach().contiguous()), 1e-15, '');
+    });
+  });
+
+  it('takes heads wider than tiles', () => {
+    scope(() => {
+      const narrow = operands(3, 4, { device, dtype: 'float64' });
+      const options = { isCausal: true, scale: 0.3 };
+      const expected = scaledDotProductAttention(...narrow, options);
+      const leaves = operands(3, 4, { device, dtype: 'float64' });
+      const wide = leaves.map((x) => pad(x, [0, 252])) as Three;
+      const out = scaledDotProductAttention(...wide, options).slice(3, 0, 8);
+      expectClose(valuesOf(out.detach().contiguous()), valuesOf(expected.detach()), 1e-14, 'out');
+      const own = gradientsOf(out, leaves);
+      gradientsOf(expected, narrow).forEach((gradient, i) => {
+        expectClose(valuesOf(own[i] as Tensor), valuesOf(gradient), 1e-13, `gradient ${i}`);
+      });
+    });
+  });
+
+  it('leaves out keys behind a length', () => {
+    scope(() => {
+      const keys = 150;
+      const lengths = tensor(BigInt64Array.of(70n, 0n), { device });
+      const fused = operands(3, keys, { device });
+      const out = scaledDotProductAttention(...fused, { lengths });
+      const own = gradientsOf(out, fused);
+      const masked = operands(3, keys, { device });
+      const keyPadding = tensor(
+        Uint8Array.from({ length: 2 * keys }, (_, i) => (i % keys >= (i < keys ? 70 : 0) ? 1 : 0)),
+        [2, keys],
+        { device },
+      ).to('bool');
+      const expected = scaledDotProductAttention(...masked, { keyPadding });
+      expectSameBits(out.detach(), expected.detach(), 'output');
+      gradientsOf(expected, masked).forEach((gradient, i) => {
+        expectSameBits(own[i] as Tensor, gradient, `gradient ${i}`);
+      });
+      expect(() => scaledDotProductAttention(...fused, { lengths: lengths.to('float32') })).toThrow(
+        'scaledDotProductAttention: lengths must be integers, got a tensor float32[2]',
+      );
     });
   });
 

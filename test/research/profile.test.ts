@@ -5,6 +5,7 @@ import { describe, expect, it } from 'vitest';
 import {
   annotate,
   capture,
+  type Device,
   matmul,
   ones,
   profile,
@@ -12,6 +13,7 @@ import {
   scope,
   type Tensor,
 } from '../../lib/index.js';
+import { devices } from '../support/devices.js';
 
 describe('profile', () => {
   it('counts and times calls and kernels', () => {
@@ -44,6 +46,33 @@ describe('profile', () => {
       expect(run.table()).toMatch(/^name +kind +calls +total ms/);
       expect(run.table()).toMatch(/\ntanh +call +3 .*\[64,64\]\n/);
     });
+  });
+
+  it.each(devices)('times the kernels that calls launched on $name', (device) => {
+    scope(() => {
+      const x = ones([300], { device });
+      const run = profile(() => x.tanh().add(x.exp()).sum().item());
+      const rows = run.summary();
+      for (const name of ['tanh', 'exp', 'add', 'sum']) {
+        const of = (kind: string) => rows.find((row) => row.name === name && row.kind === kind);
+        expect(of('call')?.kernels, name).toBeGreaterThan(0);
+      }
+      const total = (kind: string, what: 'kernels' | 'total'): number =>
+        rows.filter((row) => row.kind === kind).reduce((sum, row) => sum + row[what], 0);
+      expect(total('call', 'kernels')).toBeCloseTo(total('kernel', 'total'), 6);
+    });
+  });
+
+  it('counts a replay of a GPU as one kernel', async () => {
+    const [, device] = devices as [Device, Device];
+    const step = capture((x: Tensor) => x.tanh().mul(2));
+    const x = ones([100], { device });
+    for (let i = 0; i < 2; ++i) await step(x);
+    const run = await profile(async () => (await step(x)).sum().item());
+    step.dispose();
+    const kernels = run.summary().filter((row) => row.kind === 'kernel');
+    expect(kernels.find((row) => row.name === 'replay')?.total).toBeGreaterThan(0);
+    expect(kernels.some((row) => row.name === 'tanh')).toBe(false);
   });
 
   it('sees what is replayed, and writes a trace', async () => {

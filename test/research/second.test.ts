@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import * as ng from '../../lib/index.js';
 import { grad, scope, type Tensor, tensor } from '../../lib/index.js';
+import { packedAttention } from '../../lib/ops/attention.js';
 import { devices } from '../support/devices.js';
 
 const values = [0.31, 0.72, 1.13, 1.54, 0.95, 0.26];
@@ -66,6 +67,99 @@ const functions: Record<string, (x: Tensor) => Tensor> = {
   softmax: (x) => x.softmax().mul(w([2, 3])),
   logSoftmax: (x) => x.logSoftmax().mul(w([2, 3])),
   crossEntropy: (x) => ng.crossEntropy(x.mul(x), target()),
+  soft: (x) => ng.crossEntropy(x.mul(x), target(), { labelSmoothing: 0.2, weight: w([3]).abs() }),
+  shares: (x) => ng.crossEntropy(x.square(), x.mul(w([2, 3])).softmax(), { labelSmoothing: 0.1 }),
+  mse: (x) => ng.nn.mseLoss(x.square(), x.mul(w([2, 3]))),
+  l1: (x) => ng.nn.l1Loss(x.square(), x.mul(w([2, 3]))),
+  smoothL1: (x) => ng.nn.smoothL1Loss(x.pow(3), x.mul(w([2, 3])), { beta: 0.7 }),
+  huber: (x) => ng.nn.huberLoss(x.pow(3), x.mul(w([2, 3])), { delta: 0.7 }),
+  bce: (x) => ng.nn.binaryCrossEntropy(x.mul(0.5), x.square().mul(0.3)),
+  bceLogits: (x) =>
+    ng.nn.binaryCrossEntropyWithLogits(x.square(), x.mul(0.5), { posWeight: w([3]).abs() }),
+  cumsum: (x) => x.cumsum(1).pow(3),
+  cumprod: (x) => x.cumprod(1).mul(x.sub(1.13).cumprod(1)),
+  cummax: (x) => x.cummax(1)[0].pow(3),
+  pad: (x) => ng.pad(x, [1, -1, 2, 0]).pow(3),
+  circular: (x) => ng.pad(ng.pad(x, [2, 1], 'circular'), [1, 1], 'reflect').pow(3),
+  flips: (x) => x.flip(1).roll(1, 0).pow(3).mul(x),
+  tile: (x) => x.tile([2, 2]).repeatInterleave(2, 0).pow(3),
+  diagonal: (x) => x.pow(2).diag().pow(3).diag(),
+  variance: (x) => x.square().var(1).square(),
+  std: (x) => x.square().std(0, { correction: 0 }).mul(x.square().std()),
+  sort: (x) => x.sort(1)[0].pow(3).cumsum(1).add(x.topk(2, 0)[0].pow(3)),
+  median: (x) => x.median(1).pow(3),
+  scatter: (x) =>
+    x
+      .pow(3)
+      .scatter(1, tensor([[0n], [2n]]), x.square())
+      .add(
+        x.square().scatterAdd(
+          1,
+          tensor([
+            [1n, 1n],
+            [0n, 1n],
+          ]),
+          x.pow(3),
+        ),
+      ),
+  dropout: (x) => ng.dropout(x.square(), 0.4, true, new ng.Generator(3)).square(),
+  embedding: (x) => ng.embedding(x.square(), tensor([1n, 0n, 1n]), { paddingIdx: 0 }).pow(3),
+  maxPool: (x) => ng.maxPool2d(x.square().reshape([1, 2, 3]), [1, 2], { stride: 1 }).pow(2),
+  avgPool: (x) =>
+    ng.avgPool2d(x.square().reshape([1, 2, 3]), 2, { padding: 1, countIncludePad: false }).pow(2),
+  layerNorm: (x) =>
+    ng.layerNorm(x.square(), 3, { weight: x.select(0, 0), bias: x.select(0, 1) }).pow(3),
+  rmsNorm: (x) => ng.rmsNorm(x, 3, { weight: x.select(0, 0), eps: 0.1 }).pow(2),
+  groupNorm: (x) =>
+    ng
+      .groupNorm(x.square().reshape([1, 2, 3]), 1, { weight: x.select(1, 0), bias: x.select(1, 1) })
+      .pow(3),
+  batchNorm: (x) =>
+    ng.batchNorm(x.exp().reshape([2, 3, 1]), { training: true, weight: x.select(0, 0) }).pow(3),
+  batchNormGiven: (x) =>
+    ng
+      .batchNorm(x, { runningMean: w([3]), runningVar: w([3]).abs(), weight: x.select(0, 0) })
+      .pow(3),
+  conv2d: (x) =>
+    ng
+      .conv2d(
+        x.reshape([1, 2, 3]),
+        x.mul(w([2, 3])).reshape([2, 1, 1, 3]),
+        x.select(0, 0).slice(0, 0, 2),
+        {
+          padding: [1, 2],
+          stride: [1, 2],
+        },
+      )
+      .pow(2),
+  convRelu: (x) =>
+    ng.conv2d(x.square().reshape([1, 2, 3]), w([2, 1, 1, 2]), null, { relu: true }).pow(3),
+  convTranspose: (x) =>
+    ng
+      .convTranspose2d(x.reshape([1, 2, 3]), x.mul(w([2, 3])).reshape([1, 1, 2, 3]), null, {
+        stride: 2,
+        outputPadding: 1,
+        padding: 1,
+      })
+      .pow(2),
+  attention: (x) => {
+    const q = x.reshape([1, 2, 3, 1]);
+    const k = x
+      .mul(w([2, 3]))
+      .select(0, 0)
+      .reshape([1, 1, 3, 1]);
+    const options = { isCausal: true, dropout: 0.2, generator: new ng.Generator(5) };
+    return ng.scaledDotProductAttention(q, k, k.square(), options).square();
+  },
+  selfAttention: (x) =>
+    packedAttention(
+      x
+        .mul(w([2, 3]))
+        .reshape([1, 2, 3])
+        .tile([1, 1, 2]),
+      2,
+      {},
+    ).square(),
   cast: (x) =>
     x
       .mul(x)
@@ -126,6 +220,27 @@ describe.each(devices)('grad on $name', (device) => {
       expect(weight.grad?.toArray()).toEqual([
         [8 * y * 5 * 1 + 8 * y * y * 2, 8 * y * 5 * 3 + 8 * y * y * -1],
       ]);
+    });
+  });
+
+  it('penalizes the gradient of a convolutional critic', () => {
+    scope(() => {
+      const critic = new ng.nn.Sequential(
+        new ng.nn.Conv2d(1, 2, 3, { padding: 1, device }),
+        new ng.nn.BatchNorm2d(2, { device }),
+        new ng.nn.ReLU(),
+        new ng.nn.AvgPool2d(2),
+        new ng.nn.Flatten(),
+        new ng.nn.Linear(8, 1, { device }),
+      );
+      const x = ng.ones([2, 1, 4, 4], { device }).cumsum(3).requireGrad();
+      const [dx] = grad(critic.forward(x).sum(), [x], undefined, { createGraph: true }) as [Tensor];
+      dx.square().sum([1, 2, 3]).sqrt().sub(1).square().mean().backward();
+      for (const [name, parameter] of critic.namedParameters()) {
+        if (name.startsWith('0.weight')) {
+          expect(Number((parameter.grad as Tensor).abs().max().item())).toBeGreaterThan(0);
+        }
+      }
     });
   });
 

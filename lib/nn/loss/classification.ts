@@ -11,22 +11,21 @@ import {
 import { add, div, gt, mul, ne, sub, where } from '../../ops/binary.js';
 import { to } from '../../ops/copy.js';
 import { arange, ones } from '../../ops/fill.js';
+import { gather } from '../../ops/gather.js';
 import { indexSelect } from '../../ops/index.js';
 import { pointwiseLoss } from '../../ops/loss.js';
 import { mean, sum } from '../../ops/reduce.js';
 import { type CrossEntropyOptions, crossEntropy, type Reduction } from '../../ops/softmax.js';
 import { exp, log, neg, relu, square } from '../../ops/unary.js';
-import { permute, reshape, unsqueeze } from '../../ops/view.js';
+import { permute, reshape, squeeze, unsqueeze } from '../../ops/view.js';
 import type { Tensor } from '../../tensor.js';
 import { expectSameShape, Loss, type LossOptions, reduced, weighted } from './reduction.js';
 
 const pair: [string, string] = ['prediction', 'target'];
 
-/** Values x[n, target[n]] of rows [N, C]; classes out of range give values of other rows. */
+/** Values x[n, target[n]] of rows [N, C]; NaN for a class out of range. */
 function picked(x: Tensor, target: Tensor): Tensor {
-  const [rows, classes] = x.shape as [number, number];
-  const first = mul(arange(0, rows, 1, { device: x.device, dtype: 'int64' }), classes);
-  return indexSelect(reshape(x, [rows * classes]), add(first, target));
+  return squeeze(gather(x, 1, unsqueeze(target, 1)), 1);
 }
 
 /** Weight of each row's class; NaN for one out of range. */
@@ -90,15 +89,20 @@ export function nllLoss(
   const axes = logProbabilities.shape.map((_, axis) => axis);
   const x = reshape(permute(logProbabilities, [0, ...axes.slice(2), 1]), [target.size, classes]);
   const t = reshape(target, [target.size]);
-  const counts = classWeights(x, t, weight);
-  let [losses, kept] = [neg(mul(picked(x, t), counts)), counts];
+  let losses = neg(picked(x, t));
+  let kept: Tensor | null = null;
+  if (weight) {
+    kept = classWeights(x, t, weight);
+    losses = mul(losses, kept);
+  }
   if (ignoreIndex !== undefined) {
     const wanted = ne(t, expectInteger(name, 'ignoreIndex', ignoreIndex));
-    [losses, kept] = [where(wanted, losses, 0), where(wanted, counts, 0)];
+    losses = where(wanted, losses, 0);
+    kept = kept ? where(wanted, kept, 0) : wanted;
   }
   if (reduction === 'none') return reshape(losses, target.shape);
   if (reduction === 'sum') return sum(losses);
-  if (weight === undefined && ignoreIndex === undefined) return mean(losses);
+  if (!kept) return mean(losses);
   // The 16-bit floats could not count the rows of a large batch.
   const wide = x.dtype === 'float64' ? 'float64' : 'float32';
   return to(div(sum(to(losses, wide)), sum(to(kept, wide))), x.dtype);

@@ -10,6 +10,7 @@ op('scaledDotProductAttention', ng.scaledDotProductAttention, (m) => {
   const options = {
     mask: m.pick([null, m.make([queries, keys], m.chance(0.5) ? 'bool' : dtype)]),
     keyPadding: m.pick([null, m.make([batch, keys], 'bool')]),
+    lengths: m.pick([null, m.make([batch], 'int64')]),
     isCausal: m.chance(0.5),
     dropout: m.pick([0, 0.2]),
     scale: m.pick([undefined, 0.3]),
