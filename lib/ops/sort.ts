@@ -50,7 +50,7 @@ function sorted(
   native.sort(x.h, at, count, descending);
   const values = take(0, x.device);
   const indices = take(1, x.device);
-  const line: Line = { axis: at, n: x.shape[at] as number };
+  const line: Line = { axis: at, n: x.shape[at] ?? 1 };
   return [
     record(op, sortRule, values, [x], () => [indices], line),
     record(op, null, indices, [x], null, null),
@@ -96,7 +96,7 @@ export function median(x: Tensor, axis?: number, keepdim = false): Tensor {
   const source = axis === undefined ? reshape(x, [x.size]) : x;
   const along = axis ?? 0;
   const [values] = sorted('median', source, along, -1, false);
-  const n = source.shape.at(along) as number;
+  const n = source.rank === 0 ? 1 : (source.shape.at(along) as number);
   if (n === 0) {
     throw new RangeError(`median: needs at least one element, got shape [${x.shape}]`);
   }

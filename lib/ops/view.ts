@@ -2,6 +2,7 @@
 import { type Rule, record } from '../autograd.js';
 import {
   describe,
+  expectAxes,
   expectAxis,
   expectInteger,
   expectShape,
@@ -202,20 +203,12 @@ export function select(x: Tensor, axis: number, index: number): Tensor {
   return record('select', ruleOf(viewOps.select), take(0, x.device), [x], null, part);
 }
 
-/** Without an axis of size 1, or without all of them. */
-export function squeeze(x: Tensor, axis?: number): Tensor {
-  expectTensor('squeeze', x);
-  if (axis === undefined)
-    return reshape(
-      x,
-      x.shape.filter((size) => size !== 1),
-    );
-  const gone = expectAxis('squeeze', axis, x.rank);
-  if (x.shape[gone] !== 1) return alias(x);
-  return reshape(
-    x,
-    x.shape.filter((_, i) => i !== gone),
-  );
+/** Without those of the axes that have the size 1; without all such where none are given. */
+export function squeeze(x: Tensor, axes?: number | readonly number[]): Tensor {
+  const { rank, shape } = expectTensor('squeeze', x);
+  const asked = axes === undefined ? shape.map((_, i) => i) : expectAxes('squeeze', axes, rank);
+  const rest = shape.filter((size, i) => size !== 1 || !asked.includes(i));
+  return rest.length === rank ? alias(x) : reshape(x, rest);
 }
 
 /** With an axis of size 1 inserted at `axis`. */
@@ -226,12 +219,16 @@ export function unsqueeze(x: Tensor, axis: number): Tensor {
   return reshape(x, shape);
 }
 
-/** Axes from `start` on as one. */
-export function flatten(x: Tensor, start = 0): Tensor {
-  expectTensor('flatten', x);
-  const keep = expectAxis('flatten', start, x.rank, 'start');
-  const size = x.shape.slice(keep).reduce((a, b) => a * b, 1);
-  return reshape(x, [...x.shape.slice(0, keep), size]);
+/** Axes from `start` to `end`, both included, as one. */
+export function flatten(x: Tensor, start = 0, end = -1): Tensor {
+  const { rank, shape } = expectTensor('flatten', x);
+  const first = expectAxis('flatten', start, rank, 'start');
+  const last = expectAxis('flatten', end, rank, 'end');
+  if (first > last) {
+    throw new RangeError(`flatten: start must not come after end, got ${start} and ${end}`);
+  }
+  const size = shape.slice(first, last + 1).reduce((a, b) => a * b, 1);
+  return reshape(x, [...shape.slice(0, first), size, ...shape.slice(last + 1)]);
 }
 
 /** Another tensor over the same memory, recorded. */
@@ -291,9 +288,9 @@ declare module '../tensor.js' {
     expand(shape: Shape): Tensor;
     slice(axis: number, start: number, stop?: number, step?: number): Tensor;
     select(axis: number, index: number): Tensor;
-    squeeze(axis?: number): Tensor;
+    squeeze(axes?: number | readonly number[]): Tensor;
     unsqueeze(axis: number): Tensor;
-    flatten(start?: number): Tensor;
+    flatten(start?: number, end?: number): Tensor;
     detach(): Tensor;
     diagonal(offset?: number, first?: number, second?: number): Tensor;
     at(...entries: IndexEntry[]): Tensor;
@@ -319,14 +316,14 @@ addMethods({
   select(axis: number, index: number) {
     return select(this, axis, index);
   },
-  squeeze(axis?: number) {
-    return squeeze(this, axis);
+  squeeze(axes?: number | readonly number[]) {
+    return squeeze(this, axes);
   },
   unsqueeze(axis: number) {
     return unsqueeze(this, axis);
   },
-  flatten(start?: number) {
-    return flatten(this, start);
+  flatten(start?: number, end?: number) {
+    return flatten(this, start, end);
   },
   detach() {
     return detach(this);
