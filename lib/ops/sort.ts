@@ -93,10 +93,10 @@ export function topk(x: Tensor, k: number, axis = -1, options: TopkOptions = {})
 export function median(x: Tensor, axis?: number, keepdim = false): Tensor {
   expectTensor('median', x);
   expectBoolean('median', 'keepdim', keepdim);
-  const source = axis === undefined ? reshape(x, [x.size]) : x;
+  const source = axis === undefined || x.rank === 0 ? reshape(x, [x.size]) : x;
   const along = axis ?? 0;
   const [values] = sorted('median', source, along, -1, false);
-  const n = source.rank === 0 ? 1 : (source.shape.at(along) as number);
+  const n = source.shape.at(along) as number;
   if (n === 0) {
     throw new RangeError(`median: needs at least one element, got shape [${x.shape}]`);
   }

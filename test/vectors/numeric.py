@@ -94,7 +94,7 @@ def cases():
     c.add("cosineSimilarity", lambda a, b: f.cosine_similarity(a, b, dim=-1),
           [unit(2, 1, 3), unit(4, 3)], ({"axis": -1},))
     c.add("cosineSimilarity", lambda a, b: f.cosine_similarity(a, b, dim=0),
-          [unit(4, 1), unit(1, 5)], ({"axis": 0},))
+          [unit(4, 1), unit(4, 5)], ({"axis": 0},))
     c.add("hingeLoss", lambda x, y: torch.relu(1 - x * y).mean(), [unit(7), unit(7)])
     return c.cases
 
