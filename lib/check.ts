@@ -195,19 +195,20 @@ export function expectAxes(op: string, axes: unknown, rank: number, name = 'axis
   return list;
 }
 
-/** Axes as a bit mask; `undefined` stands for all of them. */
+/** Axes as a bit mask; `undefined` stands for all of them. A scalar's axes 0 and -1 leave none. */
 export function axesMask(op: string, axes: unknown, rank: number): number {
   if (axes === undefined || axes === null) return 2 ** rank - 1;
   let mask = 0;
+  const count = Math.max(rank, 1);
   for (const axis of Array.isArray(axes) ? axes : [axes]) {
-    if (!Number.isInteger(axis) || axis < -rank || axis >= rank) {
-      throw new RangeError(`${op}: axes must be in [${-rank},${rank}), got ${describe(axes)}`);
+    if (!Number.isInteger(axis) || axis < -count || axis >= count) {
+      throw new RangeError(`${op}: axes must be in [${-count},${count}), got ${describe(axes)}`);
     }
-    const bit = 2 ** fromFront(axis, rank);
+    const bit = 2 ** fromFront(axis, count);
     if (mask & bit) throw new RangeError(`${op}: axes must differ, got ${describe(axes)}`);
     mask |= bit;
   }
-  return mask;
+  return rank === 0 ? 0 : mask;
 }
 
 /** One of a list of words. */

@@ -18,7 +18,7 @@ export const dtypes = [
 /** The element type of a tensor. */
 export type DType = (typeof dtypes)[number];
 
-/** Arrays whose bytes a tensor can be made of, or read as. */
+/** Arrays whose bytes are those of a dtype. */
 export type TypedArray =
   | Float32Array
   | Float64Array
@@ -75,6 +75,21 @@ export function typedArray(dtype: DType, bytes: ArrayBuffer): TypedArray {
     case 'float16':
       return new Uint16Array(bytes);
   }
+}
+
+/** Arrays of integers that no dtype has: the next wider one takes their values. */
+export type WidenedArray = Int8Array | Int16Array | Uint16Array | Uint32Array | Uint8ClampedArray;
+
+/** The values in an array type whose bytes a dtype has; undefined for what is no array of numbers. */
+export function widenedArray(array: unknown): TypedArray | undefined {
+  if (array instanceof Uint8ClampedArray) {
+    return new Uint8Array(array.buffer, array.byteOffset, array.length);
+  }
+  if (array instanceof Uint32Array) return BigInt64Array.from(array, BigInt);
+  const small =
+    array instanceof Int8Array || array instanceof Int16Array || array instanceof Uint16Array;
+  if (small) return Int32Array.from(array);
+  return dtypeOfArray(array) === undefined ? undefined : (array as TypedArray);
 }
 
 /** The dtype that an array type stands for; undefined for the others. */

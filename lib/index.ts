@@ -63,6 +63,7 @@ export {
   arange,
   eye,
   full,
+  fullLike,
   linspace,
   logspace,
   ones,
@@ -131,7 +132,9 @@ export {
 export {
   type AvgPool1dOptions,
   type AvgPool2dOptions,
+  adaptiveAvgPool1d,
   adaptiveAvgPool2d,
+  adaptiveMaxPool1d,
   adaptiveMaxPool2d,
   avgPool1d,
   avgPool2d,
@@ -150,7 +153,10 @@ export {
   normal,
   type RandomOptions,
   rand,
+  randint,
+  randLike,
   randn,
+  randnLike,
   uniform,
 } from './ops/random.js';
 export { type Axes, argmax, argmin, max, mean, min, prod, sum } from './ops/reduce.js';

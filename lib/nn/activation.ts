@@ -1,12 +1,21 @@
 /** Activations as modules. */
-import { expectInteger, expectNumber, expectOneOf, expectOptions, expectRange } from '../check.js';
-import { gt, leakyRelu, mul, where } from '../ops/binary.js';
-import { celu, clamp } from '../ops/blend.js';
+import { forPrecision } from '../autocast.js';
+import {
+  expectInteger,
+  expectNumber,
+  expectOneOf,
+  expectOptions,
+  expectRange,
+  expectTensor,
+} from '../check.js';
+import { div, gt, leakyRelu, logaddexp, mul, where } from '../ops/binary.js';
+import { celu, clamp, glu } from '../ops/blend.js';
+import { full, type TensorOptions } from '../ops/fill.js';
 import { logSoftmax, softmax } from '../ops/softmax.js';
 import * as unary from '../ops/unary.js';
-import { flatten } from '../ops/view.js';
+import { flatten, reshape } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
-import { Module } from './module.js';
+import { Module, parameter } from './module.js';
 
 /** The base of activations that are one function without options. */
 function pointwise(fn: (x: Tensor) => Tensor): new () => Module & { forward(x: Tensor): Tensor } {
@@ -42,8 +51,26 @@ export class GELU extends Module {
 /** x·sigmoid(x) */
 export class SiLU extends pointwise(unary.silu) {}
 
-/** ln(1 + eˣ) */
-export class Softplus extends pointwise(unary.softplus) {}
+/** ln(1 + e^(beta·x))/beta, and x itself where beta·x is above the threshold. */
+export class Softplus extends Module {
+  constructor(
+    readonly beta = 1,
+    readonly threshold = 20,
+  ) {
+    super();
+    if (expectNumber('Softplus', 'beta', beta) === 0) {
+      throw new RangeError('Softplus: beta must not be 0, got 0');
+    }
+    expectNumber('Softplus', 'threshold', threshold);
+  }
+  forward(input: Tensor): Tensor {
+    if (this.beta === 1 && this.threshold === 20) return unary.softplus(input);
+    const x = forPrecision(expectTensor('Softplus', input));
+    const scaled = mul(x, this.beta);
+    const curve = div(logaddexp(scaled, 0), this.beta);
+    return where(gt(scaled, this.threshold), x, curve);
+  }
+}
 
 /** min(max(x, 0), 6) */
 export class ReLU6 extends pointwise(unary.relu6) {}
@@ -92,6 +119,42 @@ export class LeakyReLU extends Module {
   }
 }
 
+/** x where positive, else x·weight: one parameter, or one per channel of [N, C, …]; 0.25 at first. */
+export class PReLU extends Module {
+  readonly weight: Tensor;
+  constructor(numParameters = 1, options: TensorOptions & { init?: number } = {}) {
+    super();
+    const { init = 0.25, ...place } = expectOptions('PReLU', options, [
+      'init',
+      'dtype',
+      'device',
+      'requiresGrad',
+    ]);
+    const count = expectInteger('PReLU', 'numParameters', numParameters, 1);
+    this.weight = parameter(full([count], expectNumber('PReLU', 'init', init), place));
+  }
+  forward(x: Tensor): Tensor {
+    const { rank, shape } = expectTensor('PReLU', x);
+    const { size } = this.weight;
+    if (size === 1) return leakyRelu(x, reshape(this.weight, []));
+    if (rank < 2 || shape[1] !== size) {
+      throw new RangeError(`PReLU: the input must be [N,${size},…], got [${shape}]`);
+    }
+    return leakyRelu(x, reshape(this.weight, [size, ...new Array<number>(rank - 2).fill(1)]));
+  }
+}
+
+/** The first half of an even axis, the last where left out, times the sigmoid of the second. */
+export class GLU extends Module {
+  constructor(readonly axis = -1) {
+    super();
+    expectInteger('GLU', 'axis', axis);
+  }
+  forward(x: Tensor): Tensor {
+    return glu(x, this.axis);
+  }
+}
+
 /** x where positive, else alpha·(eˣ - 1). */
 export class ELU extends Module {
   constructor(readonly alpha = 1) {
@@ -137,14 +200,18 @@ export class LogSoftmax extends Module {
   }
 }
 
-/** Axes from `start` on as one; all but the batch where left out. */
+/** Axes from `start` to `end`, both included, as one; all but the batch where left out. */
 export class Flatten extends Module {
-  constructor(readonly start = 1) {
+  constructor(
+    readonly start = 1,
+    readonly end = -1,
+  ) {
     super();
     expectInteger('Flatten', 'start', start);
+    expectInteger('Flatten', 'end', end);
   }
   forward(x: Tensor): Tensor {
-    return flatten(x, this.start);
+    return flatten(x, this.start, this.end);
   }
 }
 

@@ -42,7 +42,9 @@ export {
   RMSNorm,
 } from './norm.js';
 export {
+  AdaptiveAvgPool1d,
   AdaptiveAvgPool2d,
+  AdaptiveMaxPool1d,
   AdaptiveMaxPool2d,
   AvgPool1d,
   AvgPool2d,

@@ -3,11 +3,14 @@ import { expectOptions } from '../check.js';
 import {
   type AvgPool1dOptions,
   type AvgPool2dOptions,
+  adaptiveAvgPool1d,
   adaptiveAvgPool2d,
+  adaptiveMaxPool1d,
   adaptiveMaxPool2d,
   avgPool1d,
   avgPool2d,
   expectOutputSize,
+  expectSingleOutput,
   type MaxPool1dOptions,
   type MaxPool2dOptions,
   maxPool1d,
@@ -75,6 +78,28 @@ export class AvgPool1d extends Module {
   }
   forward(x: Tensor): Tensor {
     return avgPool1d(x, this.kernelSize, this.options);
+  }
+}
+
+/** Averages of [N, C, L] over as many windows as asked for; null keeps the size. */
+export class AdaptiveAvgPool1d extends Module {
+  constructor(readonly outputSize: number | null) {
+    super();
+    expectSingleOutput('AdaptiveAvgPool1d', outputSize);
+  }
+  forward(x: Tensor): Tensor {
+    return adaptiveAvgPool1d(x, this.outputSize);
+  }
+}
+
+/** The largest elements of [N, C, L] over as many windows as asked for; null keeps the size. */
+export class AdaptiveMaxPool1d extends Module {
+  constructor(readonly outputSize: number | null) {
+    super();
+    expectSingleOutput('AdaptiveMaxPool1d', outputSize);
+  }
+  forward(x: Tensor): Tensor {
+    return adaptiveMaxPool1d(x, this.outputSize);
   }
 }
 

@@ -97,6 +97,7 @@ function settingsOf(options: AttentionOptions, like: Tensor): Settings {
     'mask',
     'isCausal',
     'keyPadding',
+    'lengths',
     'dropout',
     'scale',
     'generator',

@@ -6,10 +6,11 @@
 import { forPrecision } from '../autocast.js';
 import { type Gradient, type Rule, record } from '../autograd.js';
 import { describe, expectTensor } from '../check.js';
-import { dtypeCode } from '../dtype.js';
+import { type DType, isFloating } from '../dtype.js';
 import { type BinaryName, type ComparisonName, native } from '../native.js';
 import { Tensor, take } from '../tensor.js';
 import { addMethods, notDifferentiable, type OpRow, type OpRows, ruleOf } from './define.js';
+import { scalar } from './fill.js';
 import { log, neg, round, sigmoid } from './unary.js';
 
 declare module '../native.js' {
@@ -116,11 +117,12 @@ const arithmeticOps = {
     'converted',
     true,
     (dout, _, b) => div(dout, b),
-    (dout, a, b) => neg(div(mul(dout, a), mul(b, b))),
+    // Neither product dout·a nor b·b, which leave the range long before the gradient does.
+    (dout, a, b) => neg(div(mul(dout, div(a, b)), b)),
   ),
   pow: arithmetic(
-    'aᵇ, floating',
-    'converted',
+    'aᵇ; integers wrap',
+    'numeric',
     true,
     // An exponent of 0 has the derivative 0, also where a is 0.
     (dout, a, b) =>
@@ -255,8 +257,9 @@ function binary(name: BinaryName | ComparisonName): BinaryFunction {
     return record(name, rule, out, [x], saves ? () => [x] : null, { scalar, reversed });
   };
 
-  const precise = name === 'pow';
   return (left, right) => {
+    // A number divided by a tensor is a reciprocal.
+    const precise = name === 'pow' || (name === 'div' && typeof left === 'number');
     const a = precise && left instanceof Tensor ? forPrecision(left) : left;
     const b = precise && right instanceof Tensor ? forPrecision(right) : right;
     if (typeof b === 'number') return withNumber(expectTensor(name, a, 'a'), b, false);
@@ -328,18 +331,25 @@ export const logicalOr = binary('logicalOr');
 /** Whether just one of the two is non-zero, per element: bool, broadcast. */
 export const logicalXor = binary('logicalXor');
 
+/** The dtype that a number takes part in: the other operand's, unless that cannot hold its kind. */
+function dtypeBeside(value: number, other: TensorLike): DType {
+  if (other instanceof Tensor && isFloating(other.dtype)) return other.dtype;
+  if (!Number.isInteger(value)) return 'float32';
+  return other instanceof Tensor && other.dtype !== 'bool' ? other.dtype : 'int64';
+}
+
 /**
- * Elements of `a` where `condition` (bool) holds, of `b` elsewhere; all three broadcast. One of a
- * and b may be a number.
+ * Elements of `a` where `condition` (bool) holds, of `b` elsewhere; all three broadcast. a and b may
+ * be numbers: beside integers a fraction makes the result float32, and two whole numbers int64.
  */
 export function where(condition: Tensor, a: TensorLike, b: TensorLike): Tensor {
-  expectTensor('where', condition, 'condition');
-  const like = a instanceof Tensor ? a : expectTensor('where', b, 'a or b');
-  const [left, right] = [a, b].map((operand) => {
-    if (operand instanceof Tensor) return operand;
-    native.full(like.device.code, [], operand, dtypeCode('where', like.dtype));
-    return take(0, like.device);
-  }) as [Tensor, Tensor];
+  const { device } = expectTensor('where', condition, 'condition');
+  const operand = (name: string, value: TensorLike, other: TensorLike): Tensor => {
+    if (typeof value !== 'number') return expectTensor('where', value, name);
+    return scalar('where', value, dtypeBeside(value, other), device);
+  };
+  const left = operand('a', a, b);
+  const right = operand('b', b, a);
   native.where(condition.h, left.h, right.h);
   return record(
     'where',

@@ -1,10 +1,34 @@
 /** Elementwise functions of several operands, composed of others: autograd sees through them. */
-import { describe, expectNumber, expectTensor } from '../check.js';
-import type { DType } from '../dtype.js';
+import {
+  describe,
+  expectAxis,
+  expectBoolean,
+  expectNumber,
+  expectOptions,
+  expectRange,
+  expectTensor,
+} from '../check.js';
+import { type DType, isFloating } from '../dtype.js';
 import { Tensor } from '../tensor.js';
-import { add, clampMax, clampMin, div, eq, mul, sub, type TensorLike, where } from './binary.js';
+import {
+  add,
+  clampMax,
+  clampMin,
+  div,
+  eq,
+  le,
+  logicalAnd,
+  logicalOr,
+  mul,
+  sub,
+  type TensorLike,
+  where,
+} from './binary.js';
+import { to } from './copy.js';
 import { addMethods } from './define.js';
-import { elu, isnan } from './unary.js';
+import { all } from './statistics.js';
+import { abs, elu, isfinite, isnan, sigmoid } from './unary.js';
+import { detach, slice } from './view.js';
 
 function expectOperand(op: string, name: string, value: unknown): TensorLike {
   if (typeof value === 'number' || value instanceof Tensor) return value;
@@ -73,6 +97,54 @@ export function celu(x: Tensor, alpha = 1): Tensor {
     throw new RangeError('celu: alpha must not be 0, got 0');
   }
   return alpha === 1 ? elu(x) : mul(elu(div(x, alpha)), alpha);
+}
+
+/** The first half of an even axis times the sigmoid of the second (Dauphin et al., 2017). */
+export function glu(x: Tensor, axis = -1): Tensor {
+  const at = expectAxis('glu', axis, expectTensor('glu', x).rank);
+  const size = x.shape[at] ?? 1;
+  if (size % 2 !== 0) {
+    throw new RangeError(`glu: the axis must have an even size, got ${size}`);
+  }
+  return mul(slice(x, at, 0, size / 2), sigmoid(slice(x, at, size / 2, size)));
+}
+
+export interface CloseOptions {
+  /** How far apart numbers may be, relative to b; 1e-5 where left out. */
+  rtol?: number;
+  /** How far apart they may be beside that; 1e-8 where left out. */
+  atol?: number;
+  /** Whether NaN is close to NaN; false where left out. */
+  equalNan?: boolean;
+}
+
+/** Whether |a - b| ≤ atol + rtol·|b|, element by element; infinities are close to themselves alone. */
+export function isclose(a: Tensor, b: Tensor, options: CloseOptions = {}): Tensor {
+  return close('isclose', a, b, options);
+}
+
+/** Whether all elements are close, see {@link isclose}. Waits for the device. */
+export function allclose(a: Tensor, b: Tensor, options: CloseOptions = {}): boolean {
+  return all(close('allclose', a, b, options)).item() === 1;
+}
+
+function close(op: string, a: Tensor, b: Tensor, options: CloseOptions): Tensor {
+  const { rtol = 1e-5, atol = 1e-8, equalNan = false } = expectOptions(op, options, [
+    'rtol',
+    'atol',
+    'equalNan',
+  ]);
+  expectRange(op, 'rtol', rtol, 0);
+  expectRange(op, 'atol', atol, 0);
+  // Differences of unsigned integers would wrap.
+  const [x, y] = [expectTensor(op, a, 'a'), expectTensor(op, b, 'b')].map((t) =>
+    detach(isFloating(t.dtype) ? t : to(t, 'float64')),
+  ) as [Tensor, Tensor];
+  const apart = abs(sub(x, y));
+  const near = logicalAnd(isfinite(apart), le(apart, add(mul(abs(y), rtol), atol)));
+  const equal = logicalOr(eq(x, y), near);
+  if (!expectBoolean(op, 'equalNan', equalNan)) return equal;
+  return logicalOr(equal, logicalAnd(isnan(x), isnan(y)));
 }
 
 declare module '../tensor.js' {

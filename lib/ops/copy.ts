@@ -1,4 +1,5 @@
 /** Copies: other dtypes, other devices, fresh memory, writes in place. */
+import { forPrecision } from '../autocast.js';
 import { type Rule, record } from '../autograd.js';
 import { describe, expectTensor } from '../check.js';
 import { Device, type DeviceLike, device } from '../device.js';
@@ -73,6 +74,30 @@ export function to(x: Tensor, ...targets: (DeviceLike | DType)[]): Tensor {
     }
   }
   return result;
+}
+
+/** @internal Classes or indices as int64; other dtypes than integers are refused. */
+export function asClasses(op: string, x: Tensor, name: string): Tensor {
+  const { dtype } = expectTensor(op, x, name);
+  if (dtype === 'int64') return x;
+  if (dtype === 'int32' || dtype === 'uint8') return cast(x, 'int64');
+  throw new TypeError(`${op}: the ${name} must be int64, int32 or uint8, got ${describe(x)}`);
+}
+
+/**
+ * @internal f of operands of one dtype, for the 16-bit floats in float32, since their powers leave
+ * the range. The result has their dtype, but float32 inside autocast.
+ */
+export function inFloat32<T extends readonly Tensor[]>(
+  operands: readonly [...T],
+  f: (wide: readonly [...T]) => Tensor,
+): Tensor {
+  const { dtype } = forPrecision(operands[0] as Tensor);
+  if (dtype !== 'bfloat16' && dtype !== 'float16') {
+    return f(operands.map(forPrecision) as unknown as readonly [...T]);
+  }
+  const wide = operands.map((x) => to(x, 'float32')) as unknown as readonly [...T];
+  return cast(f(wide), dtype);
 }
 
 /** Overwrites `out` with x, broadcast and cast; no gradient flows. Returns `out`. */

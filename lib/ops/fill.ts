@@ -9,7 +9,7 @@ import {
   expectShape,
   expectTensor,
 } from '../check.js';
-import { type DeviceLike, device, getDefaultDevice } from '../device.js';
+import { type Device, type DeviceLike, device, getDefaultDevice } from '../device.js';
 import {
   type DType,
   dtypeCode,
@@ -17,6 +17,8 @@ import {
   isDType,
   isFloating,
   type TypedArray,
+  type WidenedArray,
+  widenedArray,
 } from '../dtype.js';
 import { native } from '../native.js';
 import { type NestedArray, type Shape, type Tensor, take } from '../tensor.js';
@@ -31,6 +33,7 @@ declare module '../native.js' {
   }
   interface NativeKernels {
     fillInto(out: Handle, value: number): void;
+    scalar(device: number, value: number, dtype: number, op: string): void;
   }
 }
 
@@ -141,12 +144,13 @@ function fromTyped(
 
 /**
  * A tensor of values: a number, nested arrays, or a typed array with a shape.
- * Numbers make float32, bigints int64, booleans bool; a typed array makes the dtype it has, unless
- * `dtype` says otherwise. The values are copied.
+ * Numbers make float32, bigints int64, booleans bool; a typed array makes the dtype it has, or the
+ * next wider one (int32 of 8- and 16-bit integers, int64 of Uint32Array), unless `dtype` says
+ * otherwise. The values are copied.
  * @example tensor([[1, 2], [3, 4]]); tensor(new Uint8Array(784), [28, 28]);
  */
 export function tensor(
-  values: NestedArray | TypedArray,
+  values: NestedArray | TypedArray | WidenedArray,
   shape?: Shape | TensorOptions,
   options: TensorOptions = {},
 ): Tensor {
@@ -155,9 +159,9 @@ export function tensor(
   }
   const { dtype } = expectOptions('tensor', options, ['dtype', 'device', 'requiresGrad']);
   if (dtype !== undefined && !isDType(dtype)) dtypeCode('tensor', dtype);
-  const typed = dtypeOfArray(values);
-  if (typed) {
-    const array = values as TypedArray;
+  const array = widenedArray(values);
+  if (array) {
+    const typed = dtypeOfArray(array) as DType;
     const sizes = (shape as Shape | undefined) ?? [array.length];
     return fromTyped(array, typed, expectShape('tensor', sizes), dtype ?? typed, options);
   }
@@ -177,6 +181,12 @@ export function full(shape: Shape, value: number, options: TensorOptions = {}): 
   return finish('full', take(0, on), options);
 }
 
+/** @internal A number as a tensor; `op` is named where the dtype cannot hold it. */
+export function scalar(op: string, value: number, dtype: DType, on: Device): Tensor {
+  native.scalar(on.code, value, dtypeCode(op, dtype), op);
+  return take(0, on);
+}
+
 /** Every element 0. */
 export function zeros(shape: Shape, options: TensorOptions = {}): Tensor {
   return full(shape, 0, options);
@@ -185,6 +195,11 @@ export function zeros(shape: Shape, options: TensorOptions = {}): Tensor {
 /** Every element 1. */
 export function ones(shape: Shape, options: TensorOptions = {}): Tensor {
   return full(shape, 1, options);
+}
+
+/** Every element `value`, in the shape, dtype and device of x. */
+export function fullLike(x: Tensor, value: number, options: TensorOptions = {}): Tensor {
+  return filledLike('fullLike', x, value, options);
 }
 
 /** Zeros in the shape, dtype and device of x. */
@@ -302,8 +317,7 @@ export function eye(rows: number, columns = rows, options: TensorOptions = {}): 
   const { dtype = 'float32' } = expectOptions('eye', options, ['dtype', 'device', 'requiresGrad']);
   const on = deviceIn(options);
   const code = dtypeCode('eye', dtype);
-  native.full(on.code, [], 1, code);
-  const one = take(0, on);
+  const one = scalar('eye', 1, dtype, on);
   native.full(on.code, sizes, 0, code);
   const out = take(0, on);
   native.diagonal(out.h, 0, 0, 1);

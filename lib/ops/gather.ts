@@ -9,13 +9,13 @@ import {
   expectTensor,
   fromFront,
 } from '../check.js';
-import { type DType, dtypeCode } from '../dtype.js';
+import type { DType } from '../dtype.js';
 import { native } from '../native.js';
 import { type Shape, sameShape, Tensor, take } from '../tensor.js';
 import { eq, where } from './binary.js';
-import { to } from './copy.js';
+import { asClasses, to } from './copy.js';
 import { addMethods, notDifferentiable, type OpRows, ruleOf } from './define.js';
-import { arange, zeros } from './fill.js';
+import { arange, scalar, zeros } from './fill.js';
 import { indexSelect } from './index.js';
 import { pad } from './movement.js';
 import { expand, reshape, unsqueeze } from './view.js';
@@ -89,7 +89,7 @@ export const gatherOps: OpRows<'gather' | 'scatter' | 'scatterAdd' | 'nonzero'> 
 
 /**
  * out[i,j,k] = x[i,index[i,j,k],k] (for axis 1), as PyTorch's `gather`.
- * @param index int64 of x's rank, no larger than x except on the axis; an index outside the axis
+ * @param index integers of x's rank, no larger than x except on the axis; an index outside the axis
  *   gives NaN (0 for integers)
  */
 export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
@@ -136,13 +136,7 @@ export function scatter(x: Tensor, axis: number, index: Tensor, src: Tensor | nu
   let source = src;
   if (!(source instanceof Tensor)) {
     const value = expectNumber('scatter', 'src', source);
-    native.full(
-      x.device.code,
-      index.shape.map(() => 1),
-      value,
-      dtypeCode('scatter', x.dtype),
-    );
-    source = expand(take(0, x.device), index.shape);
+    source = expand(scalar('scatter', value, x.dtype, x.device), index.shape);
   }
   const along: Along = { axis: fromFront(axis, x.rank), shape: x.shape, source: source.shape };
   native.scatter(x.h, expectInteger('scatter', 'axis', axis), index.h, source.h);
@@ -195,7 +189,9 @@ export function maskedFill(x: Tensor, mask: Tensor, value: Tensor | number): Ten
       `maskedFill: the mask must broadcast to x, got [${mask.shape}] and [${x.shape}]`,
     );
   }
-  return where(mask, value instanceof Tensor ? to(value, x.dtype) : value, x);
+  if (value instanceof Tensor) return where(mask, to(value, x.dtype), x);
+  const number = expectNumber('maskedFill', 'the value', value);
+  return where(mask, scalar('maskedFill', number, x.dtype, x.device), x);
 }
 
 /**
@@ -216,16 +212,14 @@ export function maskedSelect(x: Tensor, mask: Tensor): Tensor {
 
 /**
  * 1 at each index and 0 elsewhere, along a new last axis, as PyTorch's `one_hot`.
- * @param index int64, of any shape; an index outside [0,classes) gives zeros throughout
+ * @param index integers of any shape; an index outside [0,classes) gives zeros throughout
  * @param options dtype of the result, int64 where left out
  */
 export function oneHot(index: Tensor, classes: number, options: { dtype?: DType } = {}): Tensor {
   const { dtype = 'int64' } = expectOptions('oneHot', options, ['dtype']);
   expectInteger('oneHot', 'classes', classes, 1);
-  if (expectTensor('oneHot', index, 'index').dtype !== 'int64') {
-    throw new TypeError(`oneHot: the index must be int64, got ${describe(index)}`);
-  }
-  return to(eq(unsqueeze(index, -1), arange(0, classes, 1, { device: index.device })), dtype);
+  const places = asClasses('oneHot', index, 'index');
+  return to(eq(unsqueeze(places, -1), arange(0, classes, 1, { device: index.device })), dtype);
 }
 
 declare module '../tensor.js' {

@@ -2,6 +2,7 @@
  * Layer, RMS, group, instance and batch norm: each one kernel forward, and one or two backward.
  * Statistics are float32 (float64 for float64) whatever the input's dtype.
  */
+import { forPrecision } from '../autocast.js';
 import { type Rule, record } from '../autograd.js';
 import {
   expectBoolean,
@@ -207,6 +208,10 @@ function affine<O extends AffineOptions>(
   return { weight, bias, eps: expectRange(op, 'eps', eps, 0) };
 }
 
+function precise({ weight, bias, eps }: Required<AffineOptions>): Required<AffineOptions> {
+  return { weight: weight && forPrecision(weight), bias: bias && forPrecision(bias), eps };
+}
+
 function expectTrailing(op: string, x: Tensor, shape: number | Shape, weight: Tensor | null) {
   const trailing = typeof shape === 'number' ? [shape] : expectShape(op, shape);
   const found = x.shape.slice(x.rank - trailing.length);
@@ -266,12 +271,16 @@ function withBias(
 /**
  * (x - mean) / √(variance + eps) · weight + bias, mean and variance being those of each row over the
  * trailing axes (Ba, Kiros and Hinton, "Layer normalization", 2016).
- * @param x [..., ...shape]
+ * @param input [..., ...shape]
  * @param shape the sizes of the trailing axes that form a row; weight and bias have this shape
  */
-export function layerNorm(x: Tensor, shape: number | Shape, options: AffineOptions = {}): Tensor {
-  expectTensor('layerNorm', x, 'x');
-  const given = affine('layerNorm', options);
+export function layerNorm(
+  input: Tensor,
+  shape: number | Shape,
+  options: AffineOptions = {},
+): Tensor {
+  const x = forPrecision(expectTensor('layerNorm', input, 'x'));
+  const given = precise(affine('layerNorm', options));
   const axes = expectTrailing('layerNorm', x, shape, given.weight);
   return withBias('layerNorm', x, given, x.shape.slice(x.rank - axes), (own) => {
     native.layerNorm(x.h, axes, own.weight?.h, own.bias?.h, own.eps);
@@ -325,6 +334,10 @@ export function groupNorm(x: Tensor, groups: number, options: AffineOptions = {}
   expectTensor('groupNorm', x, 'x');
   const given = affine('groupNorm', options);
   expectInteger('groupNorm', 'groups', groups, 1);
+  return groupsNormalised(forPrecision(x), groups, precise(given));
+}
+
+function groupsNormalised(x: Tensor, groups: number, given: Required<AffineOptions>): Tensor {
   return withBias('groupNorm', x, given, x.shape.slice(1, 2), (own) => {
     native.groupNorm(x.h, groups, own.weight?.h, own.bias?.h, own.eps);
     return recorded('groupNorm', x, own, groups, true);
@@ -341,8 +354,8 @@ export function instanceNorm(x: Tensor, options: AffineOptions = {}): Tensor {
   if (x.rank < 3) {
     throw new RangeError(`instanceNorm: needs [N,C,...] with positions, got [${x.shape}]`);
   }
-  affine('instanceNorm', options);
-  return groupNorm(x, Math.max(x.shape[1] as number, 1), options);
+  const given = affine('instanceNorm', options);
+  return groupsNormalised(x, Math.max(x.shape[1] as number, 1), given);
 }
 
 export interface BatchNormOptions extends AffineOptions {

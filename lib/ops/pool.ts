@@ -251,9 +251,12 @@ export function expectOutputSize(op: string, size: unknown): [number | null, num
   if (!Array.isArray(both) || both.length !== 2) {
     throw new TypeError(`${op}: outputSize must be a number, null or two, got ${describe(size)}`);
   }
-  return both.map((one: unknown) =>
-    one === null ? null : expectInteger(op, 'outputSize', one, 0, 2 ** 31 - 1),
-  ) as [number | null, number | null];
+  return [expectSingleOutput(op, both[0]), expectSingleOutput(op, both[1])];
+}
+
+/** The same for one axis. */
+export function expectSingleOutput(op: string, size: unknown): number | null {
+  return size === null ? null : expectInteger(op, 'outputSize', size, 0, 2 ** 31 - 1);
 }
 
 function adaptiveWindow(x: Tensor, [h, w]: readonly [number | null, number | null]): number[] {
@@ -283,4 +286,37 @@ export function adaptiveMaxPool2d(x: Tensor, outputSize: OutputSize): Tensor {
   return batched('adaptiveMaxPool2d', x, 4, (images) =>
     maximum(images, adaptiveWindow(images, size), true),
   );
+}
+
+/**
+ * {@link adaptiveAvgPool2d} over one axis.
+ * @param x [N, C, L], or [C, L]
+ */
+export function adaptiveAvgPool1d(x: Tensor, outputSize: number | null): Tensor {
+  return adaptiveRows('adaptiveAvgPool1d', x, outputSize, (images, window) =>
+    average(images, window, true, false),
+  );
+}
+
+/**
+ * {@link adaptiveMaxPool2d} over one axis.
+ * @param x [N, C, L], or [C, L]
+ */
+export function adaptiveMaxPool1d(x: Tensor, outputSize: number | null): Tensor {
+  return adaptiveRows('adaptiveMaxPool1d', x, outputSize, (images, window) =>
+    maximum(images, window, true),
+  );
+}
+
+function adaptiveRows(
+  op: string,
+  x: Tensor,
+  outputSize: number | null,
+  pool: (images: Tensor, window: number[]) => Tensor,
+): Tensor {
+  const size = expectSingleOutput(op, outputSize);
+  return batched(op, x, 3, (rows) => {
+    const images = unsqueeze(rows, 2);
+    return squeeze(pool(images, adaptiveWindow(images, [1, size])), 2);
+  });
 }

@@ -68,10 +68,9 @@ export function addmm(
   const { beta = 1, alpha = 1 } = expectOptions('addmm', options, ['beta', 'alpha']);
   expectTensor('addmm', x, 'x');
   expectRanks('addmm', a, b, 2, 2);
-  return add(
-    expectNumber('addmm', 'beta', beta) === 1 ? x : mul(x, beta),
-    scaledProduct('addmm', a, b, expectNumber('addmm', 'alpha', alpha)),
-  );
+  const product = scaledProduct('addmm', a, b, expectNumber('addmm', 'alpha', alpha));
+  if (expectNumber('addmm', 'beta', beta) === 0) return product;
+  return add(beta === 1 ? x : mul(x, beta), product);
 }
 
 /** The elements whose indices along the last two axes agree: [..., N, N] gives [..., N]. */

@@ -11,6 +11,7 @@ import {
   expectOptions,
   expectRange,
   expectShape,
+  expectTensor,
   expectTensorMap,
 } from '../check.js';
 import {
@@ -24,9 +25,12 @@ import {
 import { dtypeCode } from '../dtype.js';
 import { native } from '../native.js';
 import { type Shape, Tensor, take } from '../tensor.js';
+import { add, mul } from './binary.js';
+import { cast } from './copy.js';
 import { notDifferentiable, type OpRow, type OpRows } from './define.js';
 import { deviceIn, finish, type TensorOptions } from './fill.js';
 import { bernoulliEach } from './sample.js';
+import { floor } from './unary.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -203,8 +207,10 @@ export function generatorIn(op: string, options: { generator?: Generator }): Gen
   throw new TypeError(`${op}: generator must be a Generator, got ${describe(generator)}`);
 }
 
+const randomNames = ['generator', 'dtype', 'device', 'requiresGrad'] as const;
+
 function draw(op: string, shape: Shape, options: RandomOptions, call: Draw): Tensor {
-  expectOptions(op, options, ['generator', 'dtype', 'device', 'requiresGrad']);
+  expectOptions(op, options, randomNames);
   const generator = generatorIn(op, options);
   const on = deviceIn(options);
   const state = generator.state(on);
@@ -242,6 +248,52 @@ export function normal(shape: Shape, mean = 0, std = 1, options: RandomOptions =
 export function randn(shape: Shape, options: RandomOptions = {}): Tensor {
   return normal(shape, 0, 1, options);
 }
+
+function like(op: string, x: Tensor, options: RandomOptions): RandomOptions {
+  const { dtype, device: on } = expectTensor(op, x);
+  return { dtype, device: on, ...expectOptions(op, options, randomNames) };
+}
+
+/** {@link rand} in the shape, dtype and device of x. */
+export function randLike(x: Tensor, options: RandomOptions = {}): Tensor {
+  const given = like('randLike', x, options);
+  return rand(x.shape, given);
+}
+
+/** {@link randn} in the shape, dtype and device of x. */
+export function randnLike(x: Tensor, options: RandomOptions = {}): Tensor {
+  const given = like('randnLike', x, options);
+  return randn(x.shape, given);
+}
+
+/**
+ * Integers in [low, high), each as likely; int64 where no dtype is given. One float64 uniform number
+ * makes each, so that high - low may be 2⁵³ at most.
+ */
+export function randint(
+  low: number,
+  high: number,
+  shape: Shape,
+  options: RandomOptions = {},
+): Tensor {
+  const { dtype = 'int64', ...given } = expectOptions('randint', options, randomNames);
+  const from = expectInteger('randint', 'low', low);
+  const count = expectInteger('randint', 'high', high, from + 1) - from;
+  if (count > 2 ** 53) {
+    throw new RangeError(`randint: high - low must be at most 2⁵³, got ${count}`);
+  }
+  dtypeCode('randint', dtype);
+  const place = draw(
+    'randint',
+    shape,
+    { ...given, dtype: 'float64', requiresGrad: false },
+    uniforms,
+  );
+  const whole = add(cast(floor(mul(place, count)), 'int64'), from);
+  return finish('randint', dtype === 'int64' ? whole : cast(whole, dtype), options);
+}
+
+const uniforms: Draw = (on, shape, dtype, state) => native.uniform(on, shape, dtype, state, 0, 1);
 
 /**
  * 1 with the given probability, else 0. Given a tensor of probabilities, each element has its own,

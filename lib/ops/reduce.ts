@@ -5,8 +5,9 @@ import { type DeferredGradient, type Rule, record } from '../autograd.js';
 import { axesMask, expectBoolean, expectInteger, expectTensor } from '../check.js';
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
-import { div, eq, mul } from './binary.js';
+import { div, eq, logicalOr, mul, where } from './binary.js';
 import { addMethods, notDifferentiable, type OpRow, type OpRows, ruleOf } from './define.js';
+import { isnan } from './unary.js';
 import { expand, reshape } from './view.js';
 
 declare module '../native.js' {
@@ -49,11 +50,15 @@ function elementsPerResult({ shape, kept }: Attributes): number {
   return count(shape) / Math.max(count(kept), 1);
 }
 
-// Equal extremes share the gradient, as PyTorch's amax has it.
-const extreme: Rule<Attributes> = (dout, [x, out], attributes) => {
-  const hits = eq(x as Tensor, spread(out as Tensor, attributes)).to((x as Tensor).dtype);
-  const shared = div(hits, spread(sum(hits, maskAxes(attributes)), attributes));
-  return [mul(spread(dout, attributes), shared)];
+// Equal extremes share the gradient, as PyTorch's amax has it; a NaN that won takes it. The 16-bit
+// floats cannot count many.
+const extreme: Rule<Attributes> = (dout, saved, attributes) => {
+  const [x, out] = saved as [Tensor, Tensor];
+  const hits = logicalOr(eq(x, spread(out, attributes)), isnan(x));
+  const count = sum(hits, maskAxes(attributes), true);
+  const wide = dout.dtype === 'float64' ? 'float64' : 'float32';
+  const share = div(reshape(dout, attributes.kept), count.to(wide)).to(dout.dtype);
+  return [where(hits, expand(share, attributes.shape), 0)];
 };
 
 function maskAxes({ shape, kept }: Attributes): number[] {

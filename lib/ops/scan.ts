@@ -1,4 +1,5 @@
 /** Running sums, products and extremes along an axis. */
+import { forPrecision } from '../autocast.js';
 import { type Rule, record } from '../autograd.js';
 import { expectAxis, expectInteger, expectTensor } from '../check.js';
 import { noGrad } from '../context.js';
@@ -65,12 +66,14 @@ export const scanOps: OpRows<'cumsum' | 'cumprod'> = {
 
 /** Sums of the elements up to and including each, along `axis`; integers and bools in int64. */
 export function cumsum(x: Tensor, axis: number): Tensor {
-  return runningSum(expectTensor('cumsum', x), expectInteger('cumsum', 'axis', axis), false);
+  const wide = forPrecision(expectTensor('cumsum', x));
+  return runningSum(wide, expectInteger('cumsum', 'axis', axis), false);
 }
 
 /** Products of the elements up to and including each, along `axis`; integers in int64. */
-export function cumprod(x: Tensor, axis: number): Tensor {
-  native.cumprod(expectTensor('cumprod', x).h, expectInteger('cumprod', 'axis', axis));
+export function cumprod(input: Tensor, axis: number): Tensor {
+  const x = forPrecision(expectTensor('cumprod', input));
+  native.cumprod(x.h, expectInteger('cumprod', 'axis', axis));
   const out = take(0, x.device);
   const rule = out.dtype === x.dtype ? cumprodRule : null;
   return record('cumprod', rule, out, [x], () => [x, out], axis);

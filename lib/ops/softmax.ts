@@ -13,9 +13,9 @@ import {
 } from '../check.js';
 import { isFloating } from '../dtype.js';
 import { native } from '../native.js';
-import { type Shape, sameShape, Tensor, take } from '../tensor.js';
+import { type Shape, sameShape, type Tensor, take } from '../tensor.js';
 import { ne, where } from './binary.js';
-import { to } from './copy.js';
+import { asClasses, to } from './copy.js';
 import { addMethods, type OpRows, ruleOf } from './define.js';
 import { indexSelect } from './index.js';
 import { mean, sum } from './reduce.js';
@@ -170,21 +170,18 @@ function classesLast(x: Tensor): Tensor {
  * smoothing ε or probabilities t: Σ_c w_c·((1 - ε)·t_c + ε/C)·(lse(logits) - logits_c).
  * Source: torch.nn.functional.cross_entropy; Szegedy et al. 2016 (label smoothing).
  * @param scores the logits, [N, C] or [N, C, d1…], or [C] for one row
- * @param target int64 classes, of the shape without C; one outside [0, C) gives NaN. Or
+ * @param targets classes, of the shape without C; one outside [0, C) gives NaN. Or
  * probabilities in the shape of the logits, which may have a gradient, too.
  */
 export function crossEntropy(
   scores: Tensor,
-  target: Tensor,
+  targets: Tensor,
   options: CrossEntropyOptions = {},
 ): Tensor {
   const op = 'crossEntropy';
   const logits = forPrecision(expectTensor(op, scores, 'logits'));
-  if (!(target instanceof Tensor) || (target.dtype !== 'int64' && !isFloating(target.dtype))) {
-    throw new TypeError(
-      `${op}: the target must be int64 class indices or floating probabilities, got ${describe(target)}`,
-    );
-  }
+  const classes = !isFloating(expectTensor(op, targets, 'target').dtype);
+  const target = classes ? asClasses(op, targets, 'target') : targets;
   const {
     reduction = 'mean',
     ignoreIndex = noIndex,
@@ -195,7 +192,6 @@ export function crossEntropy(
   expectInteger(op, 'ignoreIndex', ignoreIndex);
   expectRange(op, 'labelSmoothing', labelSmoothing, 0, 1);
   if (weight !== undefined) expectTensor(op, weight, 'weight');
-  const classes = target.dtype === 'int64';
   if (!classes && options.ignoreIndex !== undefined) {
     throw new RangeError(`${op}: ignoreIndex needs class indices, got ${describe(target)}`);
   }

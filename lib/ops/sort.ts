@@ -51,7 +51,7 @@ function sorted(
   native.sort(x.h, at, count, descending);
   const values = take(0, x.device);
   const indices = take(1, x.device);
-  const line: Line = { axis: at, n: x.shape[at] as number };
+  const line: Line = { axis: at, n: x.shape[at] ?? 1 };
   return [
     record(op, sortRule, values, [x], () => [indices], line),
     record(op, null, indices, [x], null, null),
@@ -94,7 +94,7 @@ export function topk(x: Tensor, k: number, axis = -1, options: TopkOptions = {})
 export function median(x: Tensor, axis?: number, keepdim = false): Tensor {
   expectTensor('median', x);
   expectBoolean('median', 'keepdim', keepdim);
-  const source = axis === undefined ? reshape(x, [x.size]) : x;
+  const source = axis === undefined || x.rank === 0 ? reshape(x, [x.size]) : x;
   const along = axis ?? 0;
   const [values] = sorted('median', source, along, -1, false);
   const n = source.shape.at(along) as number;

@@ -4,6 +4,7 @@ import { axesMask, expectBoolean, expectNumber, expectOptions, expectTensor } fr
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
 import { add, eq, gt, mul, ne, pow, sub, where } from './binary.js';
+import { inFloat32 } from './copy.js';
 import { addMethods, type OpRows } from './define.js';
 import { type Axes, max, min, sum } from './reduce.js';
 import { abs, exp, isfinite, log, sqrt, square } from './unary.js';
@@ -106,6 +107,10 @@ export function norm(x: Tensor, p = 2, axes?: Axes, keepdim = false): Tensor {
   expectNumber('norm', 'p', p);
   axesMask('norm', axes, x.rank);
   expectBoolean('norm', 'keepdim', keepdim);
+  return inFloat32([x], ([wide]) => normOf(wide, p, axes, keepdim));
+}
+
+function normOf(x: Tensor, p: number, axes: Axes | undefined, keepdim: boolean): Tensor {
   if (p === 2) return rootOrZero(sum(square(x), axes, keepdim));
   if (p === 1) return sum(abs(x), axes, keepdim);
   if (p === Number.POSITIVE_INFINITY) return max(abs(x), axes, keepdim);

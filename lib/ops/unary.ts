@@ -47,10 +47,10 @@ const differentiable = {
   gelu: elementwise('gelu', 'converted', 'input', 'x·Φ(x), exact form'),
   silu: elementwise('silu', 'converted', 'input', 'x·sigmoid(x)'),
   softplus: elementwise('softplus', 'converted', 'input', 'ln(1 + eˣ)'),
-  floor: elementwise('floor', 'converted', 'input', 'largest integer not above x'),
-  ceil: elementwise('ceil', 'converted', 'input', 'smallest integer not below x'),
-  round: elementwise('round', 'converted', 'input', 'nearest integer, halves to even'),
-  trunc: elementwise('trunc', 'converted', 'input', 'x without its fraction'),
+  floor: elementwise('floor', 'numeric', 'input', 'largest integer not above x'),
+  ceil: elementwise('ceil', 'numeric', 'input', 'smallest integer not below x'),
+  round: elementwise('round', 'numeric', 'input', 'nearest integer, halves to even'),
+  trunc: elementwise('trunc', 'numeric', 'input', 'x without its fraction'),
   exp2: elementwise('exp2', 'converted', 'output', '2ˣ'),
   log2: elementwise('log2', 'converted', 'input', 'logarithm of base 2'),
   log10: elementwise('log10', 'converted', 'input', 'logarithm of base 10'),
@@ -66,8 +66,8 @@ const differentiable = {
   erfc: elementwise('erfc', 'converted', 'input', '1 - erf(x), without cancellation'),
   logit: elementwise('logit', 'converted', 'input', 'ln(x/(1 - x)), the inverse of sigmoid'),
   logSigmoid: elementwise('logSigmoid', 'converted', 'input', 'ln(1/(1 + e⁻ˣ))'),
-  relu6: elementwise('relu6', 'converted', 'output', 'min(max(x, 0), 6)'),
-  hardtanh: elementwise('hardtanh', 'converted', 'output', 'x limited to [-1, 1]'),
+  relu6: elementwise('relu6', 'numeric', 'output', 'min(max(x, 0), 6)'),
+  hardtanh: elementwise('hardtanh', 'numeric', 'output', 'x limited to [-1, 1]'),
   hardsigmoid: elementwise('hardsigmoid', 'converted', 'output', 'relu6(x + 3)/6'),
   hardswish: elementwise('hardswish', 'converted', 'input', 'x·relu6(x + 3)/6'),
   elu: elementwise('elu', 'converted', 'output', 'x where positive, else eˣ - 1'),
@@ -93,13 +93,20 @@ type UnaryFunction = (x: Tensor) => Tensor;
 
 /** What autocast computes in float32. */
 const preciseNames: ReadonlySet<UnaryName> = new Set([
+  'acos',
+  'asin',
+  'cosh',
   'exp',
   'expm1',
   'log',
+  'log10',
   'log1p',
+  'log2',
   'reciprocal',
   'rsqrt',
+  'sinh',
   'softplus',
+  'tan',
 ] as const);
 
 function unary(name: UnaryName): UnaryFunction {

@@ -2,6 +2,7 @@
 import { type Rule, record } from '../autograd.js';
 import {
   describe,
+  expectAxes,
   expectAxis,
   expectInteger,
   expectShape,
@@ -203,20 +204,12 @@ export function select(x: Tensor, axis: number, index: number): Tensor {
   return record('select', ruleOf(viewOps.select), take(0, x.device), [x], null, part);
 }
 
-/** Without an axis of size 1, or without all of them. */
-export function squeeze(x: Tensor, axis?: number): Tensor {
-  expectTensor('squeeze', x);
-  if (axis === undefined)
-    return reshape(
-      x,
-      x.shape.filter((size) => size !== 1),
-    );
-  const gone = expectAxis('squeeze', axis, x.rank);
-  if (x.shape[gone] !== 1) return alias(x);
-  return reshape(
-    x,
-    x.shape.filter((_, i) => i !== gone),
-  );
+/** Without those of the axes that have the size 1; without all such where none are given. */
+export function squeeze(x: Tensor, axes?: number | readonly number[]): Tensor {
+  const { rank, shape } = expectTensor('squeeze', x);
+  const asked = axes === undefined ? shape.map((_, i) => i) : expectAxes('squeeze', axes, rank);
+  const rest = shape.filter((size, i) => size !== 1 || !asked.includes(i));
+  return rest.length === rank ? alias(x) : reshape(x, rest);
 }
 
 /** With an axis of size 1 inserted at `axis`. */
@@ -227,12 +220,16 @@ export function unsqueeze(x: Tensor, axis: number): Tensor {
   return reshape(x, shape);
 }
 
-/** Axes from `start` on as one. */
-export function flatten(x: Tensor, start = 0): Tensor {
-  expectTensor('flatten', x);
-  const keep = expectAxis('flatten', start, x.rank, 'start');
-  const size = x.shape.slice(keep).reduce((a, b) => a * b, 1);
-  return reshape(x, [...x.shape.slice(0, keep), size]);
+/** Axes from `start` to `end`, both included, as one. */
+export function flatten(x: Tensor, start = 0, end = -1): Tensor {
+  const { rank, shape } = expectTensor('flatten', x);
+  const first = expectAxis('flatten', start, rank, 'start');
+  const last = expectAxis('flatten', end, rank, 'end');
+  if (first > last) {
+    throw new RangeError(`flatten: start must not come after end, got ${start} and ${end}`);
+  }
+  const size = shape.slice(first, last + 1).reduce((a, b) => a * b, 1);
+  return reshape(x, [...shape.slice(0, first), size, ...shape.slice(last + 1)]);
 }
 
 /** Another tensor over the same memory, recorded. */
@@ -304,12 +301,12 @@ declare module '../tensor.js' {
     slice(axis: number, start: number, stop?: number, step?: number): Tensor;
     /** A view of one index of an axis, without that axis. */
     select(axis: number, index: number): Tensor;
-    /** A view without an axis of size 1, or without all of them where left out. */
-    squeeze(axis?: number): Tensor;
+    /** A view without the given axes of size 1, or without all of them where left out. */
+    squeeze(axes?: number | readonly number[]): Tensor;
     /** A view with a new axis of size 1. */
     unsqueeze(axis: number): Tensor;
-    /** The axes from `start` on (0 where left out) as one. */
-    flatten(start?: number): Tensor;
+    /** The axes from `start` (0 where left out) to `end` (the last one) as one. */
+    flatten(start?: number, end?: number): Tensor;
     /** The same memory as a constant: no gradient flows through it. */
     detach(): Tensor;
     /** A view of the diagonals in two axes, as the last axis; `offset` above the main one. */
@@ -341,14 +338,14 @@ addMethods({
   select(axis: number, index: number) {
     return select(this, axis, index);
   },
-  squeeze(axis?: number) {
-    return squeeze(this, axis);
+  squeeze(axes?: number | readonly number[]) {
+    return squeeze(this, axes);
   },
   unsqueeze(axis: number) {
     return unsqueeze(this, axis);
   },
-  flatten(start?: number) {
-    return flatten(this, start);
+  flatten(start?: number, end?: number) {
+    return flatten(this, start, end);
   },
   detach() {
     return detach(this);

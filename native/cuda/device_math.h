@@ -61,6 +61,23 @@ __device__ __forceinline__ I m_fmod(I a, I b) {
   return trivial ? I(0) : static_cast<I>(a % b);
 }
 
+// By squaring, wrapping; a negative power of 1 or -1 is one of them, of others 0.
+template <class I>
+__device__ __forceinline__ I m_pow(I a, I b) {
+  const bool odd = b % 2 != 0;
+  if (b < I(0)) {
+    return a == I(1) || (a == static_cast<I>(-1) && !odd) ? I(1)
+           : a == static_cast<I>(-1)                      ? a
+                                                          : I(0);
+  }
+  uint64_t product = 1, factor = static_cast<uint64_t>(a);
+  for (uint64_t rest = static_cast<uint64_t>(b); rest != 0; rest >>= 1) {
+    if (rest & 1) product *= factor;
+    factor *= factor;
+  }
+  return static_cast<I>(product);
+}
+
 // With the sign of b.
 template <class T>
 __device__ __forceinline__ T m_remainder(T a, T b) {

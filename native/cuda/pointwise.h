@@ -309,8 +309,6 @@ void launch_pointwise(Stream& stream, const char* name, int op, const VectorKern
     if (views[k]) dtype = views[k]->dtype;
   }
   const Dims<N> dims = make_dims<N>(out.rank, out.shape, strides);
-  // Integers of 32 bits and fewer compare with a number as that dtype has it.
-  if (dtype != DType::int64) constant.integer = static_cast<int32_t>(constant.integer);
   Inputs<N> inputs{};
   inputs.constant = constant;
   bool linear = true, rows = dims.rank > 0;

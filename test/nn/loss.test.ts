@@ -54,6 +54,7 @@ describe.each(devices)('losses on $name', (device) => {
     ['CosineSimilarity', { axis: 0 }, 'cosineSimilarity', 'pair'],
     ['CosineEmbeddingLoss', { margin: 0.1 }, 'cosineEmbeddingLoss', 'rows'],
     ['HingeEmbeddingLoss', { margin: 2 }, 'hingeEmbeddingLoss', 'signs'],
+    ['HingeLoss', {}, 'hingeLoss', 'signs'],
     ['MarginRankingLoss', { margin: 0.5 }, 'marginRankingLoss', 'triple'],
     ['TripletMarginLoss', { swap: true }, 'tripletMarginLoss', 'triple'],
   ] as const)('%s is its function, also in captured steps', async (name, options, of, kind) => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { maximum, minimum, pow, scope, type Tensor, tensor } from '../../lib/index.js';
+import { div, maximum, minimum, ones, pow, scope, type Tensor, tensor } from '../../lib/index.js';
 import { valuesOf } from '../support/compare.js';
 import { devices } from '../support/devices.js';
 import { testOps } from '../support/op.js';
@@ -25,6 +25,35 @@ describe.each(devices)('binary on $name', (device) => {
       maximum(a, b).backward(tensor([2, 4, 8], { device }));
       expect([...(a.grad?.data() ?? [])]).toEqual([1, 0, 8]);
       expect([...(b.grad?.data() ?? [])]).toEqual([1, 4, 0]);
+    });
+  });
+
+  it('gives quotients gradients whose squares would leave the range', () => {
+    scope(() => {
+      for (const [dtype, values] of [
+        ['float16', [300, 1e-2]],
+        ['bfloat16', [1e20, 1e-15]],
+        ['float32', [1e20, 1e-19]],
+      ] as const) {
+        const b = tensor(values as readonly number[] as number[], { device, dtype }).requireGrad();
+        const slopes = (): number[] => {
+          const found = [...(b.grad?.data() ?? [])].map(Number);
+          b.zeroGrad();
+          return found;
+        };
+        const within = dtype === 'float32' ? 1e-6 : dtype === 'float16' ? 4e-3 : 3e-2;
+        // a/b is 1, so that the slope is -1/b.
+        b.detach()
+          .clone()
+          .div(b)
+          .backward(ones([2], { device, dtype }));
+        slopes().forEach((slope, i) => {
+          expect(Math.abs(slope * (values[i] as number) + 1)).toBeLessThan(within);
+        });
+        const [most] = values;
+        div(most, b).backward(tensor([1, 0], { device, dtype }));
+        expect(Math.abs((slopes()[0] as number) * most + 1)).toBeLessThan(within);
+      }
     });
   });
 

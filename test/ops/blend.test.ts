@@ -77,6 +77,26 @@ describe.each(devices)('blends on $name', (device) => {
     });
   });
 
+  it('find numbers close as PyTorch does', () => {
+    ng.scope(() => {
+      const [inf, nan] = [Number.POSITIVE_INFINITY, Number.NaN];
+      const a = ng.tensor([1, 1, inf, inf, nan, 0, 1], { device });
+      const b = ng.tensor([1 + 5e-6, 1.1, inf, -inf, nan, 1e-9, inf], { device });
+      const flags = [true, false, true, false, false, true, false];
+      expect(ng.isclose(a, b).toArray()).toEqual(flags);
+      const loose = ng.isclose(a, b, { rtol: 0.1, equalNan: true }).toArray();
+      expect(loose).toEqual([true, true, true, false, true, true, false]);
+      expect(ng.allclose(a, b)).toBe(false);
+      expect(ng.allclose(a.slice(0, 0, 2), b.slice(0, 0, 2), { atol: 0.11 })).toBe(true);
+      const whole = ng.tensor([3, 5], { device, dtype: 'uint8' });
+      expect(ng.allclose(whole, ng.tensor([5, 3], { device, dtype: 'uint8' }), { atol: 2 })).toBe(
+        true,
+      );
+      expect(() => ng.isclose(a, b, { rtol: -1 })).toThrow('isclose: rtol must be in [0,Infinity]');
+      expect(() => ng.glu(a)).toThrow('glu: the axis must have an even size, got 7');
+    });
+  });
+
   it('activations as modules have their parameters', () => {
     ng.scope(() => {
       const x = ng.tensor([-2, -0.5, 0.5, 2], { device, dtype: 'float64' });
@@ -90,6 +110,24 @@ describe.each(devices)('blends on $name', (device) => {
       expect(values(new ng.nn.Hardsigmoid())[2]).toBeCloseTo(3.5 / 6, 12);
       expect(values(new ng.nn.Softsign())[3]).toBeCloseTo(2 / 3, 12);
       expect(values(new ng.nn.LogSigmoid())[0]).toBeCloseTo(-Math.log1p(Math.exp(2)), 12);
+      const soft = (v: number): number => (2 * v > 1.5 ? v : Math.log1p(Math.exp(2 * v)) / 2);
+      values(new ng.nn.Softplus(2, 1.5)).forEach((v, i) => {
+        expect(v).toBeCloseTo(soft([-2, -0.5, 0.5, 2][i] as number), 12);
+      });
+      const place = { device, dtype: 'float64' } as const;
+      expect(values(new ng.nn.PReLU(1, place))).toEqual([-0.5, -0.125, 0.5, 2]);
+      const each = new ng.nn.PReLU(2, { init: -2, ...place });
+      each
+        .forward(x.reshape([2, 2, 1]))
+        .sum()
+        .backward();
+      expect(each.weight.grad?.toArray()).toEqual([-2, -0.5]);
+      expect(() => each.forward(x)).toThrow('PReLU: the input must be [N,2,…], got [4]');
+      expect(values(new ng.nn.GLU())[0]).toBeCloseTo(-2 / (1 + Math.exp(-0.5)), 12);
+      const rows = x.reshape([1, 1, 4]);
+      expect(new ng.nn.AdaptiveAvgPool1d(2).forward(rows).toArray()).toEqual([[[-1.25, 1.25]]]);
+      expect(new ng.nn.AdaptiveMaxPool1d(null).forward(rows).toArray()).toEqual(rows.toArray());
+      expect(new ng.nn.Flatten(0, 1).forward(rows).shape).toEqual([1, 4]);
       const [tanh, exact] = [new ng.nn.GELU({ approximate: 'tanh' }), new ng.nn.GELU()].map(values);
       expect(tanh?.[3]).not.toBe(exact?.[3]);
       expect(tanh?.[3]).toBeCloseTo(exact?.[3] as number, 2);

@@ -187,8 +187,41 @@ describe.each(devices)('indices on $name', (device) => {
         'oneHot: classes must be an integer of 1 or more, got 0',
       );
       expect(() => ng.oneHot(ng.zeros([1], { device }), 2)).toThrow(
-        'oneHot: the index must be int64, got a tensor float32[1]',
+        'oneHot: the index must be int64, int32 or uint8, got a tensor float32[1]',
       );
+    });
+  });
+
+  it('take indices and classes of int32 and uint8', () => {
+    ng.scope(() => {
+      const x = ng.uniform([3, 4], -1, 1, { device }).requireGrad();
+      const ops: ((index: ng.Tensor) => ng.Tensor)[] = [
+        (index) => ng.embedding(x, index),
+        (index) => x.indexSelect(index),
+        (index) => x.indexSelect(index, 1),
+        (index) => ng.indexAdd([3, 4], index, x),
+        (index) => x.gather(1, index.reshape([3, 1])),
+        (index) => x.scatter(1, index.reshape([3, 1]), 5),
+        (index) => x.scatterAdd(1, index.reshape([3, 1]), x),
+        (index) => x.mul(ng.oneHot(index, 4, { dtype: 'float32' })),
+        (index) => ng.crossEntropy(x, index),
+        (index) => ng.crossEntropy(x, index, { labelSmoothing: 0.1 }),
+        (index) => ng.nn.nllLoss(x, index),
+        (index) => ng.nn.multiMarginLoss(x, index),
+      ];
+      const wide = ng.tensor([2n, 0n, 2n], { device });
+      ops.forEach((op, i) => {
+        const run = (index: ng.Tensor): unknown => {
+          x.zeroGrad();
+          const out = op(index);
+          out.square().sum().backward();
+          return [out.toArray(), x.grad?.toArray()];
+        };
+        const expected = run(wide);
+        for (const dtype of ['int32', 'uint8'] as const) {
+          expect(run(wide.to(dtype)), `op ${i} in ${dtype}`).toEqual(expected);
+        }
+      });
     });
   });
 });

@@ -16,7 +16,7 @@ interface Case {
 
 const { torch, cases } = readVectors<Case>('numeric');
 type Fn = (...args: unknown[]) => ng.Tensor | [ng.Tensor, ng.Tensor];
-const functions = { ...ng } as unknown as Record<string, Fn>;
+const functions = { ...ng.nn, ...ng } as unknown as Record<string, Fn>;
 
 it('come from a named version of PyTorch', () => {
   expect(torch).toMatch(/^\d+\.\d+/);

@@ -248,6 +248,8 @@ describe('products', () => {
           1e-12,
           'addmm',
         );
+        const none = ng.full([1], Number.NaN, { dtype: 'float64', device });
+        expectClose(valuesOf(ng.addmm(none, a, b, { beta: 0 })), product, 1e-12, 'beta of 0');
         expectClose(valuesOf(ng.mv(a, u)), matmul(valuesOf(a), valuesOf(u)), 1e-12, 'mv');
         expectClose(valuesOf(ng.dot(u, v)), matmul(valuesOf(u), valuesOf(v)), 1e-12, 'dot');
         expectClose(valuesOf(ng.tensordot(a, b, 1)), product, 1e-12, 'tensordot');

@@ -1,5 +1,15 @@
 import { describe, expect, it } from 'vitest';
-import { type DType, dtypes, ones, scope, tensor, where } from '../../lib/index.js';
+import * as ng from '../../lib/index.js';
+import {
+  type DType,
+  dtypes,
+  full,
+  ones,
+  scope,
+  type Tensor,
+  tensor,
+  where,
+} from '../../lib/index.js';
 import { valuesOf } from '../support/compare.js';
 import { cpu, devices } from '../support/devices.js';
 import { wrap } from '../support/op.js';
@@ -14,6 +24,14 @@ interface Promotion {
   div: DType;
 }
 
+interface Call {
+  op: string;
+  arguments: (number | { dtype: DType; values: number[] })[];
+  dtype: DType;
+  values: (number | boolean)[];
+}
+
+const functions = { ...ng } as unknown as Record<string, unknown>;
 const floating = (dtype: DType): boolean => (floatingDTypes as readonly DType[]).includes(dtype);
 
 /** Floats before integers before bool; of two floats the wider, of the two halves float32. */
@@ -118,6 +136,104 @@ describe.each(devices)('dtypes on $name', (device) => {
         const x = ones([2], { dtype: a, device });
         expect(x.add(2).dtype, `${a} + 2`).toBe(whole);
         expect(x.add(2.5).dtype, `${a} + 2.5`).toBe(real);
+      }
+    });
+  });
+
+  it('gives the dtypes and values that PyTorch gives for integers', () => {
+    const { calls } = readVectors<Promotion>('promotion') as unknown as { calls: Call[] };
+    expect(calls.length).toBeGreaterThan(50);
+    scope(() => {
+      for (const { op, arguments: given, dtype, values } of calls) {
+        const args = given.map((a) =>
+          typeof a === 'number' ? a : tensor(a.values, { dtype: a.dtype, device }),
+        );
+        const result = (functions[op] as (...args: unknown[]) => Tensor)(...args);
+        const text = `${op} of ${JSON.stringify(given)}`;
+        expect(result.dtype, text).toBe(dtype);
+        expect([...result.data()].map(Number), text).toEqual(values.map(Number).map(Math.fround));
+      }
+    });
+  });
+
+  it('compares integers with numbers beyond their range as mathematics does', () => {
+    scope(() => {
+      const ranges = { uint8: [0, 255], int32: [-(2 ** 31), 2 ** 31 - 1], int64: [-3, 3] } as const;
+      for (const dtype of ['uint8', 'int32', 'int64'] as const) {
+        const x = tensor([...ranges[dtype]], { dtype, device });
+        const flags = (of: Tensor): number[] => [...of.data()].map(Number);
+        const beyond = dtype === 'int64' ? 2 ** 64 : 2 ** 32 + 1;
+        for (const far of [beyond, Number.POSITIVE_INFINITY]) {
+          for (const name of ['lt', 'le', 'ne'] as const)
+            expect(flags(x[name](far))).toEqual([1, 1]);
+          for (const name of ['gt', 'ge', 'eq'] as const)
+            expect(flags(x[name](far))).toEqual([0, 0]);
+          for (const name of ['gt', 'ge', 'ne'] as const)
+            expect(flags(x[name](-far))).toEqual([1, 1]);
+          for (const name of ['lt', 'le', 'eq'] as const)
+            expect(flags(x[name](-far))).toEqual([0, 0]);
+        }
+        const full = tensor([1, 2], { dtype, device });
+        expect(flags(full.logicalAnd(beyond))).toEqual([1, 1]);
+        expect(flags(full.logicalXor(-beyond))).toEqual([0, 0]);
+      }
+    });
+  });
+
+  it('refuses numbers that an integer dtype does not hold, where they would be wrong', () => {
+    scope(() => {
+      const x = tensor([200, 3], { dtype: 'uint8', device });
+      expect(x.clamp(-5, 300).toArray()).toEqual([200, 3]);
+      expect(x.maximum(-1).toArray()).toEqual([200, 3]);
+      expect(x.minimum(256).toArray()).toEqual([200, 3]);
+      expect(x.add(300).toArray()).toEqual([244, 47]);
+      expect(x.mul(-1).toArray()).toEqual([56, 253]);
+      for (const name of ['maximum', 'clampMin', 'remainder', 'fmod', 'floorDivide'] as const) {
+        const message = `${name}: a number beside uint8 must be in [0,255], got 300`;
+        expect(() => x[name](300)).toThrow(message);
+      }
+      expect(() => x.minimum(-1)).toThrow('minimum: a number beside uint8 must be in [0,255]');
+      expect(() => x.pow(-1)).toThrow('pow: an integer has no negative integer power, got -1');
+      expect(() => x.hardtanh()).toThrow('hardtanh: needs a dtype that holds -1, got uint8');
+      expect(x.to('int64').add(2 ** 64).dtype).toBe('float32');
+
+      expect(full([2], 2 ** 32, { dtype: 'bool', device }).toArray()).toEqual([true, true]);
+      expect(full([1], 0.5, { dtype: 'bool', device }).toArray()).toEqual([true]);
+      for (const [dtype, value] of [
+        ['uint8', 300],
+        ['uint8', -1],
+        ['int32', 2 ** 31],
+        ['int64', 2 ** 63],
+        ['int64', Number.NaN],
+      ] as const) {
+        const message = `full: an element of ${dtype} must be in [`;
+        expect(() => full([1], value, { dtype, device })).toThrow(message);
+      }
+      const mask = x.gt(100);
+      expect(() => x.maskedFill(mask, Number.NEGATIVE_INFINITY)).toThrow(
+        'maskedFill: an element of uint8 must be in [0,255], got -inf',
+      );
+      expect(x.maskedFill(mask, 7.5).toArray()).toEqual([7, 3]);
+      expect(() => where(mask, x, 256)).toThrow('where: an element of uint8 must be in [0,255]');
+    });
+  });
+
+  it('takes arrays of integers that no dtype has', () => {
+    scope(() => {
+      const cases = [
+        [Int8Array.of(-128, 127), 'int32'],
+        [Int16Array.of(-32768, 1), 'int32'],
+        [Uint16Array.of(65535, 1), 'int32'],
+        [Uint32Array.of(2 ** 32 - 1, 1), 'int64'],
+        [Uint8ClampedArray.of(255, 1), 'uint8'],
+      ] as const;
+      for (const [array, dtype] of cases) {
+        const made = tensor(array, { device });
+        expect(made.dtype).toBe(dtype);
+        expect(made.toArray()).toEqual([...array]);
+        expect(tensor(array, [2, 1], { dtype: 'float32', device }).toArray()).toEqual(
+          [...array].map((v) => [Math.fround(v)]),
+        );
       }
     });
   });

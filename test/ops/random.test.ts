@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import * as ng from '../../lib/index.js';
 import {
   bernoulli,
   type Device,
@@ -175,5 +176,28 @@ describe.each(devices)('random on $name', (device: Device) => {
       'manualSeed: seed must be an integer of 0 or more, got -1',
     );
     expect(() => new Generator(2n ** 63n)).toThrow('manualSeed: the seed must be in [0,2⁶³)');
+  });
+
+  it('draw integers evenly, as on every other device', () => {
+    ng.scope(() => {
+      const draw = (on: ng.Device, options: object = {}): ng.Tensor =>
+        ng.randint(-2, 3, [4000], { device: on, generator: new ng.Generator(5), ...options });
+      const x = draw(device);
+      expect(x.dtype).toBe('int64');
+      const values = x.toArray() as number[];
+      expect(values).toEqual(draw(cpu).toArray());
+      for (const wanted of [-2, -1, 0, 1, 2]) {
+        // Five standard deviations of a count of 4000 draws at 1/5.
+        const count = values.filter((v) => v === wanted).length;
+        expect(Math.abs(count - 800)).toBeLessThan(5 * Math.sqrt(4000 * 0.2 * 0.8));
+      }
+      expect(draw(device, { dtype: 'float32' }).toArray()).toEqual(values);
+      expect(() => ng.randint(3, 3, [1], { device })).toThrow(/^randint: high must be an integer/);
+      const like = ng.zeros([2, 3], { device, dtype: 'float16' });
+      for (const made of [ng.randLike(like), ng.randnLike(like), ng.fullLike(like, 2)]) {
+        expect([made.dtype, made.shape, made.device]).toEqual(['float16', [2, 3], device]);
+      }
+      expect(ng.fullLike(like, 2, { dtype: 'int32' }).sum().item()).toBe(12);
+    });
   });
 });

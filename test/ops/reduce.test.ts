@@ -1,5 +1,16 @@
 import { describe, expect, it } from 'vitest';
-import { argmax, argmin, max, min, prod, scope, sum, tensor } from '../../lib/index.js';
+import {
+  argmax,
+  argmin,
+  full,
+  max,
+  min,
+  prod,
+  scope,
+  stack,
+  sum,
+  tensor,
+} from '../../lib/index.js';
 import { devices } from '../support/devices.js';
 import { testOps } from '../support/op.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
@@ -47,6 +58,41 @@ describe.each(devices)('reductions on $name', (device) => {
         [0, 2, 2],
         [8, 0, 0],
       ]);
+    });
+  });
+
+  it('give the gradient to a NaN that wins, and shares that float16 can count', () => {
+    scope(() => {
+      const x = tensor([Number.NaN, 1, 2], { device, requiresGrad: true });
+      max(x).backward();
+      expect([...(x.grad?.data() ?? [])]).toEqual([1, 0, 0]);
+      const ties = full([70_000], 3, { device, dtype: 'float16' }).detach().requireGrad();
+      max(ties).backward(tensor(1000, { device, dtype: 'float16' }));
+      const [share] = [...(ties.grad?.data() ?? [])].map(Number);
+      expect(Math.abs((share as number) / (1000 / 70_000) - 1)).toBeLessThan(2 ** -10);
+    });
+  });
+
+  it('take the axes 0 and -1 of a scalar', () => {
+    scope(() => {
+      for (const axis of [0, -1]) {
+        const x = tensor(3, { device, requiresGrad: true });
+        const results = [
+          ...[x.sum(axis), x.mean([axis]), x.prod(axis), x.max(axis, true), x.norm(2, axis)],
+          ...[x.cumsum(axis), x.cumprod(axis), x.sort(axis)[0], x.topk(1, axis)[0]],
+          ...[x.median(axis), x.median(axis, true), x.logsumexp(axis), x.softmax(axis).mul(3)],
+        ];
+        for (const result of results) {
+          expect([result.shape, result.item()]).toEqual([[], 3]);
+        }
+        stack(results).sum().backward();
+        expect(x.grad?.item()).toBe(results.length - 1);
+        const places = [argmax(x, axis), argmin(x, axis, true), x.argsort(axis), x.cummax(axis)[1]];
+        for (const place of places) expect([place.shape, place.item()]).toEqual([[], 0]);
+        expect(x.var(axis, { correction: 0 }).item()).toBe(0);
+        expect(x.any(axis).item()).toBe(1);
+      }
+      expect(() => sum(tensor(3, { device }), [0, -1])).toThrow('sum: axes must differ');
     });
   });
 

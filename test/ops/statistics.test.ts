@@ -185,4 +185,25 @@ describe('statistics', () => {
       'logsumexp: keepdim must be true or false, got 1',
     );
   });
+
+  it.each(devices)('measures vectors whose squares float16 does not hold on $name', (device) => {
+    ng.scope(() => {
+      const half = { device, dtype: 'float16' } as const;
+      const x = ng.tensor([300, 400], half).requireGrad();
+      const length = x.norm();
+      expect([length.dtype, length.item()]).toEqual(['float16', 500]);
+      length.backward();
+      expect([...(x.grad?.data() ?? [])].map((v) => Math.round(Number(v) * 100))).toEqual([60, 80]);
+      expect(x.detach().norm(3).item()).toBe(449.75);
+      const row = x.detach().reshape([1, 2]);
+      for (const [p, near] of [
+        [2, 500],
+        [1, 700],
+        [Number.POSITIVE_INFINITY, 400],
+      ] as const) {
+        const zero = ng.zeros([1, 2], half);
+        expect(ng.nn.tripletMarginLoss(row, zero, row, { p, eps: 0, margin: 0 }).item()).toBe(near);
+      }
+    });
+  });
 });

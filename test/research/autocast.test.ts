@@ -5,6 +5,9 @@ import {
   capture,
   checkpoint,
   crossEntropy,
+  div,
+  groupNorm,
+  layerNorm,
   linear,
   manualSeed,
   matmul,
@@ -69,6 +72,71 @@ describe.each(devices)('autocast on $name', (device) => {
       expect(() => autocast({ dtype: 'float32' as never }, () => 0)).toThrow(
         'autocast: dtype must be one of bfloat16, float16, got "float32"',
       );
+    });
+  });
+
+  it('takes the ops of torch.autocast in float32, and no other elementwise ones', () => {
+    scope(() => {
+      const y = tensor([[0.5, 0.25]], { device, dtype: 'bfloat16' });
+      const label = tensor([1n], { device });
+      const signs = ones([1], { device });
+      const precise: Record<string, () => Tensor> = {
+        ...Object.fromEntries(
+          (
+            [
+              'acos',
+              'asin',
+              'cosh',
+              'exp',
+              'expm1',
+              'log',
+              'log10',
+              'log1p',
+              'log2',
+              'reciprocal',
+            ] as const
+          ).map((name) => [name, () => y[name]()]),
+        ),
+        ...Object.fromEntries(
+          (
+            [
+              'rsqrt',
+              'sinh',
+              'softplus',
+              'tan',
+              'norm',
+              'prod',
+              'sum',
+              'softmax',
+              'logSoftmax',
+            ] as const
+          ).map((name) => [name, () => y[name]()]),
+        ),
+        pow: () => y.pow(2),
+        'number / tensor': () => div(1, y),
+        cumsum: () => y.cumsum(0),
+        cumprod: () => y.cumprod(0),
+        layerNorm: () => layerNorm(y, 2),
+        groupNorm: () => groupNorm(y, 1),
+        cosineSimilarity: () => nn.cosineSimilarity(y, y),
+        cosineEmbeddingLoss: () => nn.cosineEmbeddingLoss(y, y, signs),
+        tripletMarginLoss: () => nn.tripletMarginLoss(y, y, y),
+        hingeEmbeddingLoss: () => nn.hingeEmbeddingLoss(y, y),
+        marginRankingLoss: () => nn.marginRankingLoss(y, y, y),
+        multiMarginLoss: () => nn.multiMarginLoss(y, label),
+        nllLoss: () => nn.nllLoss(y, label),
+        klDivLoss: () => nn.klDivLoss(y, y),
+        poissonNLLLoss: () => nn.poissonNLLLoss(y, y),
+        l1Loss: () => nn.l1Loss(y, y),
+        smoothL1Loss: () => nn.smoothL1Loss(y, y),
+      };
+      for (const [name, run] of Object.entries(precise)) {
+        expect(run().dtype, `${name} outside`).toBe('bfloat16');
+        expect(autocast(half, run).dtype, name).toBe('float32');
+      }
+      const kept = ['sin', 'sqrt', 'tanh', 'sigmoid', 'gelu', 'atan', 'exp2', 'elu'] as const;
+      for (const name of kept) expect(autocast(half, () => y[name]()).dtype, name).toBe('bfloat16');
+      expect(autocast(half, () => div(y, 2)).dtype).toBe('bfloat16');
     });
   });
 

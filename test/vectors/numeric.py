@@ -84,6 +84,18 @@ def cases():
     ):
         c.add("einsum", lambda *x: torch.einsum(equation, *x), [unit(*s) for s in shapes],
               (equation,))
+    for axis in (-1, 0):
+        c.add("glu", lambda x: f.glu(x, axis), [unit(4, 6)], (axis,))
+    c.add("leakyRelu", f.prelu, [unit(3, 4), unit(4)])
+    for size in (1, 4, 9):
+        c.add("adaptiveAvgPool1d", lambda x: f.adaptive_avg_pool1d(x, size), [unit(2, 3, 7)], (size,))
+        c.add("adaptiveMaxPool1d", lambda x: f.adaptive_max_pool1d(x, size), [unit(2, 3, 7)], (size,))
+    c.add("flatten", lambda x: torch.flatten(x, 1, 2), [unit(2, 3, 4, 2)], (1, 2))
+    c.add("cosineSimilarity", lambda a, b: f.cosine_similarity(a, b, dim=-1),
+          [unit(2, 1, 3), unit(4, 3)], ({"axis": -1},))
+    c.add("cosineSimilarity", lambda a, b: f.cosine_similarity(a, b, dim=0),
+          [unit(4, 1), unit(4, 5)], ({"axis": 0},))
+    c.add("hingeLoss", lambda x, y: torch.relu(1 - x * y).mean(), [unit(7), unit(7)])
     return c.cases
 
 

@@ -1,6 +1,6 @@
 /** Losses between predictions and classes, with PyTorch's names, defaults and formulas. */
+import { forPrecision } from '../../autocast.js';
 import {
-  describe,
   expectBoolean,
   expectInteger,
   expectNumber,
@@ -9,7 +9,7 @@ import {
   expectTensor,
 } from '../../check.js';
 import { add, div, gt, mul, ne, sub, where } from '../../ops/binary.js';
-import { to } from '../../ops/copy.js';
+import { asClasses, to } from '../../ops/copy.js';
 import { arange, ones } from '../../ops/fill.js';
 import { gather } from '../../ops/gather.js';
 import { indexSelect } from '../../ops/index.js';
@@ -44,18 +44,17 @@ function expectClassWeights(name: string, weight: unknown, classes: number): voi
   throw new RangeError(`${name}: the weight must be [${classes}], got [${shape}]`);
 }
 
-/** Shapes [N, C, d1…] and [N, d1…], the target int64. */
-function expectClasses(name: string, x: Tensor, target: Tensor): void {
+/** Classes as int64, for shapes [N, C, d1…] and [N, d1…]. */
+function expectClasses(name: string, x: Tensor, classes: Tensor): Tensor {
   expectTensor(name, x, 'prediction');
-  if (expectTensor(name, target, 'target').dtype !== 'int64') {
-    throw new TypeError(`${name}: the target must be int64 classes, got ${describe(target)}`);
-  }
+  const target = asClasses(name, classes, 'target');
   const rows = x.shape.filter((_, axis) => axis !== 1);
   if (x.rank < 2 || rows.join() !== target.shape.join()) {
     throw new RangeError(
       `${name}: shapes must be [N,C,…] and [N,…], got [${x.shape}] and [${target.shape}]`,
     );
   }
+  return target;
 }
 
 export interface NLLOptions extends LossOptions {
@@ -69,11 +68,11 @@ export interface NLLOptions extends LossOptions {
  * Negative log-likelihood -w[target]·x[target] of log-probabilities; the mean counts each row by
  * its weight.
  * @param logProbabilities [N, C] or [N, C, d1…], as logSoftmax gives them
- * @param target int64 [N] or [N, d1…]; a class outside [0, C) gives NaN
+ * @param targets classes [N] or [N, d1…]; a class outside [0, C) gives NaN
  */
 export function nllLoss(
   logProbabilities: Tensor,
-  target: Tensor,
+  targets: Tensor,
   options: NLLOptions = {},
 ): Tensor {
   const name = 'nllLoss';
@@ -83,11 +82,12 @@ export function nllLoss(
     ignoreIndex,
   } = expectOptions(name, options, ['weight', 'ignoreIndex', 'reduction']);
   expectOneOf(name, 'reduction', reduction, ['mean', 'sum', 'none']);
-  expectClasses(name, logProbabilities, target);
+  const target = expectClasses(name, logProbabilities, targets);
   const classes = logProbabilities.shape[1] as number;
   expectClassWeights(name, weight, classes);
   const axes = logProbabilities.shape.map((_, axis) => axis);
-  const x = reshape(permute(logProbabilities, [0, ...axes.slice(2), 1]), [target.size, classes]);
+  const wide = forPrecision(logProbabilities);
+  const x = reshape(permute(wide, [0, ...axes.slice(2), 1]), [target.size, classes]);
   const t = reshape(target, [target.size]);
   let losses = neg(picked(x, t));
   let kept: Tensor | null = null;
@@ -104,8 +104,8 @@ export function nllLoss(
   if (reduction === 'sum') return sum(losses);
   if (!kept) return mean(losses);
   // The 16-bit floats could not count the rows of a large batch.
-  const wide = x.dtype === 'float64' ? 'float64' : 'float32';
-  return to(div(sum(to(losses, wide)), sum(to(kept, wide))), x.dtype);
+  const counting = x.dtype === 'float64' ? 'float64' : 'float32';
+  return to(div(sum(to(losses, counting)), sum(to(kept, counting))), x.dtype);
 }
 
 export interface BCEOptions extends LossOptions {
@@ -176,12 +176,13 @@ export function klDivLoss(prediction: Tensor, target: Tensor, options: KLDivOpti
   ]);
   expectOneOf(name, 'reduction', reduction, ['mean', 'sum', 'none', 'batchmean']);
   expectSameShape(name, prediction, target, pair);
+  const [x, t] = [forPrecision(prediction), forPrecision(target)];
   let losses: Tensor;
   if (expectBoolean(name, 'logTarget', logTarget)) {
-    losses = mul(exp(target), sub(target, prediction));
+    losses = mul(exp(t), sub(t, x));
   } else {
-    const some = where(gt(target, 0), target, 1);
-    losses = sub(mul(some, log(some)), mul(target, prediction));
+    const some = where(gt(t, 0), t, 1);
+    losses = sub(mul(some, log(some)), mul(t, x));
   }
   if (reduction !== 'batchmean') return reduced(name, losses, reduction);
   return div(sum(losses), losses.shape[0] ?? 1);
@@ -199,11 +200,11 @@ export interface MultiMarginOptions extends LossOptions {
 /**
  * Hinge loss over classes: Σ_{c ≠ t} w[t]·max(0, margin - x[t] + x[c])ᵖ / C per row.
  * @param prediction scores [N, C]
- * @param target int64 [N]
+ * @param targets classes [N]
  */
 export function multiMarginLoss(
   prediction: Tensor,
-  target: Tensor,
+  targets: Tensor,
   options: MultiMarginOptions = {},
 ): Tensor {
   const name = 'multiMarginLoss';
@@ -213,7 +214,7 @@ export function multiMarginLoss(
     margin = 1,
     weight,
   } = expectOptions(name, options, ['p', 'margin', 'weight', 'reduction']);
-  expectClasses(name, prediction, target);
+  const target = expectClasses(name, prediction, targets);
   const classes = prediction.shape[1] as number;
   expectClassWeights(name, weight, classes);
   if (prediction.rank !== 2 || classes === 0) {
@@ -221,12 +222,13 @@ export function multiMarginLoss(
   }
   const power = expectInteger(name, 'p', p, 1, 2);
   const room = expectNumber(name, 'margin', margin);
-  const own = unsqueeze(picked(prediction, target), 1);
-  const short = relu(add(sub(prediction, own), room));
+  const x = forPrecision(prediction);
+  const own = unsqueeze(picked(x, target), 1);
+  const short = relu(add(sub(x, own), room));
   const violations = power === 2 ? square(short) : short;
   const column = arange(0, classes, 1, { device: prediction.device, dtype: 'int64' });
   const others = where(ne(column, unsqueeze(target, 1)), violations, 0);
-  const losses = mul(div(sum(others, 1), classes), classWeights(prediction, target, weight));
+  const losses = mul(div(sum(others, 1), classes), classWeights(x, target, weight));
   return reduced(name, losses, reduction);
 }
 

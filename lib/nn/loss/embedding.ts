@@ -1,4 +1,5 @@
 /** Losses between embeddings and between scores, with PyTorch's names, defaults and formulas. */
+import { forPrecision } from '../../autocast.js';
 import {
   describe,
   expectAxis,
@@ -8,10 +9,12 @@ import {
   expectRange,
   expectTensor,
 } from '../../check.js';
-import { add, div, eq, maximum, minimum, mul, pow, sub, where } from '../../ops/binary.js';
-import { to } from '../../ops/copy.js';
+import { add, div, eq, maximum, minimum, mul, sub, where } from '../../ops/binary.js';
+import { inFloat32 } from '../../ops/copy.js';
 import { sum } from '../../ops/reduce.js';
-import { abs, neg, relu, sqrt, square } from '../../ops/unary.js';
+import { norm } from '../../ops/statistics.js';
+import { neg, relu, sqrt, square } from '../../ops/unary.js';
+import { expand } from '../../ops/view.js';
 import { sameShape, type Tensor } from '../../tensor.js';
 import { Module } from '../module.js';
 import { expectSameShape, Loss, type LossOptions, reduced } from './reduction.js';
@@ -23,7 +26,7 @@ export interface CosineSimilarityOptions {
   eps?: number;
 }
 
-/** a·b / (max(‖a‖, eps)·max(‖b‖, eps)) along an axis, in [-1,1]. */
+/** a·b / (max(‖a‖, eps)·max(‖b‖, eps)) along an axis of both broadcast, in [-1,1]. */
 export function cosineSimilarity(
   a: Tensor,
   b: Tensor,
@@ -31,18 +34,25 @@ export function cosineSimilarity(
 ): Tensor {
   const name = 'cosineSimilarity';
   const { axis = 1, eps = 1e-8 } = expectOptions(name, options, ['axis', 'eps']);
-  expectSameShape(name, a, b, ['a', 'b']);
-  expectAxis(name, axis, a.rank);
+  expectBroadcast(name, expectTensor(name, a, 'a'), expectTensor(name, b, 'b'));
+  expectAxis(name, axis, Math.max(a.rank, b.rank));
   expectRange(name, 'eps', eps, 0);
-  const [x, y] = [widened(a), widened(b)];
-  // The bound is on the squares, so that the root of a zero has the derivative 0.
-  const norm = (v: Tensor): Tensor => sqrt(maximum(sum(square(v), axis), eps * eps));
-  return to(div(sum(mul(x, y), axis), mul(norm(x), norm(y))), a.dtype);
+  return inFloat32([a, b], ([x, y]) => {
+    const products = mul(x, y);
+    // The bound is on the squares, so that the root of a zero has the derivative 0.
+    const length = (v: Tensor): Tensor =>
+      sqrt(maximum(sum(square(expand(v, products.shape)), axis), eps * eps));
+    return div(sum(products, axis), mul(length(x), length(y)));
+  });
 }
 
-/** float32 for the 16-bit floats, whose squares leave their range. */
-function widened(x: Tensor): Tensor {
-  return x.dtype === 'bfloat16' || x.dtype === 'float16' ? to(x, 'float32') : x;
+function expectBroadcast(name: string, a: Tensor, b: Tensor): void {
+  const fits = a.shape.every((size, i) => {
+    const other = b.shape[i + b.rank - a.rank] ?? 1;
+    return size === other || size === 1 || other === 1;
+  });
+  if (fits) return;
+  throw new RangeError(`${name}: shapes must broadcast, got [${a.shape}] and [${b.shape}]`);
 }
 
 export interface MarginOptions extends LossOptions {
@@ -71,26 +81,45 @@ export function cosineEmbeddingLoss(
       `${name}: shapes must be [N,D], [N,D] and [N], got [${a.shape}], [${b.shape}] and [${label.shape}]`,
     );
   }
-  const [x, y] = [widened(a), widened(b)];
-  const squares = (v: Tensor): Tensor => add(sum(square(v), -1), 1e-12);
-  const cosine = div(sum(mul(x, y), -1), sqrt(mul(squares(x), squares(y))));
-  const apart = relu(sub(cosine, margin));
-  const losses = where(eq(label, 1), sub(neg(cosine), -1), where(eq(label, -1), apart, 0));
-  return to(reduced(name, losses, reduction), a.dtype);
+  return inFloat32([a, b], ([x, y]) => {
+    const squares = (v: Tensor): Tensor => add(sum(square(v), -1), 1e-12);
+    const cosine = div(sum(mul(x, y), -1), sqrt(mul(squares(x), squares(y))));
+    const apart = relu(sub(cosine, margin));
+    const losses = where(eq(label, 1), sub(neg(cosine), -1), where(eq(label, -1), apart, 0));
+    return reduced(name, losses, reduction);
+  });
 }
 
 /**
  * x where the label is 1, max(0, margin - x) where it is -1.
+ * @param input x, of any shape
  * @param label in the shape of x, 1 or -1
  * @param options.margin 1 where left out
  */
-export function hingeEmbeddingLoss(x: Tensor, label: Tensor, options: MarginOptions = {}): Tensor {
+export function hingeEmbeddingLoss(
+  input: Tensor,
+  label: Tensor,
+  options: MarginOptions = {},
+): Tensor {
   const name = 'hingeEmbeddingLoss';
   const { reduction, margin = 1 } = expectOptions(name, options, ['margin', 'reduction']);
-  expectSameShape(name, x, label, ['x', 'label']);
+  expectSameShape(name, input, label, ['x', 'label']);
+  const x = forPrecision(input);
   const short = relu(add(neg(x), expectNumber(name, 'margin', margin)));
   const losses = where(eq(label, 1), x, where(eq(label, -1), short, 0));
   return reduced(name, losses, reduction);
+}
+
+/**
+ * max(0, 1 - label·x): the hinge loss of support vector machines.
+ * @param input scores x, of any shape
+ * @param label in the shape of x, 1 or -1
+ */
+export function hingeLoss(input: Tensor, label: Tensor, options: LossOptions = {}): Tensor {
+  const name = 'hingeLoss';
+  const { reduction } = expectOptions(name, options, ['reduction']);
+  expectSameShape(name, input, label, ['x', 'label']);
+  return reduced(name, relu(sub(1, mul(forPrecision(input), label))), reduction);
 }
 
 /**
@@ -108,24 +137,18 @@ export function marginRankingLoss(
   expectSameShape(name, a, b, ['a', 'b']);
   expectSameShape(name, a, label, ['a', 'label']);
   expectNumber(name, 'margin', margin);
-  const losses = relu(add(neg(mul(label, sub(a, b))), margin));
+  const difference = sub(forPrecision(a), forPrecision(b));
+  const losses = relu(add(neg(mul(label, difference)), margin));
   return reduced(name, losses, reduction);
 }
 
 export interface TripletMarginOptions extends MarginOptions {
-  /** Which norm measures distances, above 0; 2 where left out. */
+  /** Which norm measures distances, above 0 or infinite; 2 where left out. */
   p?: number;
   /** Added to each difference; 1e-6 where left out. */
   eps?: number;
   /** Takes the positive's distance to the negative where it is smaller; false where left out. */
   swap?: boolean;
-}
-
-/** ‖x - y + eps‖ of order p along the last axis. */
-function distance(x: Tensor, y: Tensor, p: number, eps: number): Tensor {
-  const d = add(sub(x, y), eps);
-  if (p === 2) return sqrt(sum(square(d), -1));
-  return p === 1 ? sum(abs(d), -1) : pow(sum(pow(abs(d), p), -1), 1 / p);
 }
 
 /**
@@ -157,10 +180,13 @@ export function tripletMarginLoss(
   if (!(expectNumber(name, 'p', p) > 0)) {
     throw new RangeError(`${name}: p must be above 0, got ${describe(p)}`);
   }
-  const near = distance(anchor, positive, p, eps);
-  let far = distance(anchor, negative, p, eps);
-  if (expectBoolean(name, 'swap', swap)) far = minimum(far, distance(positive, negative, p, eps));
-  return reduced(name, relu(add(sub(near, far), margin)), reduction);
+  expectBoolean(name, 'swap', swap);
+  const distance = (x: Tensor, y: Tensor): Tensor => norm(add(sub(x, y), eps), p, -1);
+  return inFloat32([anchor, positive, negative], ([a, near, far]) => {
+    let apart = distance(a, far);
+    if (swap) apart = minimum(apart, distance(near, far));
+    return reduced(name, relu(add(sub(distance(a, near), apart), margin)), reduction);
+  });
 }
 
 /** {@link cosineSimilarity} as a module. */
@@ -191,6 +217,16 @@ export class HingeEmbeddingLoss extends Loss<MarginOptions> {
   }
   forward(x: Tensor, label: Tensor): Tensor {
     return hingeEmbeddingLoss(x, label, this.options);
+  }
+}
+
+/** {@link hingeLoss} as a module. */
+export class HingeLoss extends Loss<LossOptions> {
+  constructor(options: LossOptions = {}) {
+    super(options, ['reduction']);
+  }
+  forward(x: Tensor, label: Tensor): Tensor {
+    return hingeLoss(x, label, this.options);
   }
 }
 

@@ -1,4 +1,5 @@
 /** Losses between numbers, with PyTorch's names, defaults and formulas. */
+import { forPrecision } from '../../autocast.js';
 import { describe, expectBoolean, expectNames, expectOptions, expectRange } from '../../check.js';
 import { add, gt, mul, sub, where } from '../../ops/binary.js';
 import { pointwiseLoss } from '../../ops/loss.js';
@@ -112,9 +113,10 @@ export function poissonNLLLoss(
   } = expectOptions(name, options, ['logInput', 'full', 'eps', 'reduction']);
   expectSameShape(name, prediction, target, pair);
   expectRange(name, 'eps', eps, 0);
+  const x = forPrecision(prediction);
   let losses = expectBoolean(name, 'logInput', logInput)
-    ? sub(exp(prediction), mul(target, prediction))
-    : sub(prediction, mul(target, log(add(prediction, eps))));
+    ? sub(exp(x), mul(target, x))
+    : sub(x, mul(target, log(add(x, eps))));
   if (expectBoolean(name, 'full', full)) {
     const many = gt(target, 1);
     const t = where(many, target, 1);

@@ -74,7 +74,14 @@ void register_ops(Registry& registry) {
   registry.add("addInto", ops::add_into);
   registry.add("scaleInto", ops::scale_into);
 
-  registry.add("full", ops::full);
+  registry.add(
+      "full", +[](Device& device, const Shape& shape, double value, DType dtype) {
+        return ops::full(device, shape, value, dtype, "full");
+      });
+  registry.add(
+      "scalar", +[](Device& device, double value, DType dtype, const std::string& op) {
+        return ops::full(device, {}, value, dtype, op);
+      });
   registry.add("arange", ops::arange);
   registry.add("fillInto", ops::fill_into);
 

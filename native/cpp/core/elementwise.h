@@ -60,13 +60,13 @@
               : T(0)) -                                                                          \
         m_log1p(m_exp(x < T(0) ? x : -x)),                                                       \
     T(1) / (T(1) + m_exp(s)))                                                                    \
-  X(relu6, floating, output,                                                                     \
+  X(relu6, any, output,                                                                          \
     x > T(6)   ? T(6)                                                                            \
     : x > T(0) ? x                                                                               \
     : x != x   ? x                                                                               \
                : T(0),                                                                             \
     (s > T(0)) & (s < T(6)) ? T(1) : T(0))                                                       \
-  X(hardtanh, floating, output,                                                                  \
+  X(hardtanh, any, output,                                                                       \
     x > T(1)    ? T(1)                                                                           \
     : x < T(-1) ? T(-1)                                                                          \
                 : x,                                                                             \
@@ -113,7 +113,7 @@
   X(sub, any, a - b)                                                  \
   X(mul, any, a* b)                                                   \
   X(div, floating, a / b)                                             \
-  X(pow, floating, m_pow(a, b))                                       \
+  X(pow, any, m_pow(a, b))                                            \
   X(maximum, any, a != a ? a : b != b ? b : a > b ? a : b)            \
   X(minimum, any, a != a ? a : b != b ? b : a < b ? a : b)            \
   X(remainder, any, m_remainder(a, b)) /* with the sign of b */       \

@@ -388,6 +388,19 @@ NODEGRAD_MATH W m_floor_divide(W a, W b) {
   return down ? quotient - W(1) : quotient;
 }
 
+// Integers by squaring, wrapping; a negative power of 1 or -1 is one of them, of others 0.
+template <class W>
+NODEGRAD_MATH W m_pow(W a, W b) {
+  const bool odd = b.value % 2 != 0;
+  if (b < W(0)) return a == W(1) || (a == W(-1) && !odd) ? W(1) : a == W(-1) ? a : W(0);
+  W product(1);
+  for (uint64_t rest = static_cast<uint64_t>(b.value); rest != 0; rest >>= 1) {
+    if (rest & 1) product = product * a;
+    a = a * a;
+  }
+  return product;
+}
+
 #undef NODEGRAD_MATH
 
 }  // namespace nodegrad::cpu::NODEGRAD_ISA

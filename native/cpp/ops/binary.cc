@@ -36,12 +36,32 @@ DType compute_dtype(BinaryOp op, const char* name, bool floating, bool predicate
   if (floating && !is_float(dtype)) return DType::float32;
   if (dtype == DType::boolean && !predicate) {
     if (op == BinaryOp::sub) fail("%s: bool tensors have no difference, use logicalXor", name);
-    if (op == BinaryOp::remainder || op == BinaryOp::fmod || op == BinaryOp::floor_divide) {
+    if (op == BinaryOp::remainder || op == BinaryOp::fmod || op == BinaryOp::floor_divide ||
+        op == BinaryOp::pow) {
       fail("%s: needs a numeric dtype, got bool", name);
     }
     return dtype;
   }
   return dtype;
+}
+
+// A whole number as an operand beside integers. Sums and products wrap, as those of tensors do; a
+// bound that lies beyond all integers of the dtype and leaves them as they are is moved to their
+// end.
+double whole_operand(BinaryOp op, const char* name, DType dtype, double number, bool reversed) {
+  if (op == BinaryOp::pow && !reversed && number < 0) {
+    fail("pow: an integer has no negative integer power, got %.17g", number);
+  }
+  if (holds(dtype, number) || op == BinaryOp::add || op == BinaryOp::sub || op == BinaryOp::mul) {
+    return number;
+  }
+  const auto [least, most] = range_of(dtype);
+  const bool lower = op == BinaryOp::maximum || op == BinaryOp::clamp_min;
+  const bool upper = op == BinaryOp::minimum || op == BinaryOp::clamp_max;
+  if (lower && number < least) return least;
+  if (upper && number > most) return most;
+  fail("%s: a number beside %s must be in [%.17g,%.17g], got %.17g", name, dtype_name(dtype), least,
+       most, number);
 }
 
 void broadcast_shapes(const char* name, const View& a, const View& b, Shape& shape) {
@@ -90,12 +110,18 @@ Tensor binary(BinaryOp op, const char* name, bool floating, bool predicate, cons
 
 Tensor binary_scalar(BinaryOp op, const char* name, bool floating, bool predicate, const Tensor& a,
                      double scalar, bool reversed) {
-  DType dtype = compute_dtype(op, name, floating, predicate, a.dtype());
-  const bool fractional = scalar != std::trunc(scalar) || !std::isfinite(scalar);
+  DType dtype = a.dtype();
   if (!is_float(dtype)) {
-    // A number takes part as an integer where it is one, else as a float32.
-    if (fractional) dtype = DType::float32;
     if (dtype == DType::boolean) dtype = DType::int64;
+    if (predicate && !std::isnan(scalar) && !holds(dtype, scalar)) {
+      // Beyond all integers of the dtype: it compares with them as infinity does.
+      scalar = std::copysign(HUGE_VAL, scalar);
+    }
+    // A number takes part as an integer where it is one, else as a float32.
+    const bool whole = scalar == std::trunc(scalar) && holds(DType::int64, scalar);
+    if (!whole) dtype = DType::float32;
+    dtype = compute_dtype(op, name, floating, predicate, dtype);
+    if (!is_float(dtype)) scalar = whole_operand(op, name, dtype, scalar, reversed);
   }
   const Tensor x = as_dtype(a, dtype);
   Tensor out = empty_like(x, predicate ? DType::boolean : dtype, name);

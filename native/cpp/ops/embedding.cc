@@ -5,11 +5,9 @@ namespace nodegrad::ops {
 
 namespace {
 
-void check_index(const Tensor& weight, const Tensor& index) {
-  check_same_device("embedding", weight, index);
-  if (index.dtype() != DType::int64) {
-    fail("embedding: the indices must be int64, got %s", dtype_name(index.dtype()));
-  }
+Tensor index_of(const Tensor& weight, const Tensor& indices) {
+  check_same_device("embedding", weight, indices);
+  return contiguous(as_index("embedding", "index", indices));
 }
 
 View flat(const Tensor& index) {
@@ -23,7 +21,7 @@ View flat(const Tensor& index) {
 }  // namespace
 
 Tensor embedding(const Tensor& weight, const Tensor& indices) {
-  check_index(weight, indices);
+  const Tensor index = index_of(weight, indices);
   if (!is_float(weight.dtype()) || weight.rank() != 2) {
     fail("embedding: the weight must be a floating [V,D], got %s%s", dtype_name(weight.dtype()),
          shape_text(weight.view).c_str());
@@ -32,7 +30,7 @@ Tensor embedding(const Tensor& weight, const Tensor& indices) {
     fail("embedding: takes indices of at most %d axes, got %s", kMaxRank - 1,
          shape_text(indices.view).c_str());
   }
-  const Tensor table = contiguous(weight), index = contiguous(indices);
+  const Tensor table = contiguous(weight);
   Shape shape = index.shape();
   shape.push_back(table.size(1));
   Tensor out = empty(table.device(), shape, table.dtype(), "embedding");
@@ -47,9 +45,8 @@ Tensor embedding(const Tensor& weight, const Tensor& indices) {
 
 void embedding_backward_into(const Tensor& out, const Tensor& indices, const Tensor& gradient,
                              int64_t padding, bool accumulate) {
-  check_index(out, indices);
   check_same_device("embedding", out, gradient);
-  const Tensor index = contiguous(indices), dy = contiguous(gradient);
+  const Tensor index = index_of(out, indices), dy = contiguous(gradient);
   if (out.rank() != 2 || !out.contiguous() || !is_float(out.dtype()) || dy.dtype() != out.dtype() ||
       dy.elements() != index.elements() * out.size(1)) {
     fail("embedding: the gradient of %s by indices %s must have their rows, got %s%s",

@@ -8,9 +8,6 @@ namespace {
 // Checks an index along `axis` of x and returns the axis.
 int check_gather(const char* op, const Tensor& x, int64_t axis_index, const Tensor& index) {
   check_same_device(op, x, index);
-  if (index.dtype() != DType::int64) {
-    fail("%s: the index must be int64, got %s", op, dtype_name(index.dtype()));
-  }
   if (x.rank() == 0) fail("%s: needs a tensor of rank 1 or more, got a scalar", op);
   const int axis = normal_axis(op, axis_index, x.rank());
   bool fits = index.rank() == x.rank();
@@ -39,14 +36,16 @@ View source_view(const char* op, const Tensor& source, const Tensor& index) {
 
 }  // namespace
 
-Tensor gather(const Tensor& x, int64_t axis_index, const Tensor& index) {
+Tensor gather(const Tensor& x, int64_t axis_index, const Tensor& places) {
+  const Tensor index = as_index("gather", "index", places);
   const int axis = check_gather("gather", x, axis_index, index);
   Tensor out = empty_like(index, x.dtype(), "gather");
   x.backend().gather->gather(x.stream(), x.view, index.view, axis, out.view);
   return out;
 }
 
-Tensor scatter(const Tensor& x, int64_t axis_index, const Tensor& index, const Tensor& source) {
+Tensor scatter(const Tensor& x, int64_t axis_index, const Tensor& places, const Tensor& source) {
+  const Tensor index = as_index("scatter", "index", places);
   const int axis = check_gather("scatter", x, axis_index, index);
   check_same_device("scatter", x, source);
   const Tensor src = as_dtype(source, x.dtype());
@@ -56,7 +55,9 @@ Tensor scatter(const Tensor& x, int64_t axis_index, const Tensor& index, const T
   return out;
 }
 
-Tensor scatter_add(const Tensor& x, int64_t axis_index, const Tensor& index, const Tensor& source) {
+Tensor scatter_add(const Tensor& x, int64_t axis_index, const Tensor& places,
+                   const Tensor& source) {
+  const Tensor index = as_index("scatterAdd", "index", places);
   const int axis = check_gather("scatterAdd", x, axis_index, index);
   check_same_device("scatterAdd", x, source);
   if (x.dtype() == DType::boolean) fail("scatterAdd: needs numbers, got bool");

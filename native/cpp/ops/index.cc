@@ -5,14 +5,21 @@
 
 namespace nodegrad::ops {
 
+Tensor as_index(const char* op, const char* what, const Tensor& x) {
+  if (is_float(x.dtype()) || x.dtype() == DType::boolean) {
+    fail("%s: the %s must be int64, int32 or uint8, got %s", op, what, dtype_name(x.dtype()));
+  }
+  return as_dtype(x, DType::int64);
+}
+
 namespace {
 
-void check_index(const char* op, const Tensor& x, const Tensor& index) {
+Tensor row_of_indices(const char* op, const Tensor& x, const Tensor& index) {
   check_same_device(op, x, index);
-  if (index.dtype() != DType::int64 || index.rank() != 1) {
-    fail("%s: the index must be int64 of rank 1, got %s%s", op, dtype_name(index.dtype()),
-         shape_text(index.view).c_str());
+  if (index.rank() != 1) {
+    fail("%s: the index must be of rank 1, got %s", op, shape_text(index.view).c_str());
   }
+  return contiguous(as_index(op, "index", index));
 }
 
 }  // namespace
@@ -22,9 +29,9 @@ Tensor index_select(const Tensor& x, const Tensor& positions) {
 }
 
 Tensor index_select_on(Stream& stream, const Tensor& input, const Tensor& positions) {
-  check_index("indexSelect", input, positions);
+  const Tensor index = row_of_indices("indexSelect", input, positions);
   if (input.rank() == 0) fail("indexSelect: needs a tensor of rank 1 or more, got a scalar");
-  const Tensor x = contiguous(input), index = contiguous(positions);
+  const Tensor x = contiguous(input);
   Shape shape = x.shape();
   shape[0] = index.size(0);
   Tensor out = empty(x.device(), shape, x.dtype(), "indexSelect");
@@ -33,15 +40,15 @@ Tensor index_select_on(Stream& stream, const Tensor& input, const Tensor& positi
 }
 
 Tensor index_add(const Shape& shape, const Tensor& positions, const Tensor& source) {
-  check_index("indexAdd", source, positions);
-  const Tensor src = contiguous(source), index = contiguous(positions);
+  const Tensor index = row_of_indices("indexAdd", source, positions);
+  const Tensor src = contiguous(source);
   Shape expected = shape;
   if (!expected.empty()) expected[0] = index.size(0);
   if (shape.empty() || src.shape() != expected) {
     fail("indexAdd: the source must be %s, got %s", shape_text(expected).c_str(),
          shape_text(src.view).c_str());
   }
-  Tensor out = full(src.device(), shape, 0, src.dtype());
+  Tensor out = full(src.device(), shape, 0, src.dtype(), "indexAdd");
   src.backend().index->add(src.stream(), src.view, index.view, out.view);
   return out;
 }

@@ -61,7 +61,7 @@ Tensor remap(const char* op, const Tensor& x, const Shape& spec, double fill) {
     fills |= maps[i].mode == AxisMode::pad;
   }
   Tensor out = empty(x.device(), shape, x.dtype(), op);
-  const Tensor value = fills ? full(x.device(), {}, fill, x.dtype()) : x;
+  const Tensor value = fills ? full(x.device(), {}, fill, x.dtype(), op) : x;
   x.backend().movement->remap(x.stream(), x.view, maps, value.view, out.view);
   return out;
 }

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <optional>
+#include <string>
 #include <tuple>
+#include <utility>
 #include <vector>
 
 #include "core/elementwise.h"
@@ -13,7 +15,8 @@
 namespace nodegrad::ops {
 
 // fill
-Tensor full(Device& device, const Shape& shape, double value, DType dtype);
+// `op` is named in errors.
+Tensor full(Device& device, const Shape& shape, double value, DType dtype, const std::string& op);
 Tensor arange(Device& device, double start, double step, int64_t count, DType dtype);
 void fill_into(const Tensor& out, double value);
 
@@ -259,8 +262,12 @@ Tensor backup_if(const Tensor& x, const Tensor& found);
 // Shared by the families.
 DType promote(DType a, DType b);
 View broadcast_view(const View& x, const int64_t* shape, int rank);
-Tensor as_dtype(const Tensor& x, DType dtype);  // x itself where it has the dtype
+Tensor as_dtype(const Tensor& x, DType dtype);    // x itself where it has the dtype
+std::pair<double, double> range_of(DType dtype);  // of an integer dtype, ends included
+bool holds(DType dtype, double value);            // whether a whole number is in that range
 Scalar scalar_of(double value);
+// Indices or classes as int64; other dtypes than integers are refused.
+Tensor as_index(const char* op, const char* what, const Tensor& x);
 void check_same_device(const char* op, const Tensor& a, const Tensor& b);
 int normal_axis(const char* op, int64_t axis, int rank);
 

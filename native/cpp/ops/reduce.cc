@@ -53,6 +53,9 @@ Tensor reduce(ReduceOp op, const char* name, const Tensor& x, int64_t axes, bool
 
 Tensor arg_reduce(ArgReduceOp op, const char* name, const Tensor& x, int64_t axis_index,
                   bool keepdim) {
+  if (x.rank() == 0) {
+    return reshape(arg_reduce(op, name, reshape(x, {1}), axis_index, false), {});
+  }
   const int axis = normal_axis(name, axis_index, x.rank());
   if (x.dtype() == DType::boolean) fail("%s: needs a numeric dtype, got bool", name);
   if (x.size(axis) == 0) {

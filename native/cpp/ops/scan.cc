@@ -18,6 +18,9 @@ View lines(const Tensor& x, int axis) {
 }
 
 Tensor scan(ScanOp op, const char* name, const Tensor& input, int64_t axis_index, bool reverse) {
+  if (input.rank() == 0) {
+    return reshape(scan(op, name, reshape(input, {1}), axis_index, reverse), {});
+  }
   const int axis = normal_axis(name, axis_index, input.rank());
   const DType dtype = is_float(input.dtype()) ? input.dtype() : DType::int64;
   const Tensor x = contiguous(as_dtype(input, dtype));

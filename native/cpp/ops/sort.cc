@@ -32,6 +32,11 @@ Shape exchanged(int rank, int axis) {
 
 std::tuple<Tensor, Tensor> sort(const Tensor& input, int64_t axis_index, int64_t count,
                                 bool descending) {
+  if (input.rank() == 0) {
+    const auto [values, indices] = sort(reshape(input, {1}), axis_index, count, descending);
+    if (count == 0) return {values, indices};
+    return {reshape(values, {}), reshape(indices, {})};
+  }
   const int axis = normal_axis("sort", axis_index, input.rank());
   const int64_t n = input.size(axis);
   const int64_t k = count < 0 ? n : count;
@@ -54,6 +59,9 @@ Tensor sort_place(const Tensor& source, const Tensor& positions, int64_t axis_in
   if (source.shape() != positions.shape() || positions.dtype() != DType::int64 || n < 0) {
     fail("sort: the gradient must have the indices' shape %s, got %s",
          shape_text(positions.view).c_str(), shape_text(source.view).c_str());
+  }
+  if (source.rank() == 0) {
+    return reshape(sort_place(reshape(source, {1}), reshape(positions, {1}), axis_index, n), {});
   }
   const int axis = normal_axis("sort", axis_index, source.rank());
   const Shape axes = exchanged(source.rank(), axis);

@@ -14,9 +14,17 @@ Tensor run(UnaryOp op, const char* name, const Tensor& x, DType out_dtype) {
 }  // namespace
 
 Tensor unary(UnaryOp op, const char* name, bool floating, const Tensor& x) {
+  const bool rounds =
+      op == UnaryOp::floor || op == UnaryOp::ceil || op == UnaryOp::round || op == UnaryOp::trunc;
+  if (x.dtype() == DType::boolean && (rounds || !floating)) {
+    fail("%s: needs a numeric dtype, got bool", name);
+  }
+  if (rounds && !is_float(x.dtype())) return clone(x);
+  if (op == UnaryOp::hardtanh && x.dtype() == DType::uint8) {
+    fail("hardtanh: needs a dtype that holds -1, got uint8");
+  }
   if (floating && !is_float(x.dtype()))
     return run(op, name, cast(x, DType::float32), DType::float32);
-  if (x.dtype() == DType::boolean) fail("%s: needs a numeric dtype, got bool", name);
   return run(op, name, x, x.dtype());
 }
 

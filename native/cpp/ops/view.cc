@@ -217,7 +217,7 @@ Tensor diag_embed(const Tensor& x, int64_t offset) {
   Shape shape = x.shape();
   shape.back() += offset < 0 ? -offset : offset;
   shape.push_back(shape.back());
-  Tensor out = full(x.device(), shape, 0, x.dtype());
+  Tensor out = full(x.device(), shape, 0, x.dtype(), "diagEmbed");
   copy_into(diagonal(out, offset, -2, -1), x);
   return out;
 }

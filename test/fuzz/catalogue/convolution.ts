@@ -43,6 +43,9 @@ for (const name of ['adaptiveAvgPool2d', 'adaptiveMaxPool2d'] as const) {
   const by = name === 'adaptiveAvgPool2d' ? 'avgPool2d' : 'maxPool2d';
   plain(name, api[name], (m) => [images(m), m.pick([1, [3, null], 11, null])], { op: by });
 }
+for (const name of ['adaptiveAvgPool1d', 'adaptiveMaxPool1d'] as const) {
+  plain(name, api[name], (m) => [m.make([2, 7], m.float()), m.pick([1, 3, 9, null])]);
+}
 plain('upsample', ng.upsample, (m) => [
   images(m),
   m.pick([
@@ -77,6 +80,14 @@ for (const name of ['AdaptiveAvgPool2d', 'AdaptiveMaxPool2d'] as const) {
     layers[name] as Constructor,
     (m) => [m.pick([1, [2, null]])],
     (m) => [images(m)],
+  );
+}
+for (const name of ['AdaptiveAvgPool1d', 'AdaptiveMaxPool1d'] as const) {
+  layer(
+    name,
+    layers[name] as Constructor,
+    (m) => [m.pick([3, null])],
+    (m) => [m.make([2, 7], m.float())],
   );
 }
 layer(

@@ -38,6 +38,10 @@ for (const name of ['zeros', 'ones'] as const) {
 for (const name of ['zerosLike', 'onesLike'] as const) {
   plain(name, api[name], (m) => [m.tensor()], { op: 'full' });
 }
+plain('fullLike', ng.fullLike, (m) => [m.tensor(), m.pick([0, 1, 2.5])], { op: 'full' });
+plain('randLike', ng.randLike, (m) => [m.floating()], { op: 'uniform' });
+plain('randnLike', ng.randnLike, (m) => [m.floating()], { op: 'normal' });
+plain('randint', ng.randint, (m) => [m.integer(-9, 0), m.integer(1, 9), m.shape(), m.options()]);
 op('arange', ng.arange, (m) => [m.integer(-5, 5), m.integer(-5, 40), m.pick([1, 2, -1, 0.5])]);
 plain('tensor', ng.tensor, (m) =>
   m.pick([
@@ -138,7 +142,7 @@ both(
   ng.squeeze as Call,
   (m) => {
     const x = m.tensor();
-    return x.rank === 0 || m.chance(0.3) ? [x] : [x, m.axis(x)];
+    return [x, m.axes(x)];
   },
   'reshape',
 );
@@ -156,7 +160,7 @@ both(
   ng.flatten as Call,
   (m) => {
     const x = m.tensor();
-    return [x, x.rank === 0 ? 0 : m.axis(x)];
+    return m.chance(0.5) ? [x, m.axis(x)] : [x, 0, m.axis(x)];
   },
   'reshape',
 );

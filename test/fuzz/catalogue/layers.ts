@@ -21,7 +21,6 @@ for (const name of [
   'Tanh',
   'GELU',
   'SiLU',
-  'Softplus',
   'Identity',
   'ReLU6',
   'Hardsigmoid',

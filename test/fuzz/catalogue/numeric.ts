@@ -98,6 +98,13 @@ for (const name of ['addcmul', 'addcdiv']) {
     return [x, m.beside(x, x.dtype), m.beside(x, x.dtype), m.number()];
   });
 }
+for (const name of ['isclose', 'allclose'] as const) {
+  plain(name, api[name], (m) => {
+    const x = m.tensor();
+    return [x, m.beside(x), { rtol: 0.1, equalNan: m.chance(0.5) }];
+  });
+}
+plain('glu', ng.glu, (m) => [m.make([m.integer(0, 4), 6], m.float()), m.pick([1, -1])]);
 composed('nanToNum', (m) => [m.floating(), 0, 1, -1]);
 composed('celu', (m) => [m.floating(), m.pick([1, 0.5])]);
 for (const name of ['outer', 'dot', 'vdot']) {
@@ -136,6 +143,24 @@ for (const name of ['LeakyReLU', 'ELU', 'CELU'] as const) {
     (m) => [m.floating()],
   );
 }
+layer(
+  'Softplus',
+  nn.Softplus as never,
+  (m) => m.pick([[], [2], [0.5, 3]]),
+  (m) => [m.floating()],
+);
+layer(
+  'PReLU',
+  nn.PReLU as never,
+  () => [],
+  (m) => [m.floating()],
+);
+layer(
+  'GLU',
+  nn.GLU as never,
+  () => [-1],
+  (m) => [m.make([m.integer(0, 4), 6], m.float())],
+);
 layer(
   'Hardtanh',
   nn.Hardtanh as never,

@@ -13,6 +13,7 @@ for (const name of [
   'binaryCrossEntropyWithLogits',
   'klDivLoss',
   'hingeEmbeddingLoss',
+  'hingeLoss',
   'cosineSimilarity',
   'cosineEmbeddingLoss',
   'marginRankingLoss',
@@ -52,6 +53,7 @@ for (const name of [
   'MultiMarginLoss',
   'CosineEmbeddingLoss',
   'HingeEmbeddingLoss',
+  'HingeLoss',
   'MarginRankingLoss',
   'TripletMarginLoss',
 ] as const) {

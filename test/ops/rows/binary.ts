@@ -131,7 +131,6 @@ export const binaryRows: readonly OpRow[] = [
     a: base,
     b: { low: -2, high: 3 },
     options: {
-      result: float,
       wider: {
         by: { bfloat16: 4, float16: 4 },
         because: 'the gradient is composed of ops that each round, a logarithm among them',
@@ -257,9 +256,9 @@ export const whereRows: readonly OpRow[] = [
         message: 'where: the condition must be bool, got float32',
       },
       {
-        name: 'two numbers',
-        call: (device) => ng.where(ng.tensor([true], { device }), 1, 0),
-        message: 'where: a or b must be a tensor, got 0',
+        name: 'what is neither tensor nor number',
+        call: (device) => ng.where(ng.tensor([true], { device }), 'x' as never, 0),
+        message: 'where: a must be a tensor, got "x"',
       },
     ],
   },

@@ -36,7 +36,7 @@ export const embeddingRows: readonly OpRow[] = [
       {
         name: 'indices that are not int64',
         call: (device) => call(ng.zeros([2], { device })),
-        message: 'embedding: the indices must be int64, got float32',
+        message: 'embedding: the index must be int64, int32 or uint8, got float32',
       },
       {
         name: 'a table of rank 1',

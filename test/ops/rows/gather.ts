@@ -67,9 +67,9 @@ const gatherOnly = shapes.map(([variant, axis, x, picks], at): OpRow => {
     ...(at === 0 && {
       errors: [
         refuses(
-          'an index that is not int64',
+          'an index of fractions',
           (t) => t.gather(0, t),
-          'gather: the index must be int64, got float32',
+          'gather: the index must be int64, int32 or uint8, got float32',
         ),
         refuses(
           'an index of another rank',

@@ -13,14 +13,14 @@ function positions(shape: (n: number) => ng.Shape): Input {
 function indexErrors(op: string, call: (index: ng.Tensor) => ng.Tensor): OpRow['errors'] {
   return [
     {
-      name: 'an index that is not int64',
+      name: 'an index of fractions',
       call: (device) => call(ng.zeros([2], { device })),
-      message: `${op}: the index must be int64 of rank 1, got float32[2]`,
+      message: `${op}: the index must be int64, int32 or uint8, got float32`,
     },
     {
       name: 'an index of rank 2',
       call: (device) => call(ng.zeros([2, 1], { device, dtype: 'int64' })),
-      message: `${op}: the index must be int64 of rank 1, got int64[2,1]`,
+      message: `${op}: the index must be of rank 1, got [2,1]`,
     },
     {
       name: 'an index that is no tensor',

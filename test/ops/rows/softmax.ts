@@ -92,9 +92,8 @@ const crossEntropyErrors: OpRow['errors'] = [
   {
     name: 'a target that is neither classes nor probabilities',
     call: (device) =>
-      ng.crossEntropy(ng.zeros([2, 3], { device }), ng.zeros([2], { device, dtype: 'int32' })),
-    message:
-      'crossEntropy: the target must be int64 class indices or floating probabilities, got a tensor int32[2]',
+      ng.crossEntropy(ng.zeros([2, 3], { device }), ng.zeros([2], { device, dtype: 'bool' })),
+    message: 'crossEntropy: the target must be int64, int32 or uint8, got a tensor bool[2]',
   },
   {
     name: 'shapes that do not fit',

@@ -112,6 +112,14 @@ export const viewRows: readonly OpRow[] = [
   ),
   view(
     'reshape',
+    'squeeze of several axes',
+    (n) => [1, n, 1, 2],
+    (x) => x.squeeze([0, -1, 2]),
+    (x) => without(without(x, 2), 0),
+    { sizes: [0, 33] },
+  ),
+  view(
+    'reshape',
     'squeeze all',
     (n) => [1, n, 1, 3],
     (x) => x.squeeze(),
@@ -148,6 +156,11 @@ export const viewRows: readonly OpRow[] = [
           'squeezing an axis out of range',
           (x) => x.squeeze(2),
           'squeeze: axis must be an integer in [-2,1], got 2',
+        ),
+        refuses(
+          'flattening backwards',
+          (x) => x.flatten(1, 0),
+          'flatten: start must not come after end, got 1 and 0',
         ),
         refuses(
           'flattening from out of range',
