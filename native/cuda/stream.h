@@ -4,9 +4,11 @@
 #pragma once
 
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 
 #include "core/stream.h"
 #include "launch.h"
@@ -62,6 +64,8 @@ class CudaStream final : public Stream {
   cudaStream_t native() const { return stream_; }
   ScratchPool& scratch() { return *scratch_; }
   void allow_shared(const char* name, const void* kernel, size_t bytes);
+  bool compiled_for(const void* kernel, int capability);
+  int resident_clusters(const void* kernel, const cudaLaunchConfig_t& config);
 
  private:
   void refuse_while_capturing(const char* op) const;
@@ -72,7 +76,10 @@ class CudaStream final : public Stream {
   std::shared_ptr<ScratchPool> scratch_;  // graphs give their blocks back to it
   std::shared_ptr<Staging> staging_;      // and their pinned memory to this
   Notices notices_;
+  // What the runtime said of kernels on this device.
   std::unordered_map<const void*, size_t> shared_allowed_;
+  std::unordered_map<const void*, int> capabilities_;
+  std::map<std::pair<const void*, unsigned>, int> resident_clusters_;
 };
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE
