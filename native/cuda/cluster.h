@@ -76,8 +76,8 @@ inline cudaLaunchAttribute cluster_attribute(unsigned blocks) {
 }
 
 // How many of a launch's clusters are resident at once, at least 1: fewer than the multiprocessors
-// suggest, since a cluster lies within one of the chip's groups of them. Asked once per kernel, size
-// of cluster and device.
+// suggest, since a cluster lies within one of the chip's groups of them. Asked once per kernel,
+// size of cluster and device.
 int resident_clusters(Stream& stream, const void* kernel, const cudaLaunchConfig_t& config);
 template <class... P>
 int resident_clusters(Stream& stream, void (*kernel)(P...), unsigned cluster, unsigned threads,

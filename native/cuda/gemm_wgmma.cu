@@ -345,7 +345,9 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Clusters of so many blocks, a power of two, that are resident at once.
-int room_of(const WgmmaRoom& room, int blocks) { return room.clusters[std::bit_width(blocks - 1u)]; }
+int room_of(const WgmmaRoom& room, int blocks) {
+  return room.clusters[std::bit_width(blocks - 1u)];
+}
 
 // An operand as a tensor for its copies: lines along K, or along M or N.
 struct OperandView {
@@ -419,8 +421,7 @@ bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
   p.b_k_contiguous = b_k;
   // A cluster that slices K makes one tile; others walk on.
   const bool sliced = p.cluster > 1 && !multicast;
-  const int64_t clusters =
-      sliced ? units : std::min<int64_t>(units, room_of(room, p.cluster));
+  const int64_t clusters = sliced ? units : std::min<int64_t>(units, room_of(room, p.cluster));
   launch_clusters(stream, "gemm_wgmma", gemm_wgmma_kernel<C>,
                   dim3(static_cast<unsigned>(clusters * p.cluster)), dim3(C::kThreads), p.cluster,
                   sizeof(typename C::Shared), a_map, b_map, p);
@@ -511,8 +512,8 @@ WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room) {
   return best;
 }
 
-// Whether wgmma gains more over mma.sync, some 190 against 100 multiply-adds a picosecond on an H100,
-// than it costs to read and write the operands that are not contiguous along K once more.
+// Whether wgmma gains more over mma.sync, some 190 against 100 multiply-adds a picosecond on an
+// H100, than it costs to read and write the operands that are not contiguous along K once more.
 static bool worth_turning(const GemmArgs& args, bool a_turns, bool b_turns) {
   constexpr double kLaunch = 3, kBytesPerMicrosecond = 2.5e6;  // each in microseconds
   constexpr double kGainPerMultiplyAdd = 1 / 1.0e8 - 1 / 1.9e8;
@@ -520,8 +521,8 @@ static bool worth_turning(const GemmArgs& args, bool a_turns, bool b_turns) {
     const int64_t copies = batch_stride == 0 ? 1 : args.batch;
     return kLaunch + 2.0 * sizeof(float) * double(rows * copies) * args.k / kBytesPerMicrosecond;
   };
-  const double all = (a_turns ? cost(args.m, args.a_batch) : 0) +
-                     (b_turns ? cost(args.n, args.b_batch) : 0);
+  const double all =
+      (a_turns ? cost(args.m, args.a_batch) : 0) + (b_turns ? cost(args.n, args.b_batch) : 0);
   return all <= double(args.m) * args.n * args.k * args.batch * kGainPerMultiplyAdd;
 }
 

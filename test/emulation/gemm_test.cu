@@ -151,9 +151,9 @@ void run(const Problem& q, const WgmmaPlan* plan) {
         }
         double sum = q.accumulate ? cv[at] : q.bias ? biasv[static_cast<size_t>(j)] : 0;
         sum += q.scale * dot(&av[static_cast<size_t>(z * a_step + (q.a_transposed ? i : i * a_ld))],
-                   q.a_transposed ? a_ld : 1,
-                   &bv[static_cast<size_t>(z * b_step + (q.b_transposed ? j * b_ld : j))],
-                   q.b_transposed ? 1 : b_ld, q.k);
+                             q.a_transposed ? a_ld : 1,
+                             &bv[static_cast<size_t>(z * b_step + (q.b_transposed ? j * b_ld : j))],
+                             q.b_transposed ? 1 : b_ld, q.k);
         if (q.before) {
           EXPECT(std::fabs(unpacked(q.dtype, &kept[at * item]) - sum) <=
                  unit * (std::fabs(sum) + 1));

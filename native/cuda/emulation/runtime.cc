@@ -306,7 +306,8 @@ cudaError_t enqueue_kernel(const cudaLaunchConfig_t& config, const void* kernel,
       }
     }
   }
-  if (cooperative && uint64_t(g.x) * g.y * g.z > (capability() < 90 ? kLargestCooperativeGrid : kLargestHopperGrid)) {
+  if (cooperative && uint64_t(g.x) * g.y * g.z >
+                         (capability() < 90 ? kLargestCooperativeGrid : kLargestHopperGrid)) {
     return result(cudaErrorCooperativeLaunchTooLarge);
   }
   Queues& q = queues();
