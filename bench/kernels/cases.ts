@@ -43,7 +43,7 @@ function of(sizes: Readonly<Record<string, number>>, ...names: string[]): number
 }
 
 const gemm: Counts = {
-  flops: (sizes) => 2 * product(sizes),
+  flops: (sizes) => 2 * of(sizes, 'm', 'n', 'k').reduce((a, b) => a * b, 1),
   bytes: (sizes, item) => {
     const [m = 0, n = 0, k = 0] = of(sizes, 'm', 'n', 'k');
     return item * (m * k + k * n + m * n);
@@ -60,32 +60,35 @@ const attention: Counts = {
     return (4 * batch * heads * length * length * size) / (causal ? 2 : 1);
   },
   bytes: (sizes, item) => {
-    const [batch = 0, heads = 0, length = 0, size = 0] = of(
+    const [batch = 0, heads = 0, shared = 0, length = 0, size = 0] = of(
       sizes,
-      ...['batch', 'heads', 'length', 'size'],
+      ...['batch', 'heads', 'keyHeads', 'length', 'size'],
     );
-    return 4 * item * batch * heads * length * size;
+    return 2 * item * batch * (heads + shared) * length * size;
   },
 };
 
-const lstm: Counts = {
+/** Of layers with so many gates; `ragged` rows take three quarters of the steps. */
+const recurrent = (gates: number): Counts => ({
   flops: (sizes) => {
-    const [batch = 0, length = 0, input = 0, hidden = 0, layers = 0] = of(
+    const [batch = 0, length = 0, input = 0, hidden = 0, layers = 0, ragged] = of(
       sizes,
-      ...['batch', 'length', 'input', 'hidden', 'layers'],
+      ...['batch', 'length', 'input', 'hidden', 'layers', 'ragged'],
     );
-    const first = 8 * hidden * (input + hidden);
-    return batch * length * (first + (layers - 1) * 16 * hidden * hidden);
+    const first = 2 * gates * hidden * (input + hidden);
+    const steps = batch * length * (ragged ? 0.75 : 1);
+    return steps * (first + (layers - 1) * 4 * gates * hidden * hidden);
   },
   bytes: (sizes, item) => {
     const [batch = 0, length = 0, input = 0, hidden = 0, layers = 0] = of(
       sizes,
       ...['batch', 'length', 'input', 'hidden', 'layers'],
     );
-    const weights = 4 * hidden * (input + hidden + (layers - 1) * 2 * hidden);
+    const weights = gates * hidden * (input + hidden + (layers - 1) * 2 * hidden);
     return item * (batch * length * (input + hidden * layers) + weights);
   },
-};
+});
+const cells = { lstm: recurrent(4), gru: recurrent(3) };
 
 const conv: Counts = {
   flops: (sizes) => {
@@ -126,6 +129,9 @@ const rows = {
   transpose: passes(2, 2),
   adamw: passes(7, 7),
   gradNorm: passes(1, 1),
+  clip: passes(3, 3), // the norm, then every gradient read and written
+  batchNorm: passes(3, 6), // of [rows, columns], per column: statistics first
+  embedding: passes(2, 4), // a row of a table of as many rows for each
 };
 
 interface Options {
@@ -153,54 +159,99 @@ function make(op: string, { name, sizes }: Shape, counts: Counts, options: Optio
   };
 }
 
-const cubed = (side: number): Shape => ({
-  name: `${side} cubed`,
-  sizes: { m: side, n: side, k: side },
-});
 const table = (count: number, columns: number): Shape => ({
   name: `${count} x ${columns}`,
   sizes: { rows: count, columns },
 });
 
+/** Neither operand transposed, the second (a layer's forward pass), the first (its weights' gradient). */
+const layouts = ['', ' NT', ' TN'];
+
 function gemms(sides: readonly number[], thin: readonly (readonly number[])[]): KernelCase[] {
-  const shapes = [
-    ...sides.map(cubed),
-    ...thin.map(([m = 0, n = 0, k = 0]) => ({ name: `${m}x${n}x${k}`, sizes: { m, n, k } })),
-  ];
-  return shapes.flatMap((shape) => [
-    make('gemm', shape, gemm, { dtype: 'bfloat16' }),
-    make('gemm', shape, gemm, { dtype: 'float16' }),
-    make('gemm', shape, gemm, { precision: 'high' }),
-    make('gemm', shape, gemm, {}),
-  ]);
-}
-
-function attentions(lengths: readonly (readonly [number, number])[], tokens: number): KernelCase[] {
-  return lengths.flatMap(([length, size]) =>
-    [0, 1].flatMap((causal) => {
-      const sizes = {
-        batch: Math.max(1, tokens / length),
-        heads: 2048 / size,
-        length,
-        size,
-        causal,
-      };
-      const shape = { name: `${length} by ${size}${causal ? ' causal' : ''}`, sizes };
-      return [false, true].map((backward) =>
-        make('attention', shape, attention, { dtype: 'bfloat16', backward }),
-      );
-    }),
+  const shapes = [...sides.map((side) => [side, side, side]), ...thin].map(
+    ([m = 0, n = 0, k = 0]) => ({ name: `${m}x${n}x${k}`, sizes: { m, n, k, layout: 0 } }),
   );
+  const turned = sides.slice(0, 3).flatMap((side) =>
+    [1, 2].map((layout) => ({
+      name: `${side}x${side}x${side}${layouts[layout]}`,
+      sizes: { m: side, n: side, k: side, layout },
+    })),
+  );
+  return [
+    ...shapes.flatMap((shape) => [
+      make('gemm', shape, gemm, { dtype: 'bfloat16' }),
+      make('gemm', shape, gemm, { dtype: 'float16' }),
+      make('gemm', shape, gemm, { precision: 'high' }),
+      make('gemm', shape, gemm, {}),
+    ]),
+    ...turned.flatMap((shape) => [
+      make('gemm', shape, gemm, { dtype: 'bfloat16' }),
+      make('gemm', shape, gemm, { precision: 'high' }),
+    ]),
+  ];
 }
 
-function lstms(shapes: readonly (readonly number[])[]): KernelCase[] {
-  return shapes.flatMap(([batch = 0, length = 0, input = 0, hidden = 0, layers = 0]) => {
-    const sizes = { batch, length, input, hidden, layers };
-    const shape = { name: `${layers} of ${hidden}, batch ${batch}, length ${length}`, sizes };
-    return (['float32', 'bfloat16'] as const).flatMap((dtype) =>
-      [false, true].map((backward) => make('lstm', shape, lstm, { dtype, backward })),
+interface AttentionForm {
+  causal?: number;
+  /** A bool mask of [length, length]. */
+  masked?: number;
+  /** Percent of the weights. */
+  dropout?: number;
+  /** How many heads of queries share one of keys and values. */
+  share?: number;
+}
+
+function attentions(
+  lengths: readonly (readonly [number, number])[],
+  tokens: number,
+  width = 2048,
+): KernelCase[] {
+  const cases = (length: number, size: number, form: AttentionForm): KernelCase[] => {
+    const { causal = 0, masked = 0, dropout = 0, share = 1 } = form;
+    const heads = Math.max(share, Math.floor(width / size));
+    const batch = Math.max(1, tokens / length);
+    const keyHeads = heads / share;
+    const sizes = { batch, heads, keyHeads, length, size, causal, masked, dropout };
+    const words = [
+      `${length} by ${size}`,
+      ...(causal ? ['causal'] : []),
+      ...(masked ? ['masked'] : []),
+      ...(dropout ? ['dropout'] : []),
+      ...(share > 1 ? [`${share} heads share`] : []),
+    ];
+    return [false, true].map((backward) =>
+      make('attention', { name: words.join(' '), sizes }, attention, {
+        dtype: 'bfloat16',
+        backward,
+      }),
     );
-  });
+  };
+  const [[length, size] = [0, 0]] = lengths;
+  return [
+    ...lengths.flatMap(([t, d]) => [...cases(t, d, {}), ...cases(t, d, { causal: 1 })]),
+    ...[32, 96].flatMap((d) => cases(length, d, {})),
+    ...cases(length, size, { masked: 1 }),
+    ...cases(length, size, { dropout: 10 }),
+    ...cases(length, size, { causal: 1, share: 4 }),
+  ];
+}
+
+function recurrences(shapes: readonly (readonly number[])[]): KernelCase[] {
+  const of = (op: 'lstm' | 'gru', shape: readonly number[], ragged: number): KernelCase[] => {
+    const [batch = 0, length = 0, input = 0, hidden = 0, layers = 0] = shape;
+    const sizes = { batch, length, input, hidden, layers, ragged };
+    const packed = ragged ? ', packed' : '';
+    const name = `${layers} of ${hidden}, batch ${batch}, length ${length}${packed}`;
+    return (['float32', 'bfloat16'] as const).flatMap((dtype) =>
+      [false, true].map((backward) => make(op, { name, sizes }, cells[op], { dtype, backward })),
+    );
+  };
+  const [first = []] = shapes;
+  return [
+    ...shapes.flatMap((shape) => of('lstm', shape, 0)),
+    ...of('lstm', first, 1),
+    ...of('gru', first, 0),
+  ];
 }
 
 function convolutions(shapes: readonly (readonly number[])[]): KernelCase[] {
@@ -218,16 +269,19 @@ function convolutions(shapes: readonly (readonly number[])[]): KernelCase[] {
   });
 }
 
-function memoryBound(count: number, columns: number): KernelCase[] {
-  const shape = table(count, columns);
+/** Of so many bytes and of rows of so many columns, in float32 and bfloat16. */
+function memoryBound(bytes: number, columns: number): KernelCase[] {
   return (Object.keys(rows) as (keyof typeof rows)[]).flatMap((op) => {
     const { forward, both } = rows[op];
-    const single = ['copy', 'sum', 'transpose', 'adamw', 'gradNorm'].includes(op);
+    const single = ['copy', 'sum', 'transpose', 'adamw', 'gradNorm', 'clip'].includes(op);
     const dtypes = op === 'adamw' ? (['float32'] as const) : (['float32', 'bfloat16'] as const);
-    return dtypes.flatMap((dtype) => [
-      make(op, shape, forward, { dtype }),
-      ...(single ? [] : [make(op, shape, both, { dtype, backward: true })]),
-    ]);
+    return dtypes.flatMap((dtype) => {
+      const shape = table(bytes / width[dtype] / columns, columns);
+      return [
+        make(op, shape, forward, { dtype }),
+        ...(single ? [] : [make(op, shape, both, { dtype, backward: true })]),
+      ];
+    });
   });
 }
 
@@ -249,7 +303,7 @@ export const gpuCases: Readonly<Record<string, readonly KernelCase[]>> = {
     ],
     16384,
   ),
-  lstm: lstms([
+  recurrent: recurrences([
     [32, 200, 100, 256, 2],
     [64, 200, 100, 256, 2],
     [16, 1024, 768, 768, 1],
@@ -259,14 +313,14 @@ export const gpuCases: Readonly<Record<string, readonly KernelCase[]>> = {
     [32, 32, 74, 64, 3],
     [32, 64, 36, 128, 3],
   ]),
-  memory: memoryBound(16384, 1024),
+  memory: memoryBound(64 * 2 ** 20, 1024),
 };
 
 /** The same at sizes that any device runs in seconds, to try the program itself. */
 export const tinyCases: typeof gpuCases = {
   gemm: gemms([64], [[3, 40, 24]]),
-  attention: attentions([[64, 64]], 64).map((c) => ({ ...c, sizes: { ...c.sizes, heads: 2 } })),
-  lstm: lstms([[2, 3, 8, 16, 2]]),
+  attention: attentions([[64, 64]], 64, 128),
+  recurrent: recurrences([[2, 3, 8, 16, 2]]),
   conv: convolutions([[2, 3, 10, 4, 3]]),
-  memory: memoryBound(16, 64),
+  memory: memoryBound(4096, 64),
 };

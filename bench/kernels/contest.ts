@@ -41,8 +41,9 @@ export interface Measured {
   name: string;
   flops: number;
   bytes: number;
-  /** Relative error of the results, against float32. */
+  /** Relative error of the results, against float32, and how much of it is allowed. */
   error?: number;
+  tolerance: number;
   rivalError?: number;
   rivals: Record<string, { microseconds: Spread; ratio: Spread } | { missing: string }>;
 }
@@ -114,6 +115,7 @@ async function measure(
     name: item.name,
     flops: item.flops,
     bytes: item.bytes,
+    tolerance: item.tolerance,
     rivals: {},
   };
   for (const { errors } of answers) {
@@ -167,10 +169,20 @@ function row(names: readonly string[], item: KernelCase, found: Measured): strin
   ];
 }
 
+/** The figures of a family. */
+export interface Contest {
+  rivals: Record<string, string>;
+  kernels: Measured[];
+  /** Cases that the time was too short for. */
+  left: string[];
+}
+
 export interface KernelOptions {
   device: string;
   rounds: number;
   seconds: number;
+  /** What was measured before: it goes on with the cases that were left. */
+  before?: Contest;
   /** Stops before a case that would start later; what was measured is kept. */
   deadline?: number;
 }
@@ -179,27 +191,32 @@ export interface KernelOptions {
 export async function compareKernels(
   cases: readonly KernelCase[],
   options: KernelOptions,
-): Promise<{ rivals: Record<string, string>; kernels: Measured[]; left: string[] }> {
-  const { device, deadline = Number.POSITIVE_INFINITY } = options;
+): Promise<Contest> {
+  const { device, before, deadline = Number.POSITIVE_INFINITY } = options;
   const file = (name: string): string => new URL(name, import.meta.url).pathname;
   const python = process.env.PYTHON ?? 'python3';
   const node = [process.execPath, '--import', 'tsx'];
   const ops = new Set(cases.map(({ op }) => op));
   const onGpu = device.startsWith('cuda');
+  const fusing = ['attention', 'gelu'].some((op) => ops.has(op));
   const forms = [
     'default',
+    ...(onGpu && fusing ? ['compiled'] : []),
     ...(onGpu && ops.has('attention') ? ['flash', 'cudnn'] : []),
     ...(ops.has('conv') ? ['channels_last'] : []),
   ];
   const commands: [string, string[]][] = [
-    ['nodegrad', [...node, file('nodegrad.ts'), device]],
+    ['nodegrad', [...node, file('nodegrad.ts'), device, 'own']],
     ...forms.map((form): [string, string[]] => [
       form === 'default' ? 'PyTorch' : `PyTorch ${form}`,
       [python, file('torch_kernels.py'), device, form],
     ]),
   ];
+  if (onGpu && ops.has('gemm')) {
+    commands.push(['cuBLASLt', [...node, file('nodegrad.ts'), device, 'cublas']]);
+  }
   const rivals: Rival[] = [];
-  const kernels: Measured[] = [];
+  const kernels: Measured[] = [...(before?.kernels ?? [])];
   const left: string[] = [];
   // In memory where the system has such a folder: some inputs take hundreds of megabytes.
   const folder = mkdtempSync(path.join(process.env.NODEGRAD_BENCH_TMP ?? os.tmpdir(), 'kernels-'));
@@ -213,6 +230,7 @@ export async function compareKernels(
     for (const { name, details } of rivals) console.log(`  ${name}: ${details}`);
     const table: string[][] = [];
     for (const item of cases) {
+      if (before && !before.left.includes(item.name)) continue;
       if (performance.now() > deadline) {
         left.push(item.name);
         continue;

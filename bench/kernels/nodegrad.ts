@@ -1,11 +1,12 @@
 /**
- * The kernels by nodegrad: `nodegrad.ts DEVICE`, which speaks the lines of contest.ts. What is timed
- * is a captured step that runs the op on several sets of inputs in turn, so that they do not stay
- * in the cache.
+ * The kernels by nodegrad: `nodegrad.ts DEVICE BACKEND`, which speaks the lines of contest.ts. What is
+ * timed is a captured step that runs the op on several sets of inputs in turn, so that they do not stay
+ * in the cache. BACKEND is setMatmulBackend's: `own`, or `cublas` for the rival cuBLASLt.
  */
 import { createInterface } from 'node:readline';
 import {
   arange,
+  batchNorm,
   type CapturedStep,
   capture,
   clone,
@@ -13,6 +14,7 @@ import {
   crossEntropy,
   device,
   dropout,
+  embedding,
   gelu,
   grad,
   layerNorm,
@@ -27,10 +29,12 @@ import {
   scaledDotProductAttention,
   scope,
   setDefaultDevice,
+  setMatmulBackend,
   setMatmulPrecision,
   softmax,
   sum,
   type Tensor,
+  tensor,
 } from 'nodegrad';
 import type { KernelCase } from './cases.js';
 import type { Answer, Request } from './contest.js';
@@ -45,6 +49,8 @@ interface Ready {
 
 const target = device(process.argv[2] ?? 'cpu');
 setDefaultDevice(target);
+const rival = process.argv[3] === 'cublas';
+setMatmulBackend(rival ? 'cublas' : 'own');
 
 type Maker = (item: KernelCase, size: (name: string) => number) => Ready;
 const normal = (shape: number[], item: KernelCase, scale = 1): Tensor =>
@@ -58,33 +64,68 @@ function overRows(run: (x: Tensor, columns: number) => Tensor): Maker {
   });
 }
 
-const makers: Record<string, Maker> = {
-  gemm: (item, size) => ({
-    inputs: {
-      a: normal([size('m'), size('k')], item),
-      b: normal([size('k'), size('n')], item),
-    },
-    run: ({ a, b }) => matmul(a as Tensor, b as Tensor),
-  }),
-  attention: (item, size) => {
-    const shape = [size('batch'), size('heads'), size('length'), size('size')];
+/** Layers over [T, B, I]; packed, rows have from all steps down to half of them. */
+function recurrent(Layer: typeof nn.LSTM | typeof nn.GRU): Maker {
+  return (item, size) => {
+    const { dtype } = item;
+    const [length, batch] = [size('length'), size('batch')];
+    const layer = new Layer(size('input'), size('hidden'), { numLayers: size('layers'), dtype });
+    const lengths = Array.from({ length: batch }, (_, b) =>
+      Math.round(length - (length * b) / (2 * Math.max(1, batch - 1))),
+    );
+    const packed = size('ragged') ? tensor(lengths, [batch], { dtype: 'int64' }).keep() : null;
     return {
-      inputs: { q: normal(shape, item), k: normal(shape, item), v: normal(shape, item) },
-      run: ({ q, k, v }) =>
+      inputs: {
+        x: normal([length, batch, size('input')], item),
+        ...Object.fromEntries(layer.namedParameters()),
+      },
+      run: ({ x }) => {
+        if (!packed) return layer.forward(x as Tensor)[0];
+        const sequence = nn.packPaddedSequence(x as Tensor, packed);
+        return nn.padPackedSequence(layer.forward(sequence)[0])[0];
+      },
+    };
+  };
+}
+
+const makers: Record<string, Maker> = {
+  gemm: (item, size) => {
+    const [m, n, k, layout] = [size('m'), size('n'), size('k'), size('layout')];
+    const turned = (x: Tensor | undefined, yes: boolean): Tensor =>
+      yes ? (x as Tensor).transpose() : (x as Tensor);
+    return {
+      inputs: {
+        a: normal(layout === 2 ? [k, m] : [m, k], item),
+        b: normal(layout === 1 ? [n, k] : [k, n], item),
+      },
+      run: ({ a, b }) => matmul(turned(a, layout === 2), turned(b, layout === 1)),
+    };
+  },
+  attention: (item, size) => {
+    const [length, width] = [size('length'), size('size')];
+    const of = (heads: number): Tensor => normal([size('batch'), heads, length, width], item);
+    const shared = size('keyHeads');
+    // A fifth of the keys is left out, others for each query.
+    const places = arange(length * length)
+      .remainder(5)
+      .reshape([length, length]);
+    return {
+      inputs: {
+        q: of(size('heads')),
+        k: of(shared),
+        v: of(shared),
+        ...(size('masked') && { mask: places.gt(0) }),
+      },
+      run: ({ q, k, v, mask }) =>
         scaledDotProductAttention(q as Tensor, k as Tensor, v as Tensor, {
           isCausal: size('causal') === 1,
+          mask: mask ?? null,
+          dropout: size('dropout') / 100,
         }),
     };
   },
-  lstm: (item, size) => {
-    const { dtype } = item;
-    const layer = new nn.LSTM(size('input'), size('hidden'), { numLayers: size('layers'), dtype });
-    const named = Object.fromEntries(layer.namedParameters());
-    return {
-      inputs: { x: normal([size('length'), size('batch'), size('input')], item), ...named },
-      run: ({ x }) => layer.forward(x as Tensor)[0],
-    };
-  },
+  lstm: recurrent(nn.LSTM),
+  gru: recurrent(nn.GRU),
   conv: (item, size) => {
     const [channels, side, kernel] = [size('channels'), size('side'), size('kernel')];
     const fan = channels * kernel * kernel;
@@ -129,6 +170,32 @@ const makers: Record<string, Maker> = {
   dropout: overRows((x) => dropout(x, 0.1)),
   transpose: overRows((x) => x.transpose().contiguous()),
   gradNorm: overRows((x) => optim.getTotalNorm([x])),
+  clip: (item, size) => {
+    const weight = nn.parameter(normal([size('rows'), size('columns')], item));
+    const gradient = normal([size('rows'), size('columns')], item);
+    weight.mul(gradient).sum().backward();
+    return {
+      inputs: { x: weight.grad as Tensor },
+      run: () => optim.clipGradNorm([weight], 1),
+    };
+  },
+  batchNorm: (item, size) => ({
+    inputs: {
+      x: normal([size('rows'), size('columns')], item),
+      weight: normal([size('columns')], item),
+      bias: normal([size('columns')], item),
+    },
+    run: ({ x, weight, bias }) =>
+      batchNorm(x as Tensor, { weight: weight as Tensor, bias: bias as Tensor, training: true }),
+  }),
+  embedding: (item, size) => ({
+    inputs: {
+      weight: normal([size('rows'), size('columns')], item),
+      // Each row as often as another, far from its neighbours.
+      index: arange(size('rows')).mul(769).remainder(size('rows')).to('int64'),
+    },
+    run: ({ weight, index }) => embedding(weight as Tensor, index as Tensor),
+  }),
   adamw: (item, size) => {
     // As many tensors as a network has layers, the gradients given.
     const parts = 16;
@@ -154,9 +221,12 @@ const makers: Record<string, Maker> = {
 };
 
 /** Ops whose inputs cannot be replaced by copies: their state is their own. */
-const stateful = new Set(['lstm', 'adamw']);
-/** Ops whose values no rival can share. */
-const random = new Set(['dropout']);
+const stateful = new Set(['lstm', 'gru', 'adamw', 'clip']);
+
+/** Whether no rival can share its values. */
+function isRandom({ op, sizes }: KernelCase): boolean {
+  return op === 'dropout' || (sizes.dropout ?? 0) > 0;
+}
 
 let step: CapturedStep<[], void> | null = null;
 
@@ -169,7 +239,8 @@ function outputsOf(item: KernelCase, ready: Ready, dout: Tensor | null): Tensor[
 }
 
 function wantedOf({ inputs, wanted }: Ready): readonly string[] {
-  return wanted ?? Object.keys(inputs).filter((name) => inputs[name]?.dtype !== 'int64');
+  const other = ['int64', 'bool'];
+  return wanted ?? Object.keys(inputs).filter((name) => !other.includes(inputs[name]?.dtype ?? ''));
 }
 
 async function prepare({ item, sets, folder }: Extract<Request, { item: unknown }>) {
@@ -194,16 +265,16 @@ async function prepare({ item, sets, folder }: Extract<Request, { item: unknown 
   }
   // Before the outputs: an optimizer changes what it is given.
   const given = dout ? { ...first.inputs, dout } : first.inputs;
-  if (!random.has(item.op)) await saveSafetensors(`${folder}/inputs.safetensors`, given);
+  if (!rival) await saveSafetensors(`${folder}/inputs.safetensors`, given);
   const outputs = scope(() => outputsOf(item, first, dout).map((x) => x.detach()));
   const named = Object.fromEntries(outputs.map((x, i) => [`out${i}`, x.contiguous()]));
-  await saveSafetensors(`${folder}/outputs.safetensors`, named);
+  if (!rival) await saveSafetensors(`${folder}/outputs.safetensors`, named);
   step = capture(() => {
     for (const ready of all) scope(() => void outputsOf(item, ready, dout));
   });
   for (let i = 0; i < 4; ++i) await step();
   await target.synchronize();
-  return { sets: all.length, checked: !random.has(item.op), wanted: wantedOf(first) };
+  return { sets: all.length, checked: !isRandom(item), wanted: wantedOf(first) };
 }
 
 async function answer(request: Request): Promise<Answer> {

@@ -1,7 +1,7 @@
 """The kernels by PyTorch: `torch_kernels.py DEVICE FORM`. Ops as in nodegrad.ts, lines as in contest.ts.
 
-FORM picks among PyTorch's own ways: `default`, `flash` or `cudnn` (attention), `channels_last`
-(convolutions). On a GPU the timed step is a CUDA graph, as ours is.
+FORM picks among PyTorch's own ways: `default`, `compiled` (torch.compile, of what it may fuse), `flash`
+or `cudnn` (attention), `channels_last` (convolutions). On a GPU the timed step is a CUDA graph, as ours is.
 """
 
 import contextlib
@@ -24,8 +24,17 @@ DTYPES = {
     "BF16": torch.bfloat16,
     "F16": torch.float16,
     "I64": torch.int64,
+    "BOOL": torch.bool,
 }
-FORMS = {"flash": {"attention"}, "cudnn": {"attention"}, "channels_last": {"conv"}}
+FORMS = {
+    "compiled": {
+        *("attention", "crossEntropy", "layerNorm", "rmsNorm", "batchNorm", "embedding", "copy"),
+        *("sum", "softmax", "gelu", "dropout", "transpose", "gradNorm"),
+    },
+    "flash": {"attention"},
+    "cudnn": {"attention"},
+    "channels_last": {"conv"},
+}
 
 
 class Missing(Exception):
@@ -51,15 +60,17 @@ def load(path):
 
 
 def attention(inputs, sizes):
-    causal = bool(sizes["causal"])
+    options = {"is_causal": bool(sizes["causal"]), "dropout_p": sizes["dropout"] / 100}
+    if sizes["keyHeads"] != sizes["heads"]:
+        options["enable_gqa"] = True
     with attention_form():
         return F.scaled_dot_product_attention(
-            inputs["q"], inputs["k"], inputs["v"], is_causal=causal
+            inputs["q"], inputs["k"], inputs["v"], attn_mask=inputs.get("mask"), **options
         )
 
 
 def attention_form():
-    if FORM == "default":
+    if FORM in ("default", "compiled"):
         return contextlib.nullcontext()
     from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -70,16 +81,20 @@ def attention_form():
 def exact_attention(inputs, sizes):
     """In plain products, for the reference in float32."""
     q, k, v = inputs["q"], inputs["k"], inputs["v"]
+    share = sizes["heads"] // sizes["keyHeads"]
+    k, v = k.repeat_interleave(share, 1), v.repeat_interleave(share, 1)
     scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     if sizes["causal"]:
         length = q.shape[-2]
         ahead = torch.ones(length, length, dtype=torch.bool, device=q.device).triu(1)
         scores = scores.masked_fill(ahead, float("-inf"))
+    if "mask" in inputs:
+        scores = scores.masked_fill(~inputs["mask"], float("-inf"))
     return scores.softmax(-1) @ v
 
 
-def lstm(inputs, sizes):
-    layer = torch.nn.LSTM(sizes["input"], sizes["hidden"], sizes["layers"])
+def recurrent(kind, inputs, sizes):
+    layer = kind(sizes["input"], sizes["hidden"], sizes["layers"])
     layer = layer.to(inputs["x"].dtype).to(inputs["x"].device)
     with torch.no_grad():
         for name, weight in layer.named_parameters():
@@ -87,7 +102,28 @@ def lstm(inputs, sizes):
     layer.flatten_parameters()
     for name, weight in layer.named_parameters():
         inputs[name] = weight
-    return lambda given: layer(given["x"])[0]
+    if not sizes["ragged"]:
+        return lambda given: layer(given["x"])[0]
+    length, batch = sizes["length"], sizes["batch"]
+    # Halves go up, as JavaScript rounds.
+    lengths = [int(length - length * b / (2 * max(1, batch - 1)) + 0.5) for b in range(batch)]
+
+    def run(given):
+        packed = torch.nn.utils.rnn.pack_padded_sequence(given["x"], lengths)
+        return torch.nn.utils.rnn.pad_packed_sequence(layer(packed)[0])[0]
+
+    return run
+
+
+def clip(inputs, sizes):
+    weight = torch.zeros_like(inputs["x"]).requires_grad_()
+    weight.grad = inputs["x"]
+    return lambda _: torch.nn.utils.clip_grad_norm_([weight], 1.0).detach()
+
+
+def gemm(inputs, sizes):
+    a, b = inputs["a"], inputs["b"]
+    return (a.t() if sizes["layout"] == 2 else a) @ (b.t() if sizes["layout"] == 1 else b)
 
 
 def adamw(inputs, sizes):
@@ -109,7 +145,7 @@ def over_rows(run):
 
 
 OPS = {
-    "gemm": lambda inputs, sizes: inputs["a"] @ inputs["b"],
+    "gemm": gemm,
     "attention": attention,
     "conv": lambda inputs, sizes: F.conv2d(inputs["x"], inputs["weight"], inputs["bias"]),
     "crossEntropy": lambda inputs, sizes: F.cross_entropy(inputs["x"], inputs["target"]),
@@ -119,6 +155,10 @@ OPS = {
     "rmsNorm": lambda inputs, sizes: F.rms_norm(
         inputs["x"], (sizes["columns"],), inputs["weight"]
     ),
+    "batchNorm": lambda inputs, sizes: F.batch_norm(
+        inputs["x"], None, None, inputs["weight"], inputs["bias"], training=True
+    ),
+    "embedding": lambda inputs, sizes: F.embedding(inputs["index"], inputs["weight"]),
     "copy": over_rows(torch.clone),
     "sum": over_rows(lambda x: x.sum(1)),
     "softmax": over_rows(lambda x: x.softmax(-1)),
@@ -128,7 +168,12 @@ OPS = {
     "gradNorm": over_rows(torch.linalg.vector_norm),
 }
 # Ops that keep parameters of their own: made once, and never on several sets of inputs.
-STATEFUL = {"lstm": lstm, "adamw": adamw}
+STATEFUL = {
+    "lstm": lambda inputs, sizes: recurrent(torch.nn.LSTM, inputs, sizes),
+    "gru": lambda inputs, sizes: recurrent(torch.nn.GRU, inputs, sizes),
+    "adamw": adamw,
+    "clip": clip,
+}
 
 
 def maker(item, inputs):
@@ -137,6 +182,12 @@ def maker(item, inputs):
         return STATEFUL[item["op"]](inputs, item["sizes"])
     run = OPS[item["op"]]
     return lambda given: run(given, item["sizes"])
+
+
+def timed(item, inputs):
+    """The op as it is timed."""
+    run = maker(item, inputs)
+    return torch.compile(run, dynamic=False) if FORM == "compiled" else run
 
 
 def outputs_of(run, inputs, wanted, dout):
@@ -196,15 +247,8 @@ def prepare(request):
         raise Missing(f"{FORM} has no {item['op']}")
     wanted = request["wanted"] if item["backward"] else None
     checked = request["checked"]
-    inputs, dout = {}, None
-    if checked:
-        inputs = {name: x.to(DEVICE) for name, x in load(f"{folder}/inputs.safetensors").items()}
-        dout = inputs.pop("dout", None)
-    else:
-        shape = (item["sizes"]["rows"], item["sizes"]["columns"])
-        dtype = getattr(torch, item["dtype"])
-        inputs["x"] = torch.randn(shape, device=DEVICE).to(dtype)
-        dout = torch.randn(shape, device=DEVICE).to(dtype)
+    inputs = {name: x.to(DEVICE) for name, x in load(f"{folder}/inputs.safetensors").items()}
+    dout = inputs.pop("dout", None)
     errors = {}
     if checked and request["compare"]:
         expected = reference(item, inputs, wanted, dout)
@@ -226,7 +270,7 @@ def prepare(request):
     for given in sets:
         for name in wanted or ():
             given[name].requires_grad_()
-    run = maker(item, inputs)
+    run = timed(item, inputs)
     first = [x.detach().clone() for x in outputs_of(run, inputs, wanted, dout)]
     if checked and request["compare"]:
         errors["rival"] = max(relative_error(f, e) for f, e in zip(first, expected))

@@ -5,6 +5,7 @@ import {
   capture,
   type nn,
   setDefaultDevice,
+  setMatmulBackend,
   setMatmulPrecision,
   setNumThreads,
   steps,
@@ -18,6 +19,7 @@ setNumThreads(Number(threads));
 const { BENCH_DEVICE: place = 'cpu', BENCH_PRECISION: precision = 'float32' } = process.env;
 // Before the programs make their models: they import this module first.
 setDefaultDevice(place);
+setMatmulBackend('own');
 if (precision !== 'float32') setMatmulPrecision('high');
 const mixed = { dtype: 'bfloat16', enabled: precision === 'bfloat16' } as const;
 

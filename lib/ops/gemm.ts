@@ -47,7 +47,10 @@ const precisions = ['highest', 'high', 'medium'] as const;
 /** float32 products in full float32, in TF32, or in bfloat16; PyTorch's names. */
 export type MatmulPrecision = (typeof precisions)[number];
 const libraries = ['best', 'own', 'cublas'] as const;
-/** Which kernels compute products on a GPU: ours, cuBLASLt, or whichever is faster for a shape. */
+/**
+ * Which kernels compute products on a GPU: ours, cuBLASLt, or whichever is faster for a shape. On
+ * compute capability 9.0 `best` takes ours in 16 bits and TF32.
+ */
 export type MatmulBackend = (typeof libraries)[number];
 
 let precision = 0;
@@ -55,7 +58,8 @@ let library = 0;
 
 /**
  * Sets how exact float32 products are on a GPU, those of convolutions and recurrent layers included
- * (there `medium` is TF32 too); `highest` at first. PyTorch has TF32 in convolutions by default.
+ * (there, and on compute capability 9.0, `medium` is TF32 too); `highest` at first. PyTorch has TF32
+ * in convolutions by default.
  */
 export function setMatmulPrecision(level: MatmulPrecision): void {
   precision = precisions.indexOf(expectOneOf('setMatmulPrecision', 'level', level, precisions));

@@ -204,7 +204,8 @@ bool with_wgmma_form(Stream& stream, DType dtype, const Attention& a, const F& l
     return of_width.template operator()<M, 128>();
   };
   const bool half = dtype == DType::bfloat16 || dtype == DType::float16;
-  if (!half || a.width > 128 || compute_capability(stream) != 90 || !has_wgmma()) return false;
+  if (!half || a.width > 128 || compute_capability(stream) != 90 || !has_wgmma(stream))
+    return false;
   return dtype == DType::bfloat16 ? of_type.template operator()<BFloat16Products>()
                                   : of_type.template operator()<Float16Products>();
 }

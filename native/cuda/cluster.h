@@ -59,17 +59,32 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) {
 #endif
 
 // Whether this build has code of at least that capability for the kernel: older PTX may run on
-// newer chips, too.
+// newer chips, too. Makes the stream's device current, which tensor maps are for.
+bool compiled_for(Stream& stream, const void* kernel, int capability);
 template <class... P>
-bool compiled_for([[maybe_unused]] void (*kernel)(P...), [[maybe_unused]] int capability) {
-#ifdef NODEGRAD_EMULATED
-  return true;
-#else
-  cudaFuncAttributes attributes{};
-  const cudaError_t status = cudaFuncGetAttributes(&attributes, kernel);
-  if (status != cudaSuccess) cudaGetLastError();
-  return status == cudaSuccess && attributes.ptxVersion >= capability;
-#endif
+bool compiled_for(Stream& stream, void (*kernel)(P...), int capability) {
+  return compiled_for(stream, reinterpret_cast<const void*>(kernel), capability);
+}
+
+inline cudaLaunchAttribute cluster_attribute(unsigned blocks) {
+  cudaLaunchAttribute attribute{};
+  attribute.id = cudaLaunchAttributeClusterDimension;
+  attribute.val.clusterDim.x = blocks;
+  attribute.val.clusterDim.y = 1;
+  attribute.val.clusterDim.z = 1;
+  return attribute;
+}
+
+// How many of a launch's clusters are resident at once, at least 1: fewer than the multiprocessors
+// suggest, since a cluster lies within one of the chip's groups of them. Asked once per kernel,
+// size of cluster and device.
+int resident_clusters(Stream& stream, const void* kernel, const cudaLaunchConfig_t& config);
+template <class... P>
+int resident_clusters(Stream& stream, void (*kernel)(P...), unsigned cluster, unsigned threads,
+                      size_t shared_bytes) {
+  cudaLaunchAttribute attribute = cluster_attribute(cluster);
+  return resident_clusters(stream, reinterpret_cast<const void*>(kernel),
+                           {dim3(cluster), dim3(threads), shared_bytes, nullptr, &attribute, 1});
 }
 
 // As launch() of launch.h, in clusters of `cluster` blocks along x, which divides the grid's x.
@@ -77,11 +92,7 @@ template <class... P, class... A>
 void launch_clusters(Stream& stream, const char* name, void (*kernel)(P...), dim3 grid, dim3 block,
                      unsigned cluster, size_t shared_bytes, A&&... args) {
   static_assert(sizeof...(P) == sizeof...(A), "as many arguments as the kernel has parameters");
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeClusterDimension;
-  attribute.val.clusterDim.x = cluster;
-  attribute.val.clusterDim.y = 1;
-  attribute.val.clusterDim.z = 1;
+  cudaLaunchAttribute attribute = cluster_attribute(cluster);
   const cudaLaunchConfig_t config{
       grid,
       block,

@@ -6,14 +6,18 @@
 
 #include "launch.h"
 
+#ifdef NODEGRAD_EMULATED
+#include "emulation/hopper.h"
+#endif
+
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 // How many blocks of any size are resident together: one on every multiprocessor. The emulated
 // device takes more, so that tests can have larger problems than its multiprocessors suggest.
 inline int64_t resident_blocks(Stream& stream) {
 #ifdef NODEGRAD_EMULATED
-  static_cast<void>(stream);
-  return emulation::kLargestCooperativeGrid;
+  return compute_capability(stream) < 90 ? emulation::kLargestCooperativeGrid
+                                         : emulation::kLargestHopperGrid;
 #else
   return multiprocessors(stream);
 #endif

@@ -1,6 +1,6 @@
 // The gemm family: C = activation(scale·A·B + bias) + residual, or C += scale·A·B. Chooses the
 // library, the kernel by dtype and precision, the tile and the slices of K, and adds the slices up.
-//   float32   highest: gemm_simt.cu; high: TF32, medium: bfloat16, gemm_mma.cu
+//   float32   highest: gemm_simt.cu; high: TF32, medium: bfloat16, gemm_mma.cu (sm_90: TF32)
 //   bfloat16, float16: gemm_mma.cu; float64: a plain kernel
 //   16 bits and TF32 on sm_90, where strides allow: gemm_wgmma.cu
 // Every choice follows from sizes and the chip alone, and slices are added in their order, so the
@@ -140,7 +140,6 @@ void launch_sum(Stream& stream, const GemmArgs& args, const GemmProblem& p) {
 // One launch's worth of a product by our own kernels.
 void gemm_own(Stream& stream, const GemmArgs& args) {
   if (args.dtype == DType::float64) return launch_gemm_float64(stream, args);
-  if (launch_gemm_wgmma(stream, args)) return;
   const bool simt = args.dtype == DType::float32 && args.precision == Precision::highest;
   const int processors = multiprocessors(stream);
   const Plan plan =
@@ -167,7 +166,7 @@ void gemm_own(Stream& stream, const GemmArgs& args) {
   }
 }
 
-// cuBLASLt's kernels for large products use what mma.sync does not reach; small ones are decided
+// cuBLASLt's kernels for large products beat mma.sync on some chips; small ones are decided
 // by launches, and there ours fuse and split as well.
 bool is_large(const GemmArgs& args) {
   constexpr double kLargeMultiplyAdds = 1 << 27;
@@ -209,6 +208,8 @@ void gemm(Stream& stream, const GemmArgs& args) {
          static_cast<long long>(args.b_row), static_cast<long long>(args.b_col));
   }
   if (args.m == 0 || args.n == 0 || args.batch == 0) return;
+  // Where both serve, `best` is ours.
+  if (args.library != MatmulBackend::cublas && launch_gemm_wgmma(stream, args)) return;
   if (gemm_by_cublaslt(stream, args)) return;
 
   // The smallest tile's blocks bound what one launch takes; 8 stands for slices of K.

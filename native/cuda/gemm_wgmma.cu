@@ -9,6 +9,11 @@
 // A stage holds 128-byte lines under the 128-byte swizzle (wgmma.h): rows of M or N where K is
 // contiguous, else for each 64 of M or N 64 lines of K. Cost: 2·M·N·K operations, floor
 // 2MNK / 989e12 s on H100 (TF32: 495e12); a tile of 128x256 moves 1 byte per 85 operations.
+#include <bit>
+#include <cstdio>
+#include <cstdlib>
+#include <optional>
+
 #include "gemm_tile.h"
 #include "gemm_transpose.h"
 #include "gemm_wgmma.h"
@@ -339,6 +344,11 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
+// Clusters of so many blocks, a power of two, that are resident at once.
+int room_of(const WgmmaRoom& room, int blocks) {
+  return room.clusters[std::bit_width(blocks - 1u)];
+}
+
 // An operand as a tensor for its copies: lines along K, or along M or N.
 struct OperandView {
   const void* data;
@@ -379,7 +389,8 @@ bool encode_operand(CUtensorMap* map, const OperandView& x, int box_rows, int bo
 }
 
 template <class C>
-bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, int processors) {
+bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
+                   const WgmmaRoom& room) {
   constexpr int kItem = static_cast<int>(sizeof(typename C::T));
   const bool multicast = plan.cluster > 1;
   const bool a_k = args.a_col == 1, b_k = args.b_row == 1;
@@ -410,8 +421,7 @@ bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, 
   p.b_k_contiguous = b_k;
   // A cluster that slices K makes one tile; others walk on.
   const bool sliced = p.cluster > 1 && !multicast;
-  const int64_t clusters =
-      sliced ? units : std::min<int64_t>(units, std::max(1, processors / p.cluster));
+  const int64_t clusters = sliced ? units : std::min<int64_t>(units, room_of(room, p.cluster));
   launch_clusters(stream, "gemm_wgmma", gemm_wgmma_kernel<C>,
                   dim3(static_cast<unsigned>(clusters * p.cluster)), dim3(C::kThreads), p.cluster,
                   sizeof(typename C::Shared), a_map, b_map, p);
@@ -419,17 +429,18 @@ bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, 
 }
 
 template <WgmmaType kType>
-bool launch_shape(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan, int processors) {
-  if (plan.bm == 64) return launch_config<Config<kType, 64, 128>>(stream, args, plan, processors);
+bool launch_shape(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
+                  const WgmmaRoom& room) {
+  if (plan.bm == 64) return launch_config<Config<kType, 64, 128>>(stream, args, plan, room);
   switch (plan.bn) {
     case 64:
-      return launch_config<Config<kType, 128, 64>>(stream, args, plan, processors);
+      return launch_config<Config<kType, 128, 64>>(stream, args, plan, room);
     case 128:
-      return launch_config<Config<kType, 128, 128>>(stream, args, plan, processors);
+      return launch_config<Config<kType, 128, 128>>(stream, args, plan, room);
     case 192:
-      return launch_config<Config<kType, 128, 192>>(stream, args, plan, processors);
+      return launch_config<Config<kType, 128, 192>>(stream, args, plan, room);
     default:
-      return launch_config<Config<kType, 128, 256>>(stream, args, plan, processors);
+      return launch_config<Config<kType, 128, 256>>(stream, args, plan, room);
   }
 }
 
@@ -441,12 +452,13 @@ constexpr double kTileCycles = 1500;        // to fill the first stage and to en
 constexpr double kSumCycles = 1500;         // two barriers of a cluster and the sums' way
 constexpr int kLeastSliceBlocks = 4;
 
-double estimated_cycles(const GemmArgs& args, const WgmmaPlan& plan, int processors) {
+double estimated_cycles(const GemmArgs& args, const WgmmaPlan& plan, const WgmmaRoom& room) {
   const double blocks =
       static_cast<double>(ceil_div(args.k * static_cast<int64_t>(item_size(args.dtype)), kLine));
-  const int64_t tiles = ceil_div(args.m, plan.bm * plan.cluster) * plan.cluster *
-                        ceil_div(args.n, plan.bn) * args.batch;
-  const double waves = static_cast<double>(ceil_div(tiles * plan.slices, processors));
+  const int64_t units =
+      ceil_div(args.m, plan.bm * plan.cluster) * ceil_div(args.n, plan.bn) * args.batch;
+  const double waves =
+      static_cast<double>(ceil_div(units, room_of(room, plan.cluster * plan.slices)));
   const double area = static_cast<double>(plan.bm) * plan.bn;
   const double bytes = (plan.bm + static_cast<double>(plan.bn) / plan.cluster) * kLine;
   const double block = std::max(area / kOperationsPerCycle, bytes / kBytesPerCycle);
@@ -457,21 +469,29 @@ double estimated_cycles(const GemmArgs& args, const WgmmaPlan& plan, int process
 
 }  // namespace
 
-bool has_wgmma() {
-  static const bool has =
-      compiled_for(gemm_wgmma_kernel<Config<WgmmaType::bfloat16, 128, 128>>, 90);
-  return has;
+bool has_wgmma(Stream& stream) {
+  return compiled_for(stream, gemm_wgmma_kernel<Config<WgmmaType::bfloat16, 128, 128>>, 90);
+}
+
+// Of the kernel of small tiles; the others fill a multiprocessor, too.
+static WgmmaRoom room_on(Stream& stream) {
+  using C = Config<WgmmaType::bfloat16, 64, 128>;
+  const auto clusters = [&](unsigned blocks) {
+    return resident_clusters(stream, gemm_wgmma_kernel<C>, blocks, C::kThreads,
+                             sizeof(typename C::Shared));
+  };
+  return {{multiprocessors(stream), clusters(2), clusters(4), clusters(8)}};
 }
 
 // The quickest of all shapes by that estimate: in pairs where tiles fill the chip more than once,
 // K sliced where they fill it once at most.
-WgmmaPlan choose_wgmma_plan(const GemmArgs& args, int processors) {
+WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room) {
   constexpr WgmmaPlan kShapes[] = {
       {128, 256, 1, 1}, {128, 192, 1, 1}, {128, 128, 1, 1}, {128, 64, 1, 1}, {64, 128, 1, 1}};
   WgmmaPlan best = kShapes[0];
-  double least = estimated_cycles(args, best, processors);
+  double least = estimated_cycles(args, best, room);
   const auto consider = [&](const WgmmaPlan& plan) {
-    const double cycles = estimated_cycles(args, plan, processors);
+    const double cycles = estimated_cycles(args, plan, room);
     if (cycles >= least) return;
     least = cycles;
     best = plan;
@@ -481,24 +501,34 @@ WgmmaPlan choose_wgmma_plan(const GemmArgs& args, int processors) {
     consider(shape);
     const int64_t tiles = ceil_div(args.m, shape.bm) * ceil_div(args.n, shape.bn) * args.batch;
     if (shape.bm == 128) {
-      if (tiles > processors && args.m > shape.bm) consider({shape.bm, shape.bn, 2, 1});
+      if (tiles > room_of(room, 1) && args.m > shape.bm) consider({shape.bm, shape.bn, 2, 1});
       continue;
     }
     for (int slices = 2; slices <= kLargestCluster; slices *= 2) {
-      if (tiles * slices > processors || blocks < slices * kLeastSliceBlocks) break;
+      if (tiles > room_of(room, slices) || blocks < slices * kLeastSliceBlocks) break;
       consider({shape.bm, shape.bn, 1, slices});
     }
   }
   return best;
 }
 
+// Whether wgmma gains more over mma.sync, some 190 against 100 multiply-adds a picosecond on an
+// H100, than it costs to read and write the operands that are not contiguous along K once more.
+static bool worth_turning(const GemmArgs& args, bool a_turns, bool b_turns) {
+  constexpr double kLaunch = 3, kBytesPerMicrosecond = 2.5e6;  // each in microseconds
+  constexpr double kGainPerMultiplyAdd = 1 / 1.0e8 - 1 / 1.9e8;
+  const auto cost = [&](int64_t rows, int64_t batch_stride) {
+    const int64_t copies = batch_stride == 0 ? 1 : args.batch;
+    return kLaunch + 2.0 * sizeof(float) * double(rows * copies) * args.k / kBytesPerMicrosecond;
+  };
+  const double all =
+      (a_turns ? cost(args.m, args.a_batch) : 0) + (b_turns ? cost(args.n, args.b_batch) : 0);
+  return all <= double(args.m) * args.n * args.k * args.batch * kGainPerMultiplyAdd;
+}
+
 static bool launch_float32(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
-                           int processors) {
-  // Each element of a transposed operand must be used this often to be worth its copy: 8 bytes of
-  // memory traffic against the gain of wgmma over mma.sync.
-  constexpr int64_t kLeastUses = 1536;
+                           const WgmmaRoom& room) {
   const bool a_turns = args.a_col != 1, b_turns = args.b_row != 1;
-  if ((a_turns && args.n < kLeastUses) || (b_turns && args.m < kLeastUses)) return false;
   const int64_t ld = ceil_div(args.k, 4) * 4;
   GemmArgs turned = args;
   bool possible = true;
@@ -523,24 +553,49 @@ static bool launch_float32(Stream& stream, const GemmArgs& args, const WgmmaPlan
     turned.b_row = 1;
     turned.b_col = ld;
   }
-  possible = possible && launch_shape<WgmmaType::tf32>(stream, turned, plan, processors);
+  possible = possible && launch_shape<WgmmaType::tf32>(stream, turned, plan, room);
   if (a) release_scratch(stream, a);
   if (b) release_scratch(stream, b);
   return possible;
 }
 
+// The plan of NODEGRAD_WGMMA_PLAN, "rows,columns,cluster,slices", null where there is none or it is
+// none of this kernel's. Read once.
+static const WgmmaPlan* asked_plan() {
+  static const std::optional<WgmmaPlan> asked = []() -> std::optional<WgmmaPlan> {
+    const char* text = std::getenv("NODEGRAD_WGMMA_PLAN");
+    WgmmaPlan p{};
+    if (!text || std::sscanf(text, "%d,%d,%d,%d", &p.bm, &p.bn, &p.cluster, &p.slices) != 4) {
+      return std::nullopt;
+    }
+    const bool small = p.bm == 64 && p.bn == 128 && p.cluster == 1 && p.slices >= 1 &&
+                       p.slices <= kLargestCluster && std::has_single_bit(unsigned(p.slices));
+    const bool large = p.bm == 128 && p.bn >= 64 && p.bn <= 256 && p.bn % 64 == 0 &&
+                       (p.cluster == 1 || p.cluster == 2) && p.slices == 1;
+    if (!small && !large) return std::nullopt;
+    return p;
+  }();
+  return asked ? &*asked : nullptr;
+}
+
 bool launch_gemm_wgmma(Stream& stream, const GemmArgs& args, const WgmmaPlan* plan) {
-  const bool tf32 = args.dtype == DType::float32 && args.precision == Precision::high;
+  // For medium, too: TF32 is more exact than bfloat16, and quicker than rounding to it here.
+  const bool tf32 = args.dtype == DType::float32 && args.precision != Precision::highest;
   const bool half = args.dtype == DType::bfloat16 || args.dtype == DType::float16;
-  if ((!tf32 && !half) || args.k == 0 || compute_capability(stream) != 90 || !has_wgmma()) {
+  if ((!tf32 && !half) || args.k == 0 || compute_capability(stream) != 90 || !has_wgmma(stream)) {
     return false;
   }
-  const int processors = multiprocessors(stream);
-  const WgmmaPlan chosen = plan ? *plan : choose_wgmma_plan(args, processors);
-  if (tf32) return launch_float32(stream, args, chosen, processors);
+  const WgmmaRoom room = room_on(stream);
+  if (!plan) plan = asked_plan();
+  const WgmmaPlan chosen = plan ? *plan : choose_wgmma_plan(args, room);
+  if (tf32) {
+    // What was asked for is done, for tests of small sizes.
+    if (!plan && !worth_turning(args, args.a_col != 1, args.b_row != 1)) return false;
+    return launch_float32(stream, args, chosen, room);
+  }
   return args.dtype == DType::bfloat16
-             ? launch_shape<WgmmaType::bfloat16>(stream, args, chosen, processors)
-             : launch_shape<WgmmaType::float16>(stream, args, chosen, processors);
+             ? launch_shape<WgmmaType::bfloat16>(stream, args, chosen, room)
+             : launch_shape<WgmmaType::float16>(stream, args, chosen, room);
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -12,11 +12,16 @@ struct WgmmaPlan {
   int slices;   // of K, summed within a cluster: 1, or 2, 4, 8 with bm = 64 and cluster = 1
 };
 
-WgmmaPlan choose_wgmma_plan(const GemmArgs& args, int processors);
+// What is resident at once, a block taking a multiprocessor: clusters of 1, 2, 4 and 8 blocks.
+struct WgmmaRoom {
+  int clusters[4];
+};
+
+WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room);
 
 // Enqueues the product and returns true, or false where it is not one for this kernel: another
 // chip, dtype or precision, float32 operands not contiguous along K, addresses or strides that are
-// no multiples of 16 bytes. `plan` null: chosen.
+// no multiples of 16 bytes. `plan` null: NODEGRAD_WGMMA_PLAN's (CONTRIBUTING.md), else chosen.
 bool launch_gemm_wgmma(Stream& stream, const GemmArgs& args, const WgmmaPlan* plan = nullptr);
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -77,13 +77,14 @@ __device__ __forceinline__ void mbarrier_arrive(Mbarrier* b) {
   asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(b)) : "memory");
 }
 
-// Arrives once at the same barrier of block `rank` of the cluster.
+// Arrives once at the same barrier of block `rank` of the cluster. In the default form, as
+// CUTLASS's ClusterBarrier has it: `.release.cluster` would cost a memory fence at each, and what a
+// wait for wgmma has ended needs none.
 __device__ __forceinline__ void mbarrier_arrive_at(Mbarrier* b, uint32_t rank) {
   asm volatile(
       "{\n.reg .b32 remote;\n"
       "mapa.shared::cluster.u32 remote, %0, %1;\n"
-      "mbarrier.arrive.release.cluster.shared::cluster.b64 _, [remote];\n}" ::"r"(
-          shared_address(b)),
+      "mbarrier.arrive.shared::cluster.b64 _, [remote];\n}" ::"r"(shared_address(b)),
       "r"(rank)
       : "memory");
 }

@@ -302,6 +302,7 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
     static_cast<T*>(a.h_n)[c.state] = from_arith<T>(state[i]);
     if (a.c_n) static_cast<T*>(a.c_n)[c.state] = from_arith<T>(value[i]);
   }
+  cluster_sync();  // no block's shared memory goes while words may be on their way to it
 #else
   __trap();  // has_clusters keeps launches away
 #endif
@@ -439,24 +440,33 @@ __global__ void __launch_bounds__(kRnnThreads, 1)
     static_cast<T*>(d.d_h0)[c.state] = from_arith<T>(dh[i]);
     if (d.d_c0) static_cast<T*>(d.d_c0)[c.state] = from_arith<T>(dc[i]);
   }
+  cluster_sync();  // as forward
 #else
   __trap();  // has_clusters keeps launches away
 #endif
 }
 
 // Whether this build's kernels have clusters: older PTX may run on newer chips, too.
-bool has_clusters() {
-  static const bool has = compiled_for(forward_kernel<HalfProduct<BFloat16>, 8, 1>, 90);
-  return has;
+bool has_clusters(Stream& stream) {
+  return compiled_for(stream, forward_kernel<HalfProduct<BFloat16>, 8, 1>, 90);
 }
 
 // Calls f.operator()<Product, kBlocks, kGroups>(plan) with the layer's, where it has a plan.
 template <class F>
 bool with_cluster_plan(Stream& stream, const RnnArgs& a, const F& f) {
-  if (compute_capability(stream) < 90 || !has_clusters()) return false;
+  if (compute_capability(stream) < 90 || !has_clusters(stream)) return false;
   return with_rnn_product(a, [&]<class Product>(Product) {
+    // The kernels of one group and those of two, of either pass, take a multiprocessor each.
+    const auto resident = [&](int blocks) {
+      const auto ask = [&]<int kBlocks>() {
+        return resident_clusters(stream, forward_kernel<Product, kBlocks, 1>,
+                                 static_cast<unsigned>(blocks), kRnnThreads,
+                                 kRnnStageBytes<Product, kBlocks>);
+      };
+      return blocks <= 4 ? ask.template operator()<4>() : ask.template operator()<8>();
+    };
     RnnClusterPlan plan;
-    if (!choose_rnn_cluster_plan<Product>(resident_blocks(stream), a, plan) ||
+    if (!choose_rnn_cluster_plan<Product>(resident, a, plan) ||
         plan.shared > shared_memory_limit(stream)) {
       return false;
     }

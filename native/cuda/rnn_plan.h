@@ -141,10 +141,10 @@ constexpr int64_t kMostRowGroups = Product::kDepth == 4 ? 1 : 2;
 
 // False where the weights do not fit: of a multiprocessor's 256 KiB of registers 128 may hold them,
 // which 256 units do in float32; a cluster has 8 blocks. More groups of rows where one each would
-// take more clusters than are resident at once: a group's product runs while another one's words
-// are on their way.
-template <class Product>
-bool choose_rnn_cluster_plan(int64_t resident, const RnnArgs& a, RnnClusterPlan& best) {
+// take more clusters than are resident at once, of which `resident(blocks)` tells the number: a
+// group's product runs while another one's words are on their way.
+template <class Product, class Resident>
+bool choose_rnn_cluster_plan(const Resident& resident, const RnnArgs& a, RnnClusterPlan& best) {
   constexpr int64_t kRegisterBytes = 128 * 1024;
   constexpr double kExchange = 700, kCells = 150;  // cycles: of a word's way, of a group's cells
   const int64_t blocks = (a.hidden + kClusterUnits - 1) / kClusterUnits;
@@ -154,10 +154,10 @@ bool choose_rnn_cluster_plan(int64_t resident, const RnnArgs& a, RnnClusterPlan&
     return false;
   }
   const double product = double(multiply_adds) * kClusterRows / kMultiplyAdds<Product>;
+  const int64_t at_once = resident(static_cast<int>(blocks));
   double least = 0;
   for (int64_t groups = 1; groups <= kMostRowGroups<Product>; ++groups) {
     const int64_t rows = groups * kClusterRows, clusters = (a.batch + rows - 1) / rows;
-    const int64_t at_once = std::max<int64_t>(1, resident / blocks);
     const double rounds = double((a.directions * clusters + at_once - 1) / at_once);
     const double cycles =
         rounds * std::max(kExchange + kCells + product, double(groups) * (kCells + product));

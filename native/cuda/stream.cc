@@ -4,6 +4,10 @@
 
 #include "core/error.h"
 
+#ifdef NODEGRAD_EMULATED
+#include "emulation/hopper.h"
+#endif
+
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
 void check(cudaError_t status, const char* op, const char* call) {
@@ -248,6 +252,45 @@ void CudaStream::allow_shared(const char* name, const void* kernel, size_t bytes
   NODEGRAD_CUDA_CALL(name, cudaFuncSetAttribute, kernel,
                      cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   allowed = bytes;
+}
+
+bool CudaStream::compiled_for([[maybe_unused]] const void* kernel,
+                              [[maybe_unused]] int capability) {
+  use_device(device_.ordinal);
+#ifdef NODEGRAD_EMULATED
+  return true;
+#else
+  const auto [at, first] = capabilities_.try_emplace(kernel, 0);
+  if (first) {
+    cudaFuncAttributes attributes{};
+    if (cudaFuncGetAttributes(&attributes, kernel) == cudaSuccess) {
+      at->second = attributes.ptxVersion;
+    } else {
+      cudaGetLastError();
+    }
+  }
+  return at->second >= capability;
+#endif
+}
+
+int CudaStream::resident_clusters(const void* kernel, const cudaLaunchConfig_t& config) {
+  const auto [at, first] =
+      resident_clusters_.try_emplace({kernel, config.attrs->val.clusterDim.x}, 1);
+  if (!first) return at->second;
+  use_device(device_.ordinal);
+  allow_shared("cluster", kernel, config.dynamicSmemBytes);
+  int count = 0;
+  if (cudaOccupancyMaxActiveClusters(&count, kernel, &config) != cudaSuccess) cudaGetLastError();
+  if (count > 1) at->second = count;
+  return at->second;
+}
+
+bool compiled_for(Stream& stream, const void* kernel, int capability) {
+  return static_cast<CudaStream&>(stream).compiled_for(kernel, capability);
+}
+
+int resident_clusters(Stream& stream, const void* kernel, const cudaLaunchConfig_t& config) {
+  return static_cast<CudaStream&>(stream).resident_clusters(kernel, config);
 }
 
 cudaStream_t prepare_launch(Stream& stream, const char* name, const void* kernel,

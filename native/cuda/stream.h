@@ -4,9 +4,11 @@
 #pragma once
 
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <unordered_map>
+#include <utility>
 
 #include "core/stream.h"
 #include "kernel_times.h"
@@ -65,6 +67,8 @@ class CudaStream final : public Stream {
   // Times what is launched between this and KernelTimes::end, where a profile is on.
   void begin_timing(const char* name);
   void allow_shared(const char* name, const void* kernel, size_t bytes);
+  bool compiled_for(const void* kernel, int capability);
+  int resident_clusters(const void* kernel, const cudaLaunchConfig_t& config);
 
  private:
   void refuse_while_capturing(const char* op) const;
@@ -76,7 +80,10 @@ class CudaStream final : public Stream {
   std::shared_ptr<Staging> staging_;      // and their pinned memory to this
   Notices notices_;
   KernelTimes times_;
+  // What the runtime said of kernels on this device.
   std::unordered_map<const void*, size_t> shared_allowed_;
+  std::unordered_map<const void*, int> capabilities_;
+  std::map<std::pair<const void*, unsigned>, int> resident_clusters_;
 };
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

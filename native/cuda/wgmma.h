@@ -22,7 +22,7 @@ enum class WgmmaType { bfloat16, float16, tf32 };
 
 // Whether this build's kernels have wgmma on a chip of capability 9.0, where older PTX may run,
 // too.
-bool has_wgmma();
+bool has_wgmma(Stream& stream);
 
 __device__ __forceinline__ uint64_t wgmma_descriptor(const void* shared, uint32_t leading,
                                                      uint32_t stride, int line = 128) {

@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import {
   collate,
   DataLoader,
+  type Device,
   IterableDataset,
   ListDataset,
   manualSeed,
@@ -10,7 +11,9 @@ import {
   type Tensor,
   tensor,
 } from '../../lib/index.js';
+import { devices } from '../support/devices.js';
 
+const device = devices.at(-1) as Device;
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 const sorted = (x: Iterable<number>) => [...x].sort((a, b) => a - b);
 
@@ -92,14 +95,14 @@ describe('sample datasets', () => {
     );
     const loader = new DataLoader(list, {
       batchSize: 2,
-      device: 'emulated',
+      device,
       transform: ({ name, y }) => ({ name, double: y.mul(2) }),
     });
     for await (const { name, double } of loader) {
       expect([name, double.dtype, double.device.type, double.toArray()]).toEqual([
         ['a', 'b'],
         'int64',
-        'emulated',
+        device.type,
         [2, 4],
       ]);
     }

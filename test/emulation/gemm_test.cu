@@ -17,8 +17,22 @@ struct Problem {
   int64_t m, n, k;
   bool a_transposed, b_transposed;
   int64_t batch = 1;
-  bool bias = false, relu = false, accumulate = false, repeat_b = false;
+  bool bias = false, accumulate = false, repeat_b = false;
+  Activation activation = Activation::none;
+  bool residual = false, before = false;
+  double scale = 1;
 };
+
+double activated(Activation activation, double x) {
+  switch (activation) {
+    case Activation::gelu:
+      return x / 2 * (1 + std::erf(x / std::sqrt(2.0)));
+    case Activation::gelu_tanh:
+      return x / 2 * (1 + std::tanh(std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+    default:
+      return activation == Activation::relu && x < 0 ? 0 : x;
+  }
+}
 
 size_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : 2; }
 
@@ -85,12 +99,15 @@ void run(const Problem& q, const WgmmaPlan* plan) {
     to.write(*stream, packed(q.dtype, values));
   };
   const size_t item = bytes_of(q.dtype);
+  const auto rv = filled(c_step * q.batch, 5);
   Buffer<unsigned char> a(av.size() * item), b(bv.size() * item), c(cv.size() * item),
-      bias(biasv.size() * item);
+      bias(biasv.size() * item), residual(rv.size() * item), before(cv.size() * item);
   upload(a, av);
   upload(b, bv);
   upload(c, cv);
   upload(bias, biasv);
+  upload(residual, rv);
+  upload(before, cv);
 
   GemmArgs args{};
   args.a = a.data();
@@ -110,12 +127,15 @@ void run(const Problem& q, const WgmmaPlan* plan) {
   args.b_batch = b_step;
   args.c_batch = c_step;
   args.dtype = q.dtype;
-  args.activation = q.relu ? Activation::relu : Activation::none;
+  args.activation = q.activation;
+  args.residual = q.residual ? residual.data() : nullptr;
+  args.before = q.before ? before.data() : nullptr;
+  args.scale = q.scale;
   args.accumulate = q.accumulate;
   args.precision = Precision::high;
   args.library = MatmulBackend::own;
   EXPECT(launch_gemm_wgmma(*stream, args, plan));
-  const auto got = c.read(*stream);
+  const auto got = c.read(*stream), kept = before.read(*stream);
 
   const double unit = q.dtype == DType::float32   ? 0x1p-23
                       : q.dtype == DType::float16 ? 0x1p-10
@@ -130,11 +150,15 @@ void run(const Problem& q, const WgmmaPlan* plan) {
           continue;
         }
         double sum = q.accumulate ? cv[at] : q.bias ? biasv[static_cast<size_t>(j)] : 0;
-        sum += dot(&av[static_cast<size_t>(z * a_step + (q.a_transposed ? i : i * a_ld))],
-                   q.a_transposed ? a_ld : 1,
-                   &bv[static_cast<size_t>(z * b_step + (q.b_transposed ? j * b_ld : j))],
-                   q.b_transposed ? 1 : b_ld, q.k);
-        if (q.relu && sum < 0) sum = 0;
+        sum += q.scale * dot(&av[static_cast<size_t>(z * a_step + (q.a_transposed ? i : i * a_ld))],
+                             q.a_transposed ? a_ld : 1,
+                             &bv[static_cast<size_t>(z * b_step + (q.b_transposed ? j * b_ld : j))],
+                             q.b_transposed ? 1 : b_ld, q.k);
+        if (q.before) {
+          EXPECT(std::fabs(unpacked(q.dtype, &kept[at * item]) - sum) <=
+                 unit * (std::fabs(sum) + 1));
+        }
+        sum = activated(q.activation, sum) + (q.residual ? rv[at] : 0);
         if (std::fabs(actual - sum) > unit * (std::fabs(sum) + 1)) {
           harness::fail_case("C(" + std::to_string(i) + "," + std::to_string(j) + ") of batch " +
                              std::to_string(z) + ": " + std::to_string(actual) + ", expected " +
@@ -208,10 +232,17 @@ CASE(gemm_wgmma_ends) {
   Problem q{DType::bfloat16, 70, 136, 80, false, true};
   q.bias = true;
   run(q, kWide);
-  q.relu = true;
+  q.activation = Activation::relu;
   run(q, kSmall);
   run(q, kSliced);
-  q.bias = q.relu = false;
+  q.residual = q.before = true;
+  q.scale = 0.5;
+  for (Activation activation : {Activation::gelu, Activation::gelu_tanh}) {
+    q.activation = activation;
+    for (const WgmmaPlan& plan : {kSmall, kPair, kSliced}) run(q, plan);
+  }
+  q.bias = q.residual = q.before = false;
+  q.activation = Activation::none;
   q.accumulate = true;
   run(q, kPair);
   q.dtype = DType::float32;
@@ -237,7 +268,7 @@ CASE(gemm_wgmma_chooses) {
     args.k = k;
     args.batch = 1;
     args.dtype = DType::bfloat16;
-    const WgmmaPlan p = choose_wgmma_plan(args, 132);
+    const WgmmaPlan p = choose_wgmma_plan(args, {{132, 66, 32, 15}});
     return std::vector<int>{p.bm, p.bn, p.cluster, p.slices};
   };
   EXPECT((plan(8192, 8192, 8192) == std::vector<int>{128, 256, 2, 1}));

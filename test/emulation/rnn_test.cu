@@ -209,7 +209,8 @@ CASE(rnn_clusters_take_what_fits) {
     a.directions = 1;
     a.steps = 10;
     RnnClusterPlan p{};
-    return choose_rnn_cluster_plan<decltype(product)>(132, a, p) ? p : RnnClusterPlan{};
+    const auto resident = [](int blocks) { return 132 / blocks; };
+    return choose_rnn_cluster_plan<decltype(product)>(resident, a, p) ? p : RnnClusterPlan{};
   };
   const HalfProduct<BFloat16> half{};
   EXPECT(plan_of(32, 1, half).blocks == 1);

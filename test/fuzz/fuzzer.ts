@@ -17,7 +17,6 @@ export interface Outcome {
 }
 
 const memoryLimit = 64 * 2 ** 20;
-const longest = 3000; // ms
 const garbageShare = 0.35;
 
 /** Words that may stand before the colon of an error: what users call, never native helpers. */
@@ -53,6 +52,8 @@ export class Fuzzer {
   constructor(
     private readonly device: Device,
     seed: number,
+    /** Milliseconds that a call may take. */
+    private readonly longest: number = 3000,
   ) {
     this.maker = new Maker(device);
     this.table = garbageTable(seed);
@@ -80,7 +81,7 @@ export class Fuzzer {
       outcome = { entry, valid: false, ...(wrong && { defect: wrong }) };
     }
     const took = performance.now() - began;
-    if (took > longest) outcome = { ...outcome, defect: `took ${Math.round(took)} ms` };
+    if (took > this.longest) outcome = { ...outcome, defect: `took ${Math.round(took)} ms` };
     if (entry.name === 'setNumThreads') setNumThreads(2);
     if (entry.name.startsWith('memory')) this.limit(memoryLimit);
     return outcome;

@@ -68,6 +68,12 @@ const cases: Case[] = [
   { mode: 'lstm', batch: 3, steps: 5, hidden: 320, dtype: 'bfloat16', forwardOnly: true },
 ];
 
+// As many units as take the grid of a chip of capability 9.0.
+const wide: Case[] = [
+  { mode: 'lstm', batch: 1, steps: 2, hidden: 512, dtype: 'bfloat16' },
+  { mode: 'gru', batch: 1, steps: 2, hidden: 1024, dtype: 'bfloat16' },
+];
+
 const inputSize = 6;
 
 function inputsOf({ mode, batch, steps, hidden, dtype, lengths, directions = 1 }: Case): Tensor[] {
@@ -133,24 +139,38 @@ function run(options: Case, dtype: DType, device: Device): Nd[] {
   }
 }
 
+/** Compares a device with the CPU; returns its results. */
+function compare(options: Case, device: Device): Nd[] {
+  const { batch, steps, hidden, dtype, high } = options;
+  const expected = run({ ...options, high: false }, 'float64', cpu);
+  const actual = run(options, dtype, device);
+  const terms = batch * steps + inputSize + gatesOf[options.mode] * hidden;
+  // Gates, h and their gradients are rounded at every step; TF32 has 10 bits of mantissa.
+  const within = high
+    ? 2 ** -11 * Math.sqrt(terms)
+    : toleranceOf(dtype, terms, { by: { bfloat16: 4, float16: 4 }, because: 'see above' });
+  expect(actual.length).toBe(expected.length);
+  actual.forEach((value, i) => {
+    expectClose(value, expected[i] as Nd, within, `result ${i}`);
+  });
+  return actual;
+}
+
+const title = 'agrees with the CPU: $mode, $batch rows, $steps steps, $hidden units, $dtype';
+
 describe.each([...accelerators, ...hopper])('a sequence in one launch on %s', (device) => {
   it.each(cases)(
-    'agrees with the CPU: $mode, $batch rows, $steps steps, $hidden units, $dtype',
+    title,
     (options) => {
-      const { batch, steps, hidden, dtype, high } = options;
-      const expected = run({ ...options, high: false }, 'float64', cpu);
-      const actual = run(options, dtype, device);
-      const terms = batch * steps + inputSize + gatesOf[options.mode] * hidden;
-      // Gates, h and their gradients are rounded at every step; TF32 has 10 bits of mantissa.
-      const within = high
-        ? 2 ** -11 * Math.sqrt(terms)
-        : toleranceOf(dtype, terms, { by: { bfloat16: 4, float16: 4 }, because: 'see above' });
-      expect(actual.length).toBe(expected.length);
-      actual.forEach((value, i) => {
-        expectClose(value, expected[i] as Nd, within, `result ${i}`);
-      });
-      expect(run(options, dtype, device)).toEqual(actual);
+      const actual = compare(options, device);
+      expect(run(options, options.dtype, device)).toEqual(actual);
     },
     120_000,
   );
+});
+
+const widest = [...accelerators.filter(({ type }) => type !== 'emulated'), ...hopper];
+
+describe.each(widest)('a sequence over many blocks on %s', (device) => {
+  it.each(wide)(title, (options) => void compare(options, device), 120_000);
 });

@@ -5,9 +5,19 @@
 // hang (no expected bytes, an operand released early, no proxy fence) ends the launch.
 #pragma once
 
+#include "emulation/runtime_api.h"
 #include "emulation/warp.h"
 
 namespace nodegrad::emulation {
+
+// Blocks of a cooperative launch on a device of capability 9.0: as many as recurrent layers of 1024
+// units take.
+constexpr unsigned kLargestHopperGrid = 64;
+
+namespace api {
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void* kernel,
+                                           const cudaLaunchConfig_t*);
+}
 
 // A shared address as instructions take it: 32 bits, in the block's own window.
 uint32_t shared_address(const void* p);

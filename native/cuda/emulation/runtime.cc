@@ -169,6 +169,13 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp* p, int device) {
   return cudaSuccess;
 }
 
+cudaError_t cudaOccupancyMaxActiveClusters(int* clusters, const void*,
+                                           const cudaLaunchConfig_t* config) {
+  if (capability() < 90 || config->numAttrs != 1) return result(cudaErrorInvalidConfiguration);
+  *clusters = kMultiprocessors / static_cast<int>(config->attrs->val.clusterDim.x);
+  return cudaSuccess;
+}
+
 cudaError_t cudaMemGetInfo(size_t* available, size_t* total) {
   *total = total_memory();
   const size_t used = used_memory();
@@ -299,7 +306,8 @@ cudaError_t enqueue_kernel(const cudaLaunchConfig_t& config, const void* kernel,
       }
     }
   }
-  if (cooperative && uint64_t(g.x) * g.y * g.z > kLargestCooperativeGrid) {
+  if (cooperative && uint64_t(g.x) * g.y * g.z >
+                         (capability() < 90 ? kLargestCooperativeGrid : kLargestHopperGrid)) {
     return result(cudaErrorCooperativeLaunchTooLarge);
   }
   Queues& q = queues();
