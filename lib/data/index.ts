@@ -42,6 +42,7 @@ export {
   RandomSampler,
   type RandomSamplerOptions,
   type Sampler,
+  type SamplerState,
   type SeedOption,
   SequentialSampler,
   SubsetRandomSampler,

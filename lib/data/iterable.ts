@@ -26,6 +26,7 @@ export class IterableDataset<S, B = Collated<S>> implements AsyncIterable<S> {
   /** Makes a batch of samples. */
   readonly collate: (samples: S[]) => B;
   private readonly open: (epoch: number) => Items<S>;
+  private loops = 0;
 
   /** @param source a list, or a function that returns fresh samples for an epoch */
   constructor(source: SampleSource<S>, options: CollateOptions<S, B> = {}) {
@@ -62,9 +63,9 @@ export class IterableDataset<S, B = Collated<S>> implements AsyncIterable<S> {
     yield* items as AsyncIterable<S>;
   }
 
-  /** The samples of epoch 0. */
+  /** The samples of epoch 0 in the first loop, of epoch 1 in the second, and so on. */
   [Symbol.asyncIterator](): AsyncGenerator<S, undefined> {
-    return this.iterate(0);
+    return this.iterate(this.loops++);
   }
 
   /** Other samples from each; `fn` may return a promise. */
@@ -158,7 +159,7 @@ export class IterableDataset<S, B = Collated<S>> implements AsyncIterable<S> {
   /** All samples of epoch 0, in memory. */
   async toArray(): Promise<S[]> {
     const all: S[] = [];
-    for await (const sample of this) all.push(sample);
+    for await (const sample of this.iterate(0)) all.push(sample);
     return all;
   }
 

@@ -13,7 +13,7 @@ import { type Dataset, expectDataset, fetchBatch } from './dataset.js';
 import { withDraws } from './draws.js';
 import { Epoch, inOwnScope, noMore, type Prepared, type Start } from './epoch.js';
 import { IterableDataset } from './iterable.js';
-import type { BatchSampler, Sampler } from './sampler.js';
+import type { BatchSampler, Sampler, SamplerState } from './sampler.js';
 import { counted, permutation, RandomWords, seedFrom } from './shuffle.js';
 
 /** Samples that come one after the other: an {@link IterableDataset}. */
@@ -66,6 +66,8 @@ export interface DataLoaderState {
   batchSize: number;
   shuffle: boolean;
   dropLast: boolean;
+  /** That of the sampler or batch sampler, where it has one. */
+  sampler?: SamplerState;
 }
 
 const fixed = ['samples', 'batchSize', 'shuffle', 'dropLast'] as const;
@@ -156,12 +158,15 @@ export class DataLoader<In extends object, Out extends object | [] = In>
    */
   stateDict(): DataLoaderState {
     const { samples, batchSize, shuffle, dropLast } = this.form();
-    return { ...this.at, seed: String(this.seed), samples, batchSize, shuffle, dropLast };
+    const sampler = (this.sampler ?? this.batchSampler)?.stateDict?.();
+    const seed = String(this.seed);
+    const form = { samples, batchSize, shuffle, dropLast };
+    return { ...this.at, seed, ...form, ...(sampler && { sampler }) };
   }
 
   /**
-   * Makes the next loop go on where {@link stateDict} was taken, with its seed.
-   * @throws RangeError where the dataset or the batches are not those of the state
+   * Makes the next loop go on where {@link stateDict} was taken, with its seed and its sampler's.
+   * @throws RangeError where the dataset, the batches or the sampler are not those of the state
    */
   loadStateDict(state: DataLoaderState): void {
     const form = this.form();
@@ -174,6 +179,7 @@ export class DataLoader<In extends object, Out extends object | [] = In>
     }
     const epoch = expectInteger('DataLoader', 'epoch', state.epoch, 0, 2 ** 32 - 1);
     const batch = expectInteger('DataLoader', 'batch', state.batch, 0, this.length);
+    if (state.sampler) (this.sampler ?? this.batchSampler)?.loadStateDict?.(state.sampler);
     this.seed = seedFrom('DataLoader', state.seed);
     this.at = { epoch, batch };
     this.resumed = true;

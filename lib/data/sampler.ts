@@ -2,8 +2,17 @@
 import { describe, expectBoolean, expectInteger, expectOptions } from '../check.js';
 import { counted, permutation, RandomWords, seedFrom, shuffleInPlace } from './shuffle.js';
 
+/** What a checkpoint keeps of a sampler: its seed, and what must be as it was. */
+export type SamplerState = Readonly<Record<string, string | number | boolean>>;
+
+interface Resumable {
+  /** What {@link DataLoader.stateDict} keeps of it; nothing where left out. */
+  stateDict?(): SamplerState;
+  loadStateDict?(state: SamplerState): void;
+}
+
 /** The order of an epoch's samples, for the DataLoader's option `sampler`. */
-export interface Sampler {
+export interface Sampler extends Resumable {
   /** Samples per epoch. */
   readonly length: number;
   /** Their numbers. The same for the same epoch, so that a run can resume. */
@@ -11,11 +20,39 @@ export interface Sampler {
 }
 
 /** The batches of an epoch, for the DataLoader's option `batchSampler`. */
-export interface BatchSampler {
+export interface BatchSampler extends Resumable {
   /** Batches per epoch. */
   readonly length: number;
   /** The numbers of the samples of each batch. The same for the same epoch. */
   batches(epoch: number): readonly Uint32Array[];
+}
+
+/** A sampler that draws by a seed, which a resumed run takes over. */
+abstract class Seeded implements Resumable {
+  protected seed: bigint;
+
+  constructor(
+    private readonly op: string,
+    seed: unknown,
+    private readonly form: SamplerState,
+  ) {
+    this.seed = seedFrom(op, seed);
+  }
+
+  stateDict(): SamplerState {
+    return { ...this.form, seed: String(this.seed) };
+  }
+
+  /** @throws RangeError where the sampler is not as it was, but for its seed */
+  loadStateDict(state: SamplerState): void {
+    for (const [name, value] of Object.entries(this.form)) {
+      if (state[name] === value) continue;
+      throw new RangeError(
+        `${this.op}: ${name} must be ${state[name]} as in the saved state, got ${value}`,
+      );
+    }
+    this.seed = seedFrom(this.op, state.seed);
+  }
 }
 
 /** Sample numbers given as a list; each must be below `size`. */
@@ -52,9 +89,8 @@ export interface RandomSamplerOptions extends SeedOption {
 }
 
 /** A random order, new in each epoch; with replacement, or of some samples only, by choice. */
-export class RandomSampler implements Sampler {
+export class RandomSampler extends Seeded implements Sampler {
   readonly length: number;
-  private readonly seed: bigint;
   private readonly replacement: boolean;
 
   /** @param samples number of samples to draw from */
@@ -68,11 +104,11 @@ export class RandomSampler implements Sampler {
       replacement = false,
       count = samples,
     } = expectOptions(op, options, ['replacement', 'count', 'seed']);
+    super(op, seed, { samples, replacement, count });
     expectInteger(op, 'samples', samples, 0, 2 ** 32 - 1);
     this.replacement = expectBoolean(op, 'replacement', replacement);
     const most = this.replacement && samples > 0 ? 2 ** 32 - 1 : samples;
     this.length = expectInteger(op, 'count', count, 0, most);
-    this.seed = seedFrom(op, seed);
   }
 
   order(epoch: number): Uint32Array {
@@ -97,11 +133,10 @@ export interface WeightedSamplerOptions extends SeedOption {
  * @param weights one per sample, 0 or more, not all 0; they need not add up to 1
  * @example new WeightedRandomSampler(labels.map((label) => 1 / countOf[label]))
  */
-export class WeightedRandomSampler implements Sampler {
+export class WeightedRandomSampler extends Seeded implements Sampler {
   readonly length: number;
   private readonly sums: Float64Array;
   private readonly weights: Float64Array;
-  private readonly seed: bigint;
   private readonly replacement: boolean;
 
   constructor(weights: readonly number[] | Float64Array, options: WeightedSamplerOptions = {}) {
@@ -114,6 +149,7 @@ export class WeightedRandomSampler implements Sampler {
       replacement = true,
       seed,
     } = expectOptions(op, options, ['count', 'replacement', 'seed']);
+    super(op, seed, { samples: weights.length, replacement, count });
     this.weights = Float64Array.from(weights);
     this.sums = new Float64Array(weights.length);
     let total = 0;
@@ -158,16 +194,16 @@ export class WeightedRandomSampler implements Sampler {
 }
 
 /** Given samples only, in a random order that is new in each epoch. */
-export class SubsetRandomSampler implements Sampler {
+export class SubsetRandomSampler extends Seeded implements Sampler {
   readonly length: number;
   private readonly indices: Uint32Array;
-  private readonly seed: bigint;
 
   constructor(indices: readonly number[] | Uint32Array, options: SeedOption = {}) {
     const op = 'SubsetRandomSampler';
-    this.indices = expectIndices(op, indices, 2 ** 32);
-    this.length = this.indices.length;
-    this.seed = seedFrom(op, expectOptions(op, options, ['seed']).seed);
+    const chosen = expectIndices(op, indices, 2 ** 32);
+    super(op, expectOptions(op, options, ['seed']).seed, { count: chosen.length });
+    this.indices = chosen;
+    this.length = chosen.length;
   }
 
   order(epoch: number): Uint32Array {
@@ -192,11 +228,10 @@ export interface BucketSamplerOptions extends SeedOption {
  * @param lengths the length of each sample
  * @example new DataLoader(data, { batchSampler: new BucketSampler(data.lengths, { batchSize: 64 }) })
  */
-export class BucketSampler implements BatchSampler {
+export class BucketSampler extends Seeded implements BatchSampler {
   readonly length: number;
   readonly batchSize: number;
   private readonly lengths: Float64Array;
-  private readonly seed: bigint;
   private readonly shuffle: boolean;
   private readonly pool: number;
 
@@ -212,12 +247,12 @@ export class BucketSampler implements BatchSampler {
       dropLast = false,
       seed,
     } = expectOptions(op, options, ['batchSize', 'shuffle', 'pool', 'dropLast', 'seed']);
+    super(op, seed, { samples: lengths.length, batchSize, shuffle, pool, dropLast });
     this.lengths = Float64Array.from(lengths);
     for (const length of this.lengths) expectInteger(op, 'a length', length, 0);
     this.batchSize = expectInteger(op, 'batchSize', batchSize, 1);
     this.pool = expectInteger(op, 'pool', pool, 1);
     this.shuffle = expectBoolean(op, 'shuffle', shuffle);
-    this.seed = seedFrom(op, seed);
     const batches = this.lengths.length / batchSize;
     this.length = expectBoolean(op, 'dropLast', dropLast)
       ? Math.floor(batches)

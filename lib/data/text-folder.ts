@@ -59,12 +59,13 @@ export class TextFolder extends SampleDataset<LabelledText, { text: string[]; la
         .map(({ name }) => name)
         .sort();
     this.classes = classes ?? folders();
-    const perClass = this.classes.map((name) =>
-      list(path.join(dir, name))
+    const perClass = this.classes.map((name) => {
+      const found = list(path.join(dir, name))
         .filter((entry) => !entry.isDirectory() && entry.name.endsWith('.txt'))
-        .map((entry) => path.join(dir, name, entry.name))
-        .sort((a, b) => (a < b ? -1 : 1)),
-    );
+        .map((entry) => path.join(dir, name, entry.name));
+      if (found.length > 0) return found.sort((a, b) => (a < b ? -1 : 1));
+      throw new Error(`${op}: the class ${path.join(dir, name)} must have .txt files, got none`);
+    });
     this.files = perClass.flat();
     this.labels = perClass.flatMap((files, label) => files.map(() => label));
     this.length = this.files.length;

@@ -211,6 +211,17 @@ describe('ImageFolder', () => {
     await new Promise(setImmediate);
     process.off('warning', note);
     expect(warnings).toHaveLength(2);
+    for (const warning of warnings) expect(warning).not.toMatch(/unknown error/i);
+  });
+
+  it('says which pictures it does not read', async () => {
+    await picture('types/a/1.png', 3, 3);
+    await writeFile(path.join(folder, 'types/a/2.gif'), 'GIF89a');
+    const warned = new Promise<Error>((resolve) => process.once('warning', resolve));
+    expect(new ImageFolder(path.join(folder, 'types'), { size: 4 }).length).toBe(1);
+    expect((await warned).message).toMatch(
+      /left out in .*a: 1 files such as 2\.gif; .jpg, .jpeg, .png, .webp are read$/,
+    );
   });
 
   it('leaves the event loop free while it decodes', async () => {
@@ -235,7 +246,11 @@ describe('ImageFolder', () => {
         new ImageFolder(path.join(folder, dir), { size: 4, ...options });
     expect(make({}, 'none')).toThrow(/cannot read .*none: ENOENT/);
     await mkdir(path.join(folder, 'empty/a'), { recursive: true });
-    expect(make({}, 'empty')).toThrow(/empty must have folders of .jpg, .* files, got none/);
+    expect(make({}, 'empty/a')).toThrow(/a must have folders of .jpg, .* files, got none/);
+    await picture('empty/b/1.png', 3, 3);
+    expect(make({}, 'empty')).toThrow(
+      /class .*empty\/a must have pictures \(.jpg, .jpeg, .png, .webp are read\), got none/,
+    );
     expect(make({ classes: ['cow'] }, 'mixed')).toThrow(/no folder cow, it has ant, cat, dog/);
     expect(make({ size: 0 })).toThrow(/size must be an integer in \[1,16384\], got 0/);
     expect(make({ size: [1, 2, 3] })).toThrow(/size must be a number or \[height,width\]/);

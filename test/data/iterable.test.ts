@@ -147,6 +147,12 @@ describe('IterableDataset', () => {
       expect(value).toBeLessThan(place + 11);
     });
     expect(sorted(await numbers(5).shuffle().toArray())).toEqual(range(5));
+    const bare = numbers(50).shuffle(50, { seed: 1 });
+    const loops: number[][] = [[], []];
+    for (const seen of loops) for await (const x of bare) seen.push(x);
+    expect(loops[0]).toEqual(await bare.toArray());
+    expect(loops[1]).not.toEqual(loops[0]);
+    expect(sorted(loops[1] as number[])).toEqual(range(50));
   });
 
   it('feeds a loader, which resumes in the middle of an epoch and closes what it left', async () => {

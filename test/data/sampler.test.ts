@@ -103,6 +103,18 @@ describe('samplers', () => {
     const other = new DataLoader(data(6), options);
     other.loadStateDict({ ...other.stateDict(), epoch: 0, batch: 2 });
     expect(await seen(other)).toEqual(all.slice(2));
+    const bucketed = (seed: number, batchSize = 2) =>
+      new DataLoader(data(6), {
+        batchSampler: new BucketSampler([3, 1, 2, 6, 5, 4], { batchSize, seed }),
+      });
+    const first = bucketed(7);
+    const buckets = await seen(first);
+    const resumed = bucketed(8);
+    resumed.loadStateDict(JSON.parse(JSON.stringify({ ...first.stateDict(), epoch: 0, batch: 1 })));
+    expect(await seen(resumed)).toEqual(buckets.slice(1));
+    expect(() => bucketed(7, 3).loadStateDict({ ...first.stateDict(), batch: 0 })).toThrow(
+      /^BucketSampler: batchSize must be 2 as in the saved state, got 3$/,
+    );
     const batchSampler = { length: 2, batches: () => [Uint32Array.of(5), Uint32Array.of(0, 1, 2)] };
     const batched = new DataLoader(data(6), { batchSampler });
     expect([batched.length, await seen(batched)]).toEqual([2, [[5], [0, 1, 2]]]);

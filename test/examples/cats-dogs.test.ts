@@ -1,5 +1,13 @@
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
@@ -57,19 +65,34 @@ describe('cats-dogs', () => {
     const first = linesOf('cats-dogs', ...common, '--data', whole, '--epochs', '2');
     expect(first[0]).toBe('16 pictures of cat and dog, 4 to test on');
     const file = path.join(folder, 'checkpoint');
-    linesOf('cats-dogs', ...common, '--data', split, '--epochs', '1', '--save', file);
+    const [out, save] = [
+      ['--out', path.join(folder, 'out')],
+      ['--save', file],
+    ];
+    linesOf('cats-dogs', ...common, ...out, '--data', split, '--epochs', '1', ...save);
     const flags = ['--data', split, '--epochs', '2', '--resume', file];
-    const second = linesOf('cats-dogs', ...common, ...flags);
+    const second = linesOf('cats-dogs', ...common, ...out, ...flags);
     expect(numbers(second, 'loss')).toEqual(numbers(first, 'loss').slice(1));
+    expect(readFileSync(path.join(folder, 'out/loss.svg'), 'utf8')).toMatch(
+      /<polyline points="\S+,/,
+    );
+    expect(readdirSync(path.join(folder, 'out/events/train'))).toHaveLength(2);
   }, 120_000);
 
-  it('says what is wrong with a folder', () => {
+  it('says what is wrong with a folder, and leaves out what is broken if asked to', async () => {
     const none = path.join(folder, 'none');
     mkdirSync(path.join(none, 'cat'), { recursive: true });
     writeFileSync(path.join(none, 'cat', 'a.jpg'), 'no picture');
     const one = runExample(['cats-dogs', '--data', none]);
     expect(one.stderr).toMatch(/none must have two classes, got cat/);
     expect(one.status).toBe(1);
+    const broken = path.join(folder, 'broken');
+    await writePictures(broken, 5);
+    writeFileSync(path.join(broken, 'cat', '0.jpg'), 'no picture');
+    const flags = ['--data', broken, '--size', '24', '--epochs', '1'];
+    const skipped = runExample(['cats-dogs', ...flags, '--skip', '1']);
+    expect(skipped.stderr).toMatch(/Warning: ImageFolder: skipped: .*0\.jpg is no image/);
+    expect(skipped.status).toBe(0);
   }, 60_000);
 
   it('stops at Ctrl-C, saves, and leaves nothing behind', async () => {

@@ -27,17 +27,17 @@ function results(lines: readonly string[]) {
 
 describe('custom-loop', () => {
   it('learns, with the same numbers by apply and by backward', () => {
-    const flags = ['--images', '800', '--epochs', '2'];
+    const flags = ['--size', '32', '--digits', '100', '--epochs', '4', '--batch', '16'];
     const [first, second] = ['apply', 'backward'].map((by) =>
       results(loop(...flags, '--by', by)),
     ) as [ReturnType<typeof results>, ReturnType<typeof results>];
     expect(second).toEqual(first);
-    expect(first.losses).toHaveLength(2);
-    expect(first.accuracy).toBeGreaterThan(0.93);
-    const [threes, wrong, eights, missed] = first.counts;
-    expect(threes + wrong + eights + missed).toBe(800);
-    const [precision, recall] = [eights / (eights + wrong), eights / (eights + missed)];
-    expect(first.accuracy).toBeCloseTo((threes + eights) / 800, 4);
+    expect(first.losses).toHaveLength(4);
+    expect(first.accuracy).toBeGreaterThan(0.8);
+    const [eights, wrong, threes, missed] = first.counts; // the classes by name: three is 1
+    expect(threes + wrong + eights + missed).toBe(100);
+    const [precision, recall] = [threes / (threes + wrong), threes / (threes + missed)];
+    expect(first.accuracy).toBeCloseTo((threes + eights) / 100, 4);
     expect(first.precision).toBeCloseTo(precision, 4);
     expect(first.recall).toBeCloseTo(recall, 4);
     expect(first.f1).toBeCloseTo((2 * precision * recall) / (precision + recall), 4);
@@ -45,10 +45,10 @@ describe('custom-loop', () => {
 
   it('resumes to the same numbers', () => {
     const file = path.join(folder, 'run');
-    const flags = ['--images', '200', '--save', file];
-    loop(...flags, '--epochs', '1');
-    const resumed = results(loop(...flags, '--epochs', '2', '--resume', file));
-    const whole = results(loop('--images', '200', '--epochs', '2'));
+    const small = ['--size', '24', '--digits', '20', '--batch', '8'];
+    loop(...small, '--epochs', '1', '--save', file);
+    const resumed = results(loop(...small, '--epochs', '2', '--resume', file));
+    const whole = results(loop(...small, '--epochs', '2'));
     expect({ ...resumed, losses: resumed.losses[0] }).toEqual({
       ...whole,
       losses: whole.losses[1],
@@ -64,13 +64,13 @@ describe('custom-loop', () => {
   it.each(accelerators)(
     'has the losses of the CPU on $name',
     ({ name }) => {
-      const flags = ['--images', '8', '--batch', '4', '--epochs', '2'];
+      const flags = ['--size', '22', '--digits', '4', '--batch', '4', '--epochs', '1'];
       const [there, here] = [name, 'cpu'].map((device) =>
         results(loop(...flags, '--device', device)),
       ) as [ReturnType<typeof results>, ReturnType<typeof results>];
-      expect(there.losses).toHaveLength(2);
+      expect(there.losses).toHaveLength(1);
       there.losses.forEach((loss, i) => {
-        expect(loss).toBeCloseTo(here.losses[i] as number, 4);
+        expect(loss).toBeCloseTo(here.losses[i] as number, 3);
       });
     },
     120_000,

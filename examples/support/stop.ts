@@ -1,0 +1,15 @@
+/** Ctrl-C: training ends after the step in progress, a second one ends the process at once. */
+
+/** A signal that Ctrl-C sets. */
+export function stopSignal(): AbortSignal {
+  const stop = new AbortController();
+  process.once('SIGINT', () => stop.abort());
+  return stop.signal;
+}
+
+/** Ends the process where the signal is set, and says how to go on from a checkpoint. */
+export function leaveIfStopped(signal: AbortSignal, file: string | undefined): void {
+  if (!signal.aborted) return;
+  console.log(file ? `interrupted; go on with --resume ${file}` : 'interrupted');
+  process.exit(130);
+}
