@@ -1,6 +1,7 @@
 /** Pooling layers. */
 import { expectOptions } from '../check.js';
 import {
+  type AdaptivePoolOptions,
   type AvgPool1dOptions,
   type AvgPool2dOptions,
   adaptiveAvgPool2d,
@@ -31,6 +32,11 @@ export class MaxPool2d extends Module {
   forward(x: Tensor): Tensor {
     return maxPool2d(x, this.kernelSize, this.options);
   }
+
+  /** The layer followed by a ReLU, as one kernel. */
+  forwardRelu(x: Tensor): Tensor {
+    return maxPool2d(x, this.kernelSize, { ...this.options, relu: true });
+  }
 }
 
 /** The largest element of each window of [N, C, L]; the stride is the kernel's size by default. */
@@ -45,6 +51,11 @@ export class MaxPool1d extends Module {
   }
   forward(x: Tensor): Tensor {
     return maxPool1d(x, this.kernelSize, this.options);
+  }
+
+  /** The layer followed by a ReLU, as one kernel. */
+  forwardRelu(x: Tensor): Tensor {
+    return maxPool1d(x, this.kernelSize, { ...this.options, relu: true });
   }
 }
 
@@ -80,22 +91,28 @@ export class AvgPool1d extends Module {
 
 /** Averages of [N, C, H, W] over as many windows as asked for; null keeps an axis' size. */
 export class AdaptiveAvgPool2d extends Module {
-  constructor(readonly outputSize: OutputSize) {
+  constructor(
+    readonly outputSize: OutputSize,
+    readonly options: AdaptivePoolOptions = {},
+  ) {
     super();
     expectOutputSize('AdaptiveAvgPool2d', outputSize);
   }
   forward(x: Tensor): Tensor {
-    return adaptiveAvgPool2d(x, this.outputSize);
+    return adaptiveAvgPool2d(x, this.outputSize, this.options);
   }
 }
 
 /** The largest elements of [N, C, H, W] over as many windows as asked for; null keeps a size. */
 export class AdaptiveMaxPool2d extends Module {
-  constructor(readonly outputSize: OutputSize) {
+  constructor(
+    readonly outputSize: OutputSize,
+    readonly options: AdaptivePoolOptions = {},
+  ) {
     super();
     expectOutputSize('AdaptiveMaxPool2d', outputSize);
   }
   forward(x: Tensor): Tensor {
-    return adaptiveMaxPool2d(x, this.outputSize);
+    return adaptiveMaxPool2d(x, this.outputSize, this.options);
   }
 }
