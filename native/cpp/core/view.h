@@ -52,7 +52,7 @@ static constexpr View channels_to_end(const View& v) {
 
 // Does an image [n,c,h,w] lie as [n,h,w,c] without gaps, and not as its shape says?
 static constexpr bool is_channels_last(const View& v) {
-  return v.rank == 4 && !is_contiguous(v) && is_contiguous(channels_to_end(v));
+  return v.rank == 4 && v.shape[1] > 1 && !is_contiguous(v) && is_contiguous(channels_to_end(v));
 }
 
 }  // namespace nodegrad
