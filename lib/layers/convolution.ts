@@ -10,8 +10,8 @@ import {
   type FreeShape,
   floats,
   type ImageLayout,
-  imageLayout,
   type Initializer,
+  imageLayout,
   initializerOf,
   known,
   type LayerOptions,
@@ -69,7 +69,13 @@ function convolution<Size>(
     needs,
     build: (shape, place) => {
       const around = padding === 'same' ? 'sameUpper' : padding;
-      const sizes = { stride: strides, padding: around, dilation: dilationRate, groups, bias } as const;
+      const sizes = {
+        stride: strides,
+        padding: around,
+        dilation: dilationRate,
+        groups,
+        bias,
+      } as const;
       const module = make(shape, { ...sizes, ...place });
       initialize(module.weight);
       if (module.bias) init.zeros(module.bias);
@@ -82,11 +88,7 @@ function convolution<Size>(
  * Convolution of images: [N, C, H, W] to [N, filters, H', W'], channels last where `dataFormat` says so.
  * @example layers.conv2d(32, 3, { activation: 'relu' })
  */
-export function conv2d(
-  filters: number,
-  kernelSize: Pair,
-  options: Conv2dOptions = {},
-): LazyLayer {
+export function conv2d(filters: number, kernelSize: Pair, options: Conv2dOptions = {}): LazyLayer {
   const { layout, axis } = imageLayout('conv2d', options);
   return convolution<Pair>(
     ...(['conv2d', filters, kernelSize, options, expectPair, floats(3, axis)] as const),

@@ -64,9 +64,7 @@ export function imageLayout(
   { dataFormat = 'channelsFirst' }: ImageLayout,
 ): { layout: Layout2d; axis: 0 | -1 } {
   expectOneOf(op, 'dataFormat', dataFormat, ['channelsFirst', 'channelsLast']);
-  return dataFormat === 'channelsLast'
-    ? { layout: 'NHWC', axis: -1 }
-    : { layout: 'NCHW', axis: 0 };
+  return dataFormat === 'channelsLast' ? { layout: 'NHWC', axis: -1 } : { layout: 'NCHW', axis: 0 };
 }
 
 /** What every factory takes. */

@@ -211,14 +211,20 @@ export function conv2d(
   const both = padding === null ? null : expectPair('conv2d', 'padding', padding, 0);
   const around = (images: Tensor, i: 0 | 1): [number, number] => {
     const taps = weight.shape[2 + i] as number;
-    const axis = { padding: both && both[i], taps, stride: stride[i], dilation: dilation[i] };
+    const axis = { padding: both ? both[i] : null, taps, stride: stride[i], dilation: dilation[i] };
     return paddings(axis, images.shape[2 + i] as number);
   };
-  return batched('conv2d', x, 4, (images) => {
-    const [[top, bottom], [left, right]] = [around(images, 0), around(images, 1)];
-    const geometry = [...stride, top, left, bottom, right, ...dilation, groups, matmulCodes()[0]];
-    return convolve(images, weight, bias, geometry, relu);
-  }, given.layout);
+  return batched(
+    'conv2d',
+    x,
+    4,
+    (images) => {
+      const [[top, bottom], [left, right]] = [around(images, 0), around(images, 1)];
+      const geometry = [...stride, top, left, bottom, right, ...dilation, groups, matmulCodes()[0]];
+      return convolve(images, weight, bias, geometry, relu);
+    },
+    given.layout,
+  );
 }
 
 /**
@@ -247,11 +253,17 @@ export function conv1d(
     stride,
     dilation,
   };
-  return batched('conv1d', x, 3, (rows) => {
-    const [left, right] = paddings(axis, rows.shape[2] as number);
-    const geometry = [1, stride, 0, left, 0, right, 1, dilation, groups, matmulCodes()[0]];
-    return squeeze(convolve(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry, relu), 2);
-  }, given.layout);
+  return batched(
+    'conv1d',
+    x,
+    3,
+    (rows) => {
+      const [left, right] = paddings(axis, rows.shape[2] as number);
+      const geometry = [1, stride, 0, left, 0, right, 1, dilation, groups, matmulCodes()[0]];
+      return squeeze(convolve(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry, relu), 2);
+    },
+    given.layout,
+  );
 }
 
 function convolveTransposed(
@@ -313,7 +325,13 @@ export function convTranspose2d(
   expectWeight(op, weight, bias, 4);
   const behind = [padding[0] - more[0], padding[1] - more[1]];
   const geometry = [...stride, ...padding, ...behind, ...dilation, groups, matmulCodes()[0]];
-  return batched(op, x, 4, (images) => convolveTransposed(images, weight, bias, geometry), given.layout);
+  return batched(
+    op,
+    x,
+    4,
+    (images) => convolveTransposed(images, weight, bias, geometry),
+    given.layout,
+  );
 }
 
 /**
@@ -350,6 +368,12 @@ export function convTranspose1d(
     groups,
     matmulCodes()[0],
   ];
-  return batched(op, x, 3, (rows) =>
-    squeeze(convolveTransposed(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry), 2), given.layout);
+  return batched(
+    op,
+    x,
+    3,
+    (rows) =>
+      squeeze(convolveTransposed(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry), 2),
+    given.layout,
+  );
 }

@@ -102,12 +102,7 @@ export const poolOps: OpRows<'maxPool2d' | 'avgPool2d'> = {
   },
 };
 
-function maximum(
-  x: Tensor,
-  window: readonly number[],
-  adaptive: boolean,
-  relu = false,
-): Tensor {
+function maximum(x: Tensor, window: readonly number[], adaptive: boolean, relu = false): Tensor {
   native.maxPool2d(x.h, window, adaptive, relu);
   const out = take(0, x.device);
   const index = take(1, x.device);
@@ -198,8 +193,13 @@ export function maxPool2d(x: Tensor, kernelSize: Pair, options: MaxPool2dOptions
   const [h, w] = axes('maxPool2d', kernelSize, given);
   const ceil = expectBoolean('maxPool2d', 'ceilMode', given.ceilMode ?? false);
   const relu = expectBoolean('maxPool2d', 'relu', given.relu ?? false);
-  return batched('maxPool2d', x, 4, (images) =>
-    maximum(images, windowOf('maxPool2d', images, h, w, ceil), false, relu), given.layout);
+  return batched(
+    'maxPool2d',
+    x,
+    4,
+    (images) => maximum(images, windowOf('maxPool2d', images, h, w, ceil), false, relu),
+    given.layout,
+  );
 }
 
 /**
@@ -211,11 +211,17 @@ export function maxPool1d(x: Tensor, kernelSize: number, options: MaxPool1dOptio
   const axis = singleAxis('maxPool1d', kernelSize, given);
   const ceil = expectBoolean('maxPool1d', 'ceilMode', given.ceilMode ?? false);
   const relu = expectBoolean('maxPool1d', 'relu', given.relu ?? false);
-  return batched('maxPool1d', x, 3, (rows) => {
-    const images = unsqueeze(rows, 2);
-    const window = windowOf('maxPool1d', images, whole, axis, ceil);
-    return squeeze(maximum(images, window, false, relu), 2);
-  }, given.layout);
+  return batched(
+    'maxPool1d',
+    x,
+    3,
+    (rows) => {
+      const images = unsqueeze(rows, 2);
+      const window = windowOf('maxPool1d', images, whole, axis, ceil);
+      return squeeze(maximum(images, window, false, relu), 2);
+    },
+    given.layout,
+  );
 }
 
 /**
@@ -232,8 +238,14 @@ export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPool2dOptions
   const [h, w] = axes('avgPool2d', kernelSize, { ...given, dilation: 1 });
   expectBoolean('avgPool2d', 'ceilMode', ceilMode);
   expectBoolean('avgPool2d', 'countIncludePad', countIncludePad);
-  return batched('avgPool2d', x, 4, (images) =>
-    average(images, windowOf('avgPool2d', images, h, w, ceilMode), false, countIncludePad), given.layout);
+  return batched(
+    'avgPool2d',
+    x,
+    4,
+    (images) =>
+      average(images, windowOf('avgPool2d', images, h, w, ceilMode), false, countIncludePad),
+    given.layout,
+  );
 }
 
 /**
@@ -249,11 +261,17 @@ export function avgPool1d(x: Tensor, kernelSize: number, options: AvgPool1dOptio
   const axis = singleAxis('avgPool1d', kernelSize, { ...given, dilation: 1 });
   expectBoolean('avgPool1d', 'ceilMode', ceilMode);
   expectBoolean('avgPool1d', 'countIncludePad', countIncludePad);
-  return batched('avgPool1d', x, 3, (rows) => {
-    const images = unsqueeze(rows, 2);
-    const window = windowOf('avgPool1d', images, whole, axis, ceilMode);
-    return squeeze(average(images, window, false, countIncludePad), 2);
-  }, given.layout);
+  return batched(
+    'avgPool1d',
+    x,
+    3,
+    (rows) => {
+      const images = unsqueeze(rows, 2);
+      const window = windowOf('avgPool1d', images, whole, axis, ceilMode);
+      return squeeze(average(images, window, false, countIncludePad), 2);
+    },
+    given.layout,
+  );
 }
 
 /** Checks the sizes that an adaptive pooling is to give. */
@@ -284,8 +302,13 @@ export function adaptiveAvgPool2d(
 ): Tensor {
   const size = expectOutputSize('adaptiveAvgPool2d', outputSize);
   const { layout } = expectOptions('adaptiveAvgPool2d', options);
-  return batched('adaptiveAvgPool2d', x, 4, (images) =>
-    average(images, adaptiveWindow(images, size), true, false), layout);
+  return batched(
+    'adaptiveAvgPool2d',
+    x,
+    4,
+    (images) => average(images, adaptiveWindow(images, size), true, false),
+    layout,
+  );
 }
 
 /**
@@ -300,6 +323,11 @@ export function adaptiveMaxPool2d(
 ): Tensor {
   const size = expectOutputSize('adaptiveMaxPool2d', outputSize);
   const { layout } = expectOptions('adaptiveMaxPool2d', options);
-  return batched('adaptiveMaxPool2d', x, 4, (images) =>
-    maximum(images, adaptiveWindow(images, size), true), layout);
+  return batched(
+    'adaptiveMaxPool2d',
+    x,
+    4,
+    (images) => maximum(images, adaptiveWindow(images, size), true),
+    layout,
+  );
 }

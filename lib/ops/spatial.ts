@@ -58,6 +58,15 @@ export function batched(
     throw new RangeError(`${op}: the input must be [${batch}] or [${single}], got [${x.shape}]`);
   }
   if (given === first) return f(x);
-  const [there, back] = rank === 4 ? [[0, 3, 1, 2], [0, 2, 3, 1]] : [[0, 2, 1], [0, 2, 1]];
+  const [there, back] =
+    rank === 4
+      ? [
+          [0, 3, 1, 2],
+          [0, 2, 3, 1],
+        ]
+      : [
+          [0, 2, 1],
+          [0, 2, 1],
+        ];
   return permute(f(permute(x, there)), back);
 }

@@ -3,12 +3,12 @@
 //   forward:  y  = W · patches(x)         rows o, columns (n, i, j), K = (c, a, b)
 //   data:     dx = Wᵀ · patches(dy)       rows c, columns (n, h, w), K = (o, a, b)
 //   weight:   dW = dy · patches(x)ᵀ       rows o, columns (c, a, b), K = (n, i, j)
-// Tensor cores take 16-bit types, and float32 where TF32 is allowed (conv_mma.cu; conv_last.cu where
-// channels lie together); the rest a block
-// of 256 threads that computes 64 x 64 of C, 4 x 4 a thread, from shared a and b of 16 k each.
-// The weight gradient cuts K in slices whose sums a second kernel adds in order. float32 inside for
-// 16-bit types; sums run in the order of k. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations, bound by
-// the FP32 units and the index arithmetic of loads (one per 16 multiply-adds).
+// Tensor cores take 16-bit types, and float32 where TF32 is allowed (conv_mma.cu; conv_last.cu
+// where channels lie together); the rest a block of 256 threads that computes 64 x 64 of C, 4 x 4 a
+// thread, from shared a and b of 16 k each. The weight gradient cuts K in slices whose sums a
+// second kernel adds in order. float32 inside for 16-bit types; sums run in the order of k. Cost:
+// 2·n·o·oh·ow·c/groups·kh·kw operations, bound by the FP32 units and the index arithmetic of loads
+// (one per 16 multiply-adds).
 #include <numeric>
 
 #include "conv_mma.h"

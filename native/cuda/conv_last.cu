@@ -1,11 +1,11 @@
 // Convolutions of images whose channels lie together, by mma.sync: C[place, m] = Σ_k patch · weight
-// with k = (tap, channel). A step of K is one tap and 64 bytes of its channels, so that every load is
-// a run of 16 bytes, copied by cp.async into a ring of 4 stages while earlier ones are multiplied: a
-// thread keeps the offsets, rows and columns of its two places and adds the tap's, which are the
-// block's. Weights are brought into the order [group][m][tap][channel] first, a pass over memory of
-// their size. Blocks of 8 warps make 128 places by 64 or 128 channels of C; sums reach memory by way
-// of shared memory, in runs of channels. Layouts of shared memory: conv_tile.h. Cost:
-// 2·n·o·oh·ow·c/groups·kh·kw operations, bound by the tensor cores.
+// with k = (tap, channel). A step of K is one tap and 64 bytes of its channels, so that every load
+// is a run of 16 bytes, copied by cp.async into a ring of 4 stages while earlier ones are
+// multiplied: a thread keeps the offsets, rows and columns of its two places and adds the tap's,
+// which are the block's. Weights are brought into the order [group][m][tap][channel] first, a pass
+// over memory of their size. Blocks of 8 warps make 128 places by 64 or 128 channels of C; sums
+// reach memory by way of shared memory, in runs of channels. Layouts of shared memory: conv_tile.h.
+// Cost: 2·n·o·oh·ow·c/groups·kh·kw operations, bound by the tensor cores.
 #include "async.h"
 #include "conv_tile.h"
 #include "core/error.h"
@@ -16,8 +16,8 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
 constexpr int kThreads = 256, kStages = 4, kPlaces = 128;
-constexpr int kLines = kThreads / kChunks;         // rows of a stage that are loaded at once
-constexpr int kWarpPlaces = 32, kDown = 2;         // 4 warps down, 2 across
+constexpr int kLines = kThreads / kChunks;  // rows of a stage that are loaded at once
+constexpr int kWarpPlaces = 32, kDown = 2;  // 4 warps down, 2 across
 constexpr int kPlacePasses = kPlaces / kLines;
 
 struct Runs {
@@ -59,8 +59,13 @@ struct Step {
   int32_t a, b, channel;
 };
 
+// Rounding to TF32 takes the registers of a second block from wide tiles.
+template <class T, int kColumns>
+constexpr int kBlocks = is_half<T> || kColumns == 64 ? 2 : 1;
+
 template <class Product, ConvMode kMode, int kColumns>
-__global__ void __launch_bounds__(kThreads, 2) runs_kernel(const __grid_constant__ Runs r) {
+__global__ void __launch_bounds__(kThreads, kBlocks<typename Product::Element, kColumns>)
+    runs_kernel(const __grid_constant__ Runs r) {
   using T = typename Product::Element;
   constexpr int kPer = 16 / sizeof(T), kDepth = kRowBytes / sizeof(T);
   constexpr int kWarpColumns = kColumns / 2, kAcross = kWarpColumns / 8;
@@ -77,7 +82,8 @@ __global__ void __launch_bounds__(kThreads, 2) runs_kernel(const __grid_constant
   const int channels = static_cast<int>(r.image_channels);
   const int kh = static_cast<int>(s.kh), kw = static_cast<int>(s.kw);
   const ConvStrides& strides = kMode == ConvMode::data ? p.y : p.x;
-  const int row_step = static_cast<int>(strides.row), column_step = static_cast<int>(strides.column);
+  const int row_step = static_cast<int>(strides.row),
+            column_step = static_cast<int>(strides.column);
   const int sign = kMode == ConvMode::data ? -1 : 1;
   const int down = sign * static_cast<int>(s.dilation_h);
   const int across = sign * static_cast<int>(s.dilation_w);
@@ -92,8 +98,8 @@ __global__ void __launch_bounds__(kThreads, 2) runs_kernel(const __grid_constant
   }
   const T* const image = static_cast<const T*>(p.right) + group * channels + chunk * kPer;
   const int k = kh * kw * channels;
-  const T* const weights = static_cast<const T*>(r.weights) +
-                           static_cast<int64_t>(group) * p.rows * k + chunk * kPer;
+  const T* const weights =
+      static_cast<const T*>(r.weights) + static_cast<int64_t>(group) * p.rows * k + chunk * kPer;
 
   Step next{0, 0, 0};
   const auto load_stage = [&](int stage) {

@@ -68,8 +68,8 @@ class Loader {
     left_stride_ = static_cast<int>(stride);
     left_row0_ = static_cast<int>((kMode == ConvMode::data ? 0 : group * p.rows) + row0);
     left_rows_ = static_cast<int>(p.rows) - row0;
-    const bool runs = kMode == ConvMode::forward ||
-                      (kMode == ConvMode::weight && !p.s.channels_last);
+    const bool runs =
+        kMode == ConvMode::forward || (kMode == ConvMode::weight && !p.s.channels_last);
     wide_ = runs && stride % kPer == 0 && is_aligned_on_device(p.left);
     if constexpr (kMode == ConvMode::weight) {
 #pragma unroll

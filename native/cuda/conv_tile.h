@@ -1,6 +1,6 @@
 // What the tensor-core convolutions share (conv_mma.cu, conv_last.cu): stages of 64 bytes of K in
-// shared memory, [row][4 chunks of 16 bytes] with chunk ^ ((row/2)%4), free of bank conflicts; their
-// product; and where a place of an image and a tap of a channel meet.
+// shared memory, [row][4 chunks of 16 bytes] with chunk ^ ((row/2)%4), free of bank conflicts;
+// their product; and where a place of an image and a tap of a channel meet.
 #pragma once
 
 #include "conv_mma.h"
@@ -56,8 +56,8 @@ __device__ __forceinline__ Share place_share(const ConvProblem& p, int64_t index
   }
 }
 
-// sums += the A·B of one half of a stage, of the warp's part; kRound: float32 is still to be rounded
-// to TF32.
+// sums += the A·B of one half of a stage, of the warp's part; kRound: float32 is still to be
+// rounded to TF32.
 template <bool kRound, int kDown, int kAcross, class T>
 __device__ __forceinline__ void multiply_half(HalfProduct<T>, int step, const unsigned char* a,
                                               const unsigned char* b, int row0, int column0,

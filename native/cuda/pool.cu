@@ -134,7 +134,8 @@ __global__ void __launch_bounds__(kThreads, 4)
   const T* const from = x + place.plane * h.size * w.size * inner + place.channel;
   Arith<T> sum = 0;
   for (int64_t i = rows.begin; i < rows.end; ++i) {
-    for (int64_t j = columns.begin; j < columns.end; ++j) sum += to_arith(from[(i * w.size + j) * inner]);
+    for (int64_t j = columns.begin; j < columns.end; ++j)
+      sum += to_arith(from[(i * w.size + j) * inner]);
   }
   const int64_t extent = extent_of(h, p.s, place.high) * extent_of(w, p.s, place.low);
   y[at] = from_arith<T>(sum / static_cast<Arith<T>>(extent));
@@ -167,8 +168,12 @@ template <class F>
 void for_elements(const PoolShape& s, bool backward, const F& f) {
   const int64_t high = backward ? s.h.size : s.h.out, low = backward ? s.w.size : s.w.out;
   const int64_t line = low * s.inner;
-  Pool p = {s,     make_divider(high * line), make_divider(line), make_divider(s.inner),
-            s.planes * high * line, false};
+  Pool p = {s,
+            make_divider(high * line),
+            make_divider(line),
+            make_divider(s.inner),
+            s.planes * high * line,
+            false};
   if (p.n == 0) return;
   p.narrow = p.n < INT32_MAX;
   const int64_t blocks = (p.n + kThreads - 1) / kThreads;

@@ -10,7 +10,7 @@ type Step = (x: ng.Tensor, w: ng.Tensor, w2: ng.Tensor, scale: ng.Tensor) => ng.
 /** Convolution, batch norm, elementwise ops, pooling and another convolution of [N,C,H,W]. */
 const chain: Step = (x, w, w2, scale) => {
   const y = ng.conv2d(x, w, null, { padding: 1, relu: true });
-  const normal = ng.batchNorm(y, { weight: scale, training: true });
+  const normal = ng.batchNorm(y, { weight: scale, bias: scale, training: true });
   const pooled = ng.maxPool2d(ng.silu(normal).mul(2).add(normal), 2, { relu: true });
   return ng.conv2d(pooled, w2, null, { stride: 2, padding: 'sameUpper' });
 };
@@ -42,7 +42,9 @@ describe('channels last in a captured step', () => {
       ng.rand(shape).detach().requireGrad(),
     ) as [ng.Tensor, ng.Tensor, ng.Tensor];
     const step = ng.capture((x: ng.Tensor) => {
-      const loss = chain(x.permute([0, 3, 1, 2]), w, w2, scale).square().sum();
+      const loss = chain(x.permute([0, 3, 1, 2]), w, w2, scale)
+        .square()
+        .sum();
       loss.backward();
       return loss;
     });
@@ -51,9 +53,10 @@ describe('channels last in a captured step', () => {
     const run = await ng.profile(async () => (await step(x)).item());
     step.dispose();
     const kernels = run.summary().filter((row) => row.kind === 'kernel');
-    const copies = kernels.filter((row) => row.name === 'copy').reduce((n, row) => n + row.calls, 0);
-    expect(kernels.some((row) => row.name === 'conv')).toBe(true);
-    // The loss' gradient, which is one number spread out, and what a step takes and gives.
-    expect(copies).toBeLessThanOrEqual(5);
+    const calls = (name: string): number =>
+      kernels.filter((row) => row.name === name).reduce((n, row) => n + row.calls, 0);
+    expect(calls('max_pool')).toBeGreaterThan(0);
+    // What a step takes and what it gives.
+    expect(calls('copy')).toBeLessThanOrEqual(2 * calls('max_pool'));
   });
 });

@@ -26,7 +26,13 @@ describe('sizes', () => {
     ['dense of sequences', [layers.dense(5, { useBias: false })], [null, 7], [null, 5], 35],
     ['conv2d', [layers.conv2d(4, 3, { activation: 'relu' })], image, [4, 18, 18], 112],
     ['conv2d same', [layers.conv2d(4, 3, { padding: 'same' })], image, [4, 20, 20], 112],
-    ['conv2d same, strides', [layers.conv2d(4, 3, { padding: 'same', strides: 3 })], image, [4, 7, 7], 112],
+    [
+      'conv2d same, strides',
+      [layers.conv2d(4, 3, { padding: 'same', strides: 3 })],
+      image,
+      [4, 7, 7],
+      112,
+    ],
     [
       'conv2d channelsLast',
       [

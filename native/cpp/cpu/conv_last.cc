@@ -1,6 +1,7 @@
 // Convolutions of images whose channels lie together, [n,h,w,c]: products with positions as rows,
-//   out[n, position, m] = activation(Σ_k patch[position, k] · weight[k, m] + bias[m]),  k = (tap, c)
-//   dWᵀ[k, o] = Σ_{n, position} patch[position, k] · dy[n, position, o], in parts added in order,
+//   out[n, position, m] = activation(Σ_k patch[position, k] · weight[k, m] + bias[m]),  k = (tap,
+//   c) dWᵀ[k, o] = Σ_{n, position} patch[position, k] · dy[n, position, o], in parts added in
+//   order,
 // so that a tap of a position is a run of memory, and so is a row of sums. Where an image's rows
 // are the patches (1 x 1, stride 1) nothing is gathered. Weights are packed once for a launch. All
 // cuts follow from the sizes. 16-bit types go through float32. Cost: 2·positions·m·k operations.
@@ -10,8 +11,8 @@
 namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
-constexpr int64_t kDepth = 192;       // of K in a slice: a panel of weights stays in L1
-constexpr int64_t kPositions = 224;   // of a block, which stays in L2
+constexpr int64_t kDepth = 192;      // of K in a slice: a panel of weights stays in L1
+constexpr int64_t kPositions = 224;  // of a block, which stays in L2
 constexpr int64_t kManyChunks = 16;
 constexpr int64_t kChunkWork = 1 << 20;     // multiplications worth a chunk of their own
 constexpr int64_t kPartElements = 1 << 23;  // of all partial sums
@@ -45,7 +46,8 @@ NODEGRAD_INLINE void copy_run(const S* from, T* to, int64_t n) {
     constexpr int kL = kLanes<T>;
     int64_t i = 0;
     for (; i + kL <= n; i += kL) store(to + i, load(from + i));
-    if (const int left = static_cast<int>(n - i)) store_part(to + i, load_part(from + i, left), left);
+    if (const int left = static_cast<int>(n - i))
+      store_part(to + i, load_part(from + i, left), left);
   } else {
 #pragma GCC ivdep
     for (int64_t i = 0; i < n; ++i) to[i] = Stored<S>::load(from[i]);
@@ -223,8 +225,8 @@ void launch_product(Stream& stream, const Product& p) {
   l.blocks = divide_up(p.positions, block);
   l.block = divide_up(p.positions, l.blocks);
   l.p.direct = sizeof(T) == sizeof(S) && p.out_row == p.patches.columns * p.out_column;
-  l.p.packed =
-      acquire_scratch(stream, sizeof(T) * static_cast<size_t>(larger(1, p.groups * l.stride * l.k)));
+  l.p.packed = acquire_scratch(
+      stream, sizeof(T) * static_cast<size_t>(larger(1, p.groups * l.stride * l.k)));
   const int64_t panels = p.groups * divide_up(p.m, kColumns<T>);
   launch(stream, "conv_pack", pack_kernel<T, S>, &l, sizeof l, panels);
   launch(stream, "conv", product_kernel<T, S>, &l, sizeof l, p.images * p.groups * l.blocks);
@@ -267,19 +269,20 @@ void weight_kernel(const void* args, int64_t chunk) {
   T* const panels = memory + gathered;
   T* const buffer = panels + panels_size;
   const int64_t pixel = l.groups * l.channels, dy_pixel = l.groups * l.outputs;
-  T* const sums = static_cast<T*>(l.sums) +
-                  ((part * l.groups + group) * k + slice.tap * l.channels + slice.channel) * l.stride;
+  T* const sums =
+      static_cast<T*>(l.sums) +
+      ((part * l.groups + group) * k + slice.tap * l.channels + slice.channel) * l.stride;
   const int64_t begin = part * l.part_blocks;
   const int64_t end = smaller(begin + l.part_blocks, l.images * l.blocks);
   for (int64_t at = begin; at < end; ++at) {
     const int64_t image = at / l.blocks, first = at % l.blocks * l.block;
     const int64_t count = smaller(l.block, l.positions - first);
-    const S* const dy = static_cast<const S*>(l.dy) +
-                        (image * l.positions + first) * dy_pixel + group * l.outputs;
+    const S* const dy =
+        static_cast<const S*>(l.dy) + (image * l.positions + first) * dy_pixel + group * l.outputs;
     for (int64_t j = 0; j < l.outputs; j += kColumns<T>) {
       const int64_t there = smaller(kColumns<T>, l.outputs - j);
-      pack_panel(dy + j, 1, dy_pixel, there, count, panels + j * count,
-                 round_up(there, kLanes<T>), buffer);
+      pack_panel(dy + j, 1, dy_pixel, there, count, panels + j * count, round_up(there, kLanes<T>),
+                 buffer);
     }
     const S* const x = static_cast<const S*>(l.x) +
                        image * l.patches.height * l.patches.width * pixel + group * l.channels;
@@ -317,7 +320,8 @@ void launch_weight(Stream& stream, WeightLaunch l, void* dw) {
   const int64_t sums = l.parts * l.groups * k * l.stride;
   l.sums = acquire_scratch(stream, sizeof(T) * static_cast<size_t>(larger(1, sums)));
   if (sums > 0) launch(stream, "conv_weight", weight_kernel<T, S>, &l, sizeof l, l.parts * chunks);
-  add_parts<T, S>(stream, {l.sums, dw, l.parts, l.groups, l.outputs, l.channels, taps, l.stride, true});
+  add_parts<T, S>(stream,
+                  {l.sums, dw, l.parts, l.groups, l.outputs, l.channels, taps, l.stride, true});
   release_scratch(stream, l.sums);
 }
 

@@ -27,8 +27,8 @@ void add_parts_kernel(const void* args, int64_t chunk) {
     for (int64_t j = 0; j < p.stride; j += kLanes<T>) {
       Vector<T> sum = {};
       for (int64_t part = 0; part < p.parts; ++part) {
-        sum += load(static_cast<const T*>(p.sums) + ((part * p.groups + group) * rows + row) * p.stride +
-                    j);
+        sum += load(static_cast<const T*>(p.sums) +
+                    ((part * p.groups + group) * rows + row) * p.stride + j);
       }
       store(total, sum);
       for (int64_t i = 0; i < smaller(kLanes<T>, p.outputs - j); ++i) {

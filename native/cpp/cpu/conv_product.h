@@ -32,7 +32,7 @@ struct Product {
   // Where channels lie together (conv_last.cc): elements between places of the image, or 0.
   int64_t pixel;
   int64_t image_size, out_size;  // elements between images
-  int64_t slice, slices;                              // channels in a slice
+  int64_t slice, slices;         // channels in a slice
   int64_t block_rows, row_blocks, block_columns, column_blocks;
   bool direct;  // sums go straight to `out`
   bool relu;

@@ -125,7 +125,8 @@ void backward_weight_as(Stream& stream, const ConvShape& s, const void* x, const
   if (p.parts > 0) {
     launch(stream, "conv_weight", weight_kernel<T, S>, &p, sizeof p, p.parts * p.groups * p.blocks);
   }
-  add_parts<T, S>(stream, {p.sums, dw, p.parts, p.groups, p.outputs, p.channels, taps, p.stride, false});
+  add_parts<T, S>(stream,
+                  {p.sums, dw, p.parts, p.groups, p.outputs, p.channels, taps, p.stride, false});
   release_scratch(stream, p.sums);
 }
 

@@ -203,8 +203,8 @@ void max_backward_kernel(const void* args, int64_t chunk) {
   const PoolAxis &h = p.shape.h, &w = p.shape.w;
   const int64_t inner = p.shape.inner, length = w.size * inner;
   T* const buffer = scratch_rows<T>(length);
-  const bool apart = inner == 1 && !p.shape.adaptive && w.stride == 2 && w.kernel == 2 && w.dilation == 1 &&
-                     w.pad == 0 && h.stride >= h.dilation * (h.kernel - 1) + 1;
+  const bool apart = inner == 1 && !p.shape.adaptive && w.stride == 2 && w.kernel == 2 &&
+                     w.dilation == 1 && w.pad == 0 && h.stride >= h.dilation * (h.kernel - 1) + 1;
   const int64_t end = min_of(p.rows, (chunk + 1) * p.rows_per_chunk);
   for (int64_t row = chunk * p.rows_per_chunk; row < end; ++row) {
     const int64_t plane = row / h.size, at = row % h.size;

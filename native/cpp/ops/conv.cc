@@ -131,8 +131,8 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
   const ConvShape s = forward_shape("conv2d", input, weight, geometry, input.channels_last());
   std::optional<Tensor> kept;
   const void* added = bias_of("conv2d", input, bias, s.o, kept);
-  Tensor y = empty_images(input.device(), {s.n, s.o, s.oh, s.ow}, s.dtype, s.channels_last,
-                          "conv2d");
+  Tensor y =
+      empty_images(input.device(), {s.n, s.o, s.oh, s.ow}, s.dtype, s.channels_last, "conv2d");
   if (y.elements() == 0) return y;
   const Tensor x = ordered(input, s.channels_last), w = contiguous(weight);
   x.backend().conv->forward(x.stream(), s, x.view.data, w.view.data, added, y.view.data, relu);

@@ -226,10 +226,13 @@ export const convRows: OpRow[] = [
     { stride: [2, 3], before: [2, 1], behind: [2, 1], dilation: [1, 2], groups: 2 },
     [(n) => [2, n + 2, n + 4, 4], () => [6, 2, 3, 3], () => [6]],
   ),
-  rowOf('channels last, of one element each, in two slices', { layout: 'NHWC' }, {}, [
-    (n) => [1, n, 3, 200],
-    () => [3, 200, 1, 1],
-  ], { terms: () => 200 }),
+  rowOf(
+    'channels last, of one element each, in two slices',
+    { layout: 'NHWC' },
+    {},
+    [(n) => [1, n, 3, 200], () => [3, 200, 1, 1]],
+    { terms: () => 200 },
+  ),
   rowOf(
     "padded as 'sameUpper' with strides",
     { stride: 2, padding: 'sameUpper' },

@@ -156,8 +156,7 @@ export const maxPoolRows: OpRow[] = rowsOf('maxPool2d', [
   },
   {
     variant: 'channels last, that overlap and are padded, with ReLU',
-    fn: (x) =>
-      ng.maxPool2d(x, [3, 2], { stride: [2, 1], padding: 1, relu: true, layout: 'NHWC' }),
+    fn: (x) => ng.maxPool2d(x, [3, 2], { stride: [2, 1], padding: 1, relu: true, layout: 'NHWC' }),
     windows: [sliding(3, 2, 1), sliding(2, 1, 1)],
     shape: (n) => [2, n + 3, n + 4, 5],
     relu: true,
