@@ -130,6 +130,7 @@ export {
   unbind,
 } from './ops/parts.js';
 export {
+  type AdaptivePoolOptions,
   type AvgPool1dOptions,
   type AvgPool2dOptions,
   adaptiveAvgPool1d,
@@ -176,7 +177,7 @@ export {
   softmax,
 } from './ops/softmax.js';
 export { argsort, median, type SortOptions, sort, type TopkOptions, topk } from './ops/sort.js';
-export type { Pair } from './ops/spatial.js';
+export type { Layout1d, Layout2d, Pair } from './ops/spatial.js';
 export {
   all,
   any,

@@ -1,19 +1,17 @@
-/** Convolutions of images [N, C, H, W] and of sequences [N, T, C]. */
+/** Convolutions of images [N, C, H, W] or [N, H, W, C] and of sequences [N, T, C]. */
 import { expectBoolean, expectInteger, expectOneOf } from '../check.js';
 import { Conv1d, Conv2d } from '../nn/conv.js';
 import * as init from '../nn/init.js';
-import { Module } from '../nn/module.js';
-import type { Layer } from '../nn/sequential.js';
 import type { ConvOptions } from '../ops/conv.js';
 import { expectPair, expectSingle, type Pair } from '../ops/spatial.js';
-import { transpose } from '../ops/view.js';
-import type { Tensor } from '../tensor.js';
 import {
   type Activation,
   activationModules,
   type FreeShape,
   floats,
+  type ImageLayout,
   type Initializer,
+  imageLayout,
   initializerOf,
   known,
   type LayerOptions,
@@ -27,7 +25,7 @@ export interface ConvolutionOptions<Size> extends LayerOptions {
   activation?: Activation;
   /** 1 where left out. */
   strides?: Size;
-  /** 'valid' (none) where left out; 'same' keeps the size and needs strides of 1. */
+  /** 'valid' (none) where left out; 'same' gives ⌈size / strides⌉, an odd zero behind. */
   padding?: (typeof paddings)[number];
   /** 1 where left out. */
   dilationRate?: Size;
@@ -39,15 +37,10 @@ export interface ConvolutionOptions<Size> extends LayerOptions {
   kernelInitializer?: Initializer;
 }
 
-/** @internal A layer of [N, C, T] for [N, T, C]. */
-export class FeaturesLast extends Module {
-  constructor(readonly layer: Layer) {
-    super();
-  }
-  forward(x: Tensor): Tensor {
-    return transpose(this.layer.forward(transpose(x, 1, 2)), 1, 2);
-  }
-}
+export interface Conv2dOptions extends ConvolutionOptions<Pair>, ImageLayout {}
+
+/** The options of a module, but for the order of its axes. */
+type Sizes<Size> = Omit<ConvOptions<Size | number>, 'layout'>;
 
 /** What convolutions along one axis and along two have in common: all but their modules. */
 function convolution<Size>(
@@ -57,7 +50,7 @@ function convolution<Size>(
   options: ConvolutionOptions<Size | number>,
   expectSize: (op: string, name: string, value: unknown, least: number) => unknown,
   needs: LazyLayer['needs'],
-  make: (shape: FreeShape, options: ConvOptions<Size | number>) => [Conv1d | Conv2d, Layer],
+  make: (shape: FreeShape, options: Sizes<Size>) => Conv1d | Conv2d,
 ): LazyLayer {
   const given = named(kind, options, [
     'name',
@@ -84,30 +77,31 @@ function convolution<Size>(
     name: given.name,
     needs,
     build: (shape, place) => {
-      const sizes = { stride: strides, padding, dilation: dilationRate, groups, bias };
-      const [module, layer] = make(shape, { ...sizes, ...place });
+      const around = padding === 'same' ? 'sameUpper' : padding;
+      const sizes = {
+        stride: strides,
+        padding: around,
+        dilation: dilationRate,
+        groups,
+        bias,
+      } as const;
+      const module = make(shape, { ...sizes, ...place });
       initialize(module.weight);
       if (module.bias) init.zeros(module.bias);
-      return [layer, ...activationModules(kind, given.activation)];
+      return [module, ...activationModules(kind, given.activation)];
     },
   };
 }
 
 /**
- * Convolution of images: [N, C, H, W] to [N, filters, H', W'].
+ * Convolution of images: [N, C, H, W] to [N, filters, H', W'], channels last where `dataFormat` says so.
  * @example layers.conv2d(32, 3, { activation: 'relu' })
  */
-export function conv2d(
-  filters: number,
-  kernelSize: Pair,
-  options: ConvolutionOptions<Pair> = {},
-): LazyLayer {
+export function conv2d(filters: number, kernelSize: Pair, options: Conv2dOptions = {}): LazyLayer {
+  const { layout, axis } = imageLayout('conv2d', options);
   return convolution<Pair>(
-    ...(['conv2d', filters, kernelSize, options, expectPair, floats(3, 0)] as const),
-    (shape, sizes) => {
-      const module = new Conv2d(known(shape, 0), filters, kernelSize, sizes);
-      return [module, module];
-    },
+    ...(['conv2d', filters, kernelSize, options, expectPair, floats(3, axis)] as const),
+    (shape, sizes) => new Conv2d(known(shape, axis), filters, kernelSize, { ...sizes, layout }),
   );
 }
 
@@ -119,9 +113,7 @@ export function conv1d(
 ): LazyLayer {
   return convolution<number>(
     ...(['conv1d', filters, kernelSize, options, expectSingle, floats(2, -1)] as const),
-    (shape, sizes) => {
-      const module = new Conv1d(known(shape, -1), filters, kernelSize, sizes);
-      return [module, new FeaturesLast(module)];
-    },
+    (shape, sizes) =>
+      new Conv1d(known(shape, -1), filters, kernelSize, { ...sizes, layout: 'NLC' }),
   );
 }

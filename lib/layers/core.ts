@@ -16,14 +16,16 @@ import { Module } from '../nn/module.js';
 import { BatchNorm1d, BatchNorm2d, LayerNorm } from '../nn/norm.js';
 import { add, mul } from '../ops/binary.js';
 import { to } from '../ops/copy.js';
-import { reshape, transpose } from '../ops/view.js';
+import { reshape } from '../ops/view.js';
 import type { Shape, Tensor } from '../tensor.js';
 import {
   type Activation,
   activationModules,
   anything,
   floats,
+  type ImageLayout,
   type Initializer,
+  imageLayout,
   initializerOf,
   known,
   type LayerOptions,
@@ -151,35 +153,40 @@ export function lambda(fn: (x: Tensor) => Tensor, options: LayerOptions = {}): L
   return { kind: 'lambda', name, needs: anything, build: () => [new Lambda(fn)] };
 }
 
-/** Batch norm of sequences [N, T, C] over their last axis. */
-class SequenceNorm extends Module {
+/** Batch norm of sequences [N, T, C] and images [N, H, W, C], per channel: all places are samples. */
+class FeaturesLastNorm extends Module {
   readonly layer: BatchNorm1d;
   constructor(channels: number, options: ConstructorParameters<typeof BatchNorm1d>[1]) {
     super();
     this.layer = new BatchNorm1d(channels, options);
   }
   forward(x: Tensor): Tensor {
-    return transpose(this.layer.forward(transpose(x, 1, 2)), 1, 2);
+    const channels = x.shape.at(-1) as number;
+    return reshape(this.layer.forward(reshape(x, [x.size / channels, channels])), x.shape);
   }
 }
 
-export interface BatchNormOptions extends LayerOptions {
+export interface BatchNormOptions extends LayerOptions, ImageLayout {
   /** How much of the running averages stays at each step; 0.99 where left out. */
   momentum?: number;
   /** Added to the variance; 1e-3 where left out. */
   epsilon?: number;
 }
 
-/** Batch norm of vectors [N, C], sequences [N, T, C] and images [N, C, H, W], per channel. */
+/**
+ * Batch norm of vectors [N, C], sequences [N, T, C] and images [N, C, H, W] or, with the data format
+ * 'channelsLast', [N, H, W, C], per channel.
+ */
 export function batchNorm(options: BatchNormOptions = {}): LazyLayer {
   const {
     name,
     momentum = 0.99,
     epsilon = 1e-3,
-  } = named('batchNorm', options, ['name', 'momentum', 'epsilon']);
+  } = named('batchNorm', options, ['name', 'momentum', 'epsilon', 'dataFormat']);
   expectRange('batchNorm', 'momentum', momentum, 0, 1);
   expectRange('batchNorm', 'epsilon', epsilon, 0);
-  const channelAxis = (rank: number): number => (rank === 3 ? 0 : -1);
+  const { axis } = imageLayout('batchNorm', options);
+  const channelAxis = (rank: number): number => (rank === 3 ? axis : -1);
   return {
     kind: 'batchNorm',
     name,
@@ -193,10 +200,9 @@ export function batchNorm(options: BatchNormOptions = {}): LazyLayer {
     build: (shape, place) => {
       const channels = known(shape, channelAxis(shape.length));
       const given = { momentum: 1 - momentum, eps: epsilon, ...place };
-      if (shape.length === 3) return [new BatchNorm2d(channels, given)];
-      return [
-        shape.length === 2 ? new SequenceNorm(channels, given) : new BatchNorm1d(channels, given),
-      ];
+      if (shape.length === 1) return [new BatchNorm1d(channels, given)];
+      const first = shape.length === 3 && axis === 0;
+      return [first ? new BatchNorm2d(channels, given) : new FeaturesLastNorm(channels, given)];
     },
   };
 }

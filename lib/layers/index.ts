@@ -1,6 +1,6 @@
 /** Layers for `sequential`: sizes are inferred, defaults and initial values are Keras's. */
 
-export { type ConvolutionOptions, conv1d, conv2d } from './convolution.js';
+export { type Conv2dOptions, type ConvolutionOptions, conv1d, conv2d } from './convolution.js';
 export {
   activation,
   type BatchNormOptions,
@@ -18,12 +18,14 @@ export {
   avgPool2d,
   globalAvgPool2d,
   globalMaxPool2d,
+  type ImageOptions,
   maxPool2d,
   type PoolOptions,
 } from './image.js';
 export type {
   Activation,
   FreeShape,
+  ImageLayout,
   Initializer,
   LayerOptions,
   LazyLayer,

@@ -2,7 +2,7 @@
  * Layers whose sizes are not known yet: `sequential` builds each from the shape that reaches it. What
  * they are built of are the modules of lib/nn; defaults and initial values are Keras's.
  */
-import { type AllNames, describe, expectNames, type NameOf } from '../check.js';
+import { type AllNames, describe, expectNames, expectOneOf, type NameOf } from '../check.js';
 import { type DType, isFloating } from '../dtype.js';
 import {
   ELU,
@@ -22,6 +22,7 @@ import * as init from '../nn/init.js';
 import { Module } from '../nn/module.js';
 import type { Layer } from '../nn/sequential.js';
 import type { TensorOptions } from '../ops/fill.js';
+import type { Layout2d } from '../ops/spatial.js';
 import type { Tensor } from '../tensor.js';
 
 /** Sizes without the batch's; null where any size will do. */
@@ -49,6 +50,21 @@ export interface LazyLayer {
   readonly needs: (shape: FreeShape | null) => Requirement;
   /** The modules that make it, in order. */
   readonly build: (shape: FreeShape, place: Place) => Layer[];
+}
+
+/** What layers of images take. */
+export interface ImageLayout {
+  /** Where channels are: 'channelsFirst' ([N, C, H, W]) where left out, or 'channelsLast'. */
+  dataFormat?: 'channelsFirst' | 'channelsLast';
+}
+
+/** @internal The order of an image's axes as modules name it, and the channels' without the batch's. */
+export function imageLayout(
+  op: string,
+  { dataFormat = 'channelsFirst' }: ImageLayout,
+): { layout: Layout2d; axis: 0 | -1 } {
+  expectOneOf(op, 'dataFormat', dataFormat, ['channelsFirst', 'channelsLast']);
+  return dataFormat === 'channelsLast' ? { layout: 'NHWC', axis: -1 } : { layout: 'NCHW', axis: 0 };
 }
 
 /** What every factory takes. */

@@ -10,7 +10,6 @@ import { to } from '../ops/copy.js';
 import { expectSingle } from '../ops/spatial.js';
 import { permute, reshape } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
-import { FeaturesLast } from './convolution.js';
 import { GlobalPool } from './image.js';
 import {
   floats,
@@ -158,7 +157,7 @@ export function maxPool1d(
   const { name, strides = poolSize } = named('maxPool1d', options, ['name', 'strides']);
   expectSingle('maxPool1d', 'poolSize', poolSize, 1);
   expectSingle('maxPool1d', 'strides', strides, 1);
-  const build = () => [new FeaturesLast(new MaxPool1d(poolSize, { stride: strides }))];
+  const build = () => [new MaxPool1d(poolSize, { stride: strides, layout: 'NLC' })];
   return { kind: 'maxPool1d', name, needs: floats(2, -1), build };
 }
 

@@ -1,7 +1,11 @@
 /** Convolution layers. */
 import { expectInteger, expectNames, expectOneOf } from '../check.js';
 import {
+  type Conv1dOptions,
+  type Conv2dOptions,
   type ConvOptions,
+  type ConvTranspose1dOptions,
+  type ConvTranspose2dOptions,
   type ConvTransposeOptions,
   conv1d,
   conv2d,
@@ -19,10 +23,10 @@ interface Layer extends Pick<TensorOptions, 'dtype' | 'device'> {
   /** Whether there is a bias; true where left out. */
   bias?: boolean;
 }
-export interface Conv1dLayerOptions extends Omit<ConvOptions<number>, 'relu'>, Layer {}
-export interface Conv2dLayerOptions extends Omit<ConvOptions<Pair>, 'relu'>, Layer {}
-export interface ConvTranspose1dLayerOptions extends ConvTransposeOptions<number>, Layer {}
-export interface ConvTranspose2dLayerOptions extends ConvTransposeOptions<Pair>, Layer {}
+export interface Conv1dLayerOptions extends Omit<Conv1dOptions, 'relu'>, Layer {}
+export interface Conv2dLayerOptions extends Omit<Conv2dOptions, 'relu'>, Layer {}
+export interface ConvTranspose1dLayerOptions extends ConvTranspose1dOptions, Layer {}
+export interface ConvTranspose2dLayerOptions extends ConvTranspose2dOptions, Layer {}
 
 const layerNames: readonly (keyof Conv2dLayerOptions)[] = [
   'stride',
@@ -43,7 +47,7 @@ function callOf<O extends Layer>({ bias: _bias, dtype: _dtype, device: _device, 
 function expectSizes<Size, Checked>(
   name: string,
   kernelSize: Size,
-  options: ConvOptions<Size> | ConvTransposeOptions<Size>,
+  options: ConvOptions<Size, unknown> | ConvTransposeOptions<Size, unknown>,
   expectSize: (op: string, name: string, value: unknown, least: number) => Checked,
   transposed = false,
 ): Checked {
@@ -56,7 +60,7 @@ function expectSizes<Size, Checked>(
   expectSize(name, 'stride', stride, 1);
   expectSize(name, 'dilation', dilation, 1);
   if (typeof padding === 'string' && !transposed) {
-    expectOneOf(name, 'padding', padding, ['same', 'valid']);
+    expectOneOf(name, 'padding', padding, ['same', 'sameUpper', 'valid']);
   } else {
     expectSize(name, 'padding', padding, 0);
   }

@@ -1,6 +1,7 @@
 /** Pooling layers. */
 import { expectOptions } from '../check.js';
 import {
+  type AdaptivePoolOptions,
   type AvgPool1dOptions,
   type AvgPool2dOptions,
   adaptiveAvgPool1d,
@@ -29,10 +30,22 @@ export class MaxPool2d extends Module {
   ) {
     super();
     expectPair('MaxPool2d', 'kernelSize', kernelSize, 1);
-    expectOptions('MaxPool2d', options, ['dilation', 'stride', 'padding', 'ceilMode']);
+    expectOptions('MaxPool2d', options, [
+      'dilation',
+      'stride',
+      'padding',
+      'ceilMode',
+      'relu',
+      'layout',
+    ]);
   }
   forward(x: Tensor): Tensor {
     return maxPool2d(x, this.kernelSize, this.options);
+  }
+
+  /** The layer followed by a ReLU, as one kernel. */
+  forwardRelu(x: Tensor): Tensor {
+    return maxPool2d(x, this.kernelSize, { ...this.options, relu: true });
   }
 }
 
@@ -44,10 +57,22 @@ export class MaxPool1d extends Module {
   ) {
     super();
     expectSingle('MaxPool1d', 'kernelSize', kernelSize, 1);
-    expectOptions('MaxPool1d', options, ['dilation', 'stride', 'padding', 'ceilMode']);
+    expectOptions('MaxPool1d', options, [
+      'dilation',
+      'stride',
+      'padding',
+      'ceilMode',
+      'relu',
+      'layout',
+    ]);
   }
   forward(x: Tensor): Tensor {
     return maxPool1d(x, this.kernelSize, this.options);
+  }
+
+  /** The layer followed by a ReLU, as one kernel. */
+  forwardRelu(x: Tensor): Tensor {
+    return maxPool1d(x, this.kernelSize, { ...this.options, relu: true });
   }
 }
 
@@ -59,7 +84,13 @@ export class AvgPool2d extends Module {
   ) {
     super();
     expectPair('AvgPool2d', 'kernelSize', kernelSize, 1);
-    expectOptions('AvgPool2d', options, ['countIncludePad', 'stride', 'padding', 'ceilMode']);
+    expectOptions('AvgPool2d', options, [
+      'countIncludePad',
+      'stride',
+      'padding',
+      'ceilMode',
+      'layout',
+    ]);
   }
   forward(x: Tensor): Tensor {
     return avgPool2d(x, this.kernelSize, this.options);
@@ -74,7 +105,13 @@ export class AvgPool1d extends Module {
   ) {
     super();
     expectSingle('AvgPool1d', 'kernelSize', kernelSize, 1);
-    expectOptions('AvgPool1d', options, ['countIncludePad', 'stride', 'padding', 'ceilMode']);
+    expectOptions('AvgPool1d', options, [
+      'countIncludePad',
+      'stride',
+      'padding',
+      'ceilMode',
+      'layout',
+    ]);
   }
   forward(x: Tensor): Tensor {
     return avgPool1d(x, this.kernelSize, this.options);
@@ -105,22 +142,28 @@ export class AdaptiveMaxPool1d extends Module {
 
 /** Averages of [N, C, H, W] over as many windows as asked for; null keeps an axis' size. */
 export class AdaptiveAvgPool2d extends Module {
-  constructor(readonly outputSize: OutputSize) {
+  constructor(
+    readonly outputSize: OutputSize,
+    readonly options: AdaptivePoolOptions = {},
+  ) {
     super();
     expectOutputSize('AdaptiveAvgPool2d', outputSize);
   }
   forward(x: Tensor): Tensor {
-    return adaptiveAvgPool2d(x, this.outputSize);
+    return adaptiveAvgPool2d(x, this.outputSize, this.options);
   }
 }
 
 /** The largest elements of [N, C, H, W] over as many windows as asked for; null keeps a size. */
 export class AdaptiveMaxPool2d extends Module {
-  constructor(readonly outputSize: OutputSize) {
+  constructor(
+    readonly outputSize: OutputSize,
+    readonly options: AdaptivePoolOptions = {},
+  ) {
     super();
     expectOutputSize('AdaptiveMaxPool2d', outputSize);
   }
   forward(x: Tensor): Tensor {
-    return adaptiveMaxPool2d(x, this.outputSize);
+    return adaptiveMaxPool2d(x, this.outputSize, this.options);
   }
 }

@@ -1,6 +1,5 @@
 /** Layers one after another. */
 import { describe } from '../check.js';
-import { relu } from '../ops/unary.js';
 import type { Tensor } from '../tensor.js';
 import { GELU, ReLU } from './activation.js';
 import { Conv1d, Conv2d } from './conv.js';
@@ -20,7 +19,7 @@ function isPlain(layer: Layer | undefined, ...kinds: (new (...args: never[]) => 
 
 /**
  * Gives each layer what the one before returned. A Linear followed by a ReLU or GELU runs as one
- * kernel, as does a convolution by a ReLU; where a maximum is pooled next, ReLU follows that
+ * kernel, as does a convolution by a ReLU; where a maximum is pooled next, ReLU is part of that
  * instead: the same numbers from fewer elements. A layer with a forward of its own (a subclass's,
  * one put in its place, one with hooks) runs by itself.
  * @example new nn.Sequential(new nn.Linear(784, 128), new nn.ReLU(), new nn.Linear(128, 10))
@@ -66,7 +65,7 @@ export class Sequential extends Module {
       if (!(next instanceof GELU)) return layer.forwardWith('relu', x);
       return layer.forwardWith(next.approximate === 'tanh' ? 'geluTanh' : 'gelu', x);
     }
-    return relu((this.layers[i + 2] as Layer).forward(layer.forward(x)));
+    return (this.layers[i + 2] as MaxPool1d | MaxPool2d).forwardRelu(layer.forward(x));
   }
 
   override *namedChildren(): Generator<[string, Module]> {

@@ -129,11 +129,11 @@ export function allclose(a: Tensor, b: Tensor, options: CloseOptions = {}): bool
 }
 
 function close(op: string, a: Tensor, b: Tensor, options: CloseOptions): Tensor {
-  const { rtol = 1e-5, atol = 1e-8, equalNan = false } = expectOptions(op, options, [
-    'rtol',
-    'atol',
-    'equalNan',
-  ]);
+  const {
+    rtol = 1e-5,
+    atol = 1e-8,
+    equalNan = false,
+  } = expectOptions(op, options, ['rtol', 'atol', 'equalNan']);
   expectRange(op, 'rtol', rtol, 0);
   expectRange(op, 'atol', atol, 0);
   // Differences of unsigned integers would wrap.

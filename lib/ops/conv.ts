@@ -8,7 +8,14 @@ import { take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
 import { activationBackward, matmulCodes } from './gemm.js';
 import { sum } from './reduce.js';
-import { batched, expectPair, expectSingle, type Pair } from './spatial.js';
+import {
+  batched,
+  expectPair,
+  expectSingle,
+  type Layout1d,
+  type Layout2d,
+  type Pair,
+} from './spatial.js';
 import { squeeze, unsqueeze } from './view.js';
 
 declare module '../native.js' {
@@ -28,22 +35,27 @@ declare module '../native.js' {
   }
 }
 
-export interface ConvOptions<Size> {
+export interface ConvOptions<Size, Layout = Layout2d> {
   /** Elements between windows; 1 where left out. */
   stride?: Size;
-  /** Zeros on either side; 'same' keeps the size (with a stride of 1), 'valid' is 0, the default. */
-  padding?: Size | 'same' | 'valid';
+  /**
+   * Zeros on either side; 'same' keeps the size (with a stride of 1), 'sameUpper' gives ⌈size / stride⌉
+   * with an odd zero behind (TensorFlow's SAME), 'valid' is 0, the default.
+   */
+  padding?: Size | 'same' | 'sameUpper' | 'valid';
   /** Elements between taps; 1 where left out. */
   dilation?: Size;
   /** Parts of the channels that are convolved on their own; 1 where left out. */
   groups?: number;
   /** Whether ReLU follows, in the same kernel. */
   relu?: boolean;
+  /** The order of x's and the result's axes; channels first where left out. The weight's is one. */
+  layout?: Layout;
 }
-export type Conv1dOptions = ConvOptions<number>;
+export type Conv1dOptions = ConvOptions<number, Layout1d>;
 export type Conv2dOptions = ConvOptions<Pair>;
 
-export interface ConvTransposeOptions<Size> {
+export interface ConvTransposeOptions<Size, Layout = Layout2d> {
   /** Elements between windows of the result; 1 where left out. */
   stride?: Size;
   /** What is cut off the result on either side; 0 where left out. */
@@ -54,8 +66,10 @@ export interface ConvTransposeOptions<Size> {
   dilation?: Size;
   /** Parts of the channels that are convolved on their own; 1 where left out. */
   groups?: number;
+  /** The order of x's and the result's axes; channels first where left out. The weight's is one. */
+  layout?: Layout;
 }
-export type ConvTranspose1dOptions = ConvTransposeOptions<number>;
+export type ConvTranspose1dOptions = ConvTransposeOptions<number, Layout1d>;
 export type ConvTranspose2dOptions = ConvTransposeOptions<Pair>;
 
 /** Strides, paddings before, paddings behind, dilations of both axes, groups: as native has it. */
@@ -151,24 +165,35 @@ function expectGroups(op: string, groups: number): number {
   return expectSingle(op, 'groups', groups, 1);
 }
 
-/** Paddings before and behind of one axis; 'same' puts an odd one behind, as PyTorch does. */
-function paddings(padding: number | 'same', taps: number, dilation: number): [number, number] {
-  if (padding !== 'same') return [padding, padding];
-  const total = dilation * (taps - 1);
+/** What decides an axis' paddings: the number asked for, or null for those that keep its size. */
+interface Axis {
+  padding: number | null;
+  taps: number;
+  stride: number;
+  dilation: number;
+}
+
+/** Paddings before and behind; an odd one is behind, as PyTorch and TensorFlow have it. */
+function paddings({ padding, taps, stride, dilation }: Axis, size: number): [number, number] {
+  if (padding !== null) return [padding, padding];
+  const reach = dilation * (taps - 1) + 1;
+  const total = Math.max(0, (Math.ceil(size / stride) - 1) * stride + reach - size);
   return [Math.floor(total / 2), Math.ceil(total / 2)];
 }
 
-/** Checks a padding that may be a word; numbers come back as they are, 'valid' as 0. */
+/** Checks a padding that may be a word; numbers come back as they are, words as 0 or null. */
 function expectPadding<Size>(
   op: string,
-  padding: Size | 'same' | 'valid',
+  padding: Size | 'same' | 'sameUpper' | 'valid',
   strides: readonly number[],
-): Size | 0 | 'same' {
+): Size | 0 | null {
   if (padding === 'valid') return 0;
   if (padding === 'same' && strides.some((stride) => stride !== 1)) {
-    throw new RangeError(`${op}: padding 'same' needs a stride of 1, got [${strides}]`);
+    throw new RangeError(
+      `${op}: padding 'same' needs a stride of 1, got [${strides}]; 'sameUpper' takes any`,
+    );
   }
-  return padding;
+  return padding === 'same' || padding === 'sameUpper' ? null : padding;
 }
 
 function convolve(
@@ -201,7 +226,7 @@ function expectWeight(op: string, weight: Tensor, bias: Tensor | null, rank: 3 |
 
 /**
  * y[n,o,i,j] = bias[o] + Σ x[n, c, i·stride + a·dilation - padding, …] · weight[o,c,a,b].
- * @param x [N, C, H, W], or [C, H, W]
+ * @param x [N, C, H, W], or [C, H, W]; [N, H, W, C] with the layout 'NHWC', without a copy
  * @param weight [O, C / groups, kernel height, kernel width]
  * @param bias [O], or null
  * @returns [N, O, ⌊(H + 2·padding - dilation·(kernel - 1) - 1) / stride⌋ + 1, …]
@@ -218,6 +243,7 @@ export function conv2d(
     'dilation',
     'groups',
     'relu',
+    'layout',
   ]);
   const stride = expectPair('conv2d', 'stride', given.stride ?? 1, 1);
   const dilation = expectPair('conv2d', 'dilation', given.dilation ?? 1, 1);
@@ -225,12 +251,23 @@ export function conv2d(
   const relu = expectBoolean('conv2d', 'relu', given.relu ?? false);
   const padding = expectPadding('conv2d', given.padding ?? 0, stride);
   expectWeight('conv2d', weight, bias, 4);
-  const [h, w] =
-    padding === 'same' ? (['same', 'same'] as const) : expectPair('conv2d', 'padding', padding, 0);
-  const [top, bottom] = paddings(h, weight.shape[2] as number, dilation[0]);
-  const [left, right] = paddings(w, weight.shape[3] as number, dilation[1]);
-  const geometry = [...stride, top, left, bottom, right, ...dilation, groups, matmulCodes()[0]];
-  return batched('conv2d', x, 4, (images) => convolve(images, weight, bias, geometry, relu));
+  const both = padding === null ? null : expectPair('conv2d', 'padding', padding, 0);
+  const around = (images: Tensor, i: 0 | 1): [number, number] => {
+    const taps = weight.shape[2 + i] as number;
+    const axis = { padding: both ? both[i] : null, taps, stride: stride[i], dilation: dilation[i] };
+    return paddings(axis, images.shape[2 + i] as number);
+  };
+  return batched(
+    'conv2d',
+    x,
+    4,
+    (images) => {
+      const [[top, bottom], [left, right]] = [around(images, 0), around(images, 1)];
+      const geometry = [...stride, top, left, bottom, right, ...dilation, groups, matmulCodes()[0]];
+      return convolve(images, weight, bias, geometry, relu);
+    },
+    given.layout,
+  );
 }
 
 /**
@@ -252,6 +289,7 @@ export function conv1d(
     'dilation',
     'groups',
     'relu',
+    'layout',
   ]);
   const stride = expectSingle('conv1d', 'stride', given.stride ?? 1, 1);
   const dilation = expectSingle('conv1d', 'dilation', given.dilation ?? 1, 1);
@@ -259,14 +297,22 @@ export function conv1d(
   const relu = expectBoolean('conv1d', 'relu', given.relu ?? false);
   const padding = expectPadding('conv1d', given.padding ?? 0, [stride]);
   expectWeight('conv1d', weight, bias, 3);
-  const [left, right] = paddings(
-    padding === 'same' ? padding : expectSingle('conv1d', 'padding', padding, 0),
-    weight.shape[2] as number,
+  const axis = {
+    padding: padding === null ? null : expectSingle('conv1d', 'padding', padding, 0),
+    taps: weight.shape[2] as number,
+    stride,
     dilation,
-  );
-  const geometry = [1, stride, 0, left, 0, right, 1, dilation, groups, matmulCodes()[0]];
-  return batched('conv1d', x, 3, (rows) =>
-    squeeze(convolve(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry, relu), 2),
+  };
+  return batched(
+    'conv1d',
+    x,
+    3,
+    (rows) => {
+      const [left, right] = paddings(axis, rows.shape[2] as number);
+      const geometry = [1, stride, 0, left, 0, right, 1, dilation, groups, matmulCodes()[0]];
+      return squeeze(convolve(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry, relu), 2);
+    },
+    given.layout,
   );
 }
 
@@ -325,6 +371,7 @@ export function convTranspose2d(
     'outputPadding',
     'dilation',
     'groups',
+    'layout',
   ]);
   const stride = expectPair(op, 'stride', given.stride ?? 1, 1);
   const dilation = expectPair(op, 'dilation', given.dilation ?? 1, 1);
@@ -335,7 +382,13 @@ export function convTranspose2d(
   expectWeight(op, weight, bias, 4);
   const behind = [padding[0] - more[0], padding[1] - more[1]];
   const geometry = [...stride, ...padding, ...behind, ...dilation, groups, matmulCodes()[0]];
-  return batched(op, x, 4, (images) => convolveTransposed(images, weight, bias, geometry));
+  return batched(
+    op,
+    x,
+    4,
+    (images) => convolveTransposed(images, weight, bias, geometry),
+    given.layout,
+  );
 }
 
 /**
@@ -358,6 +411,7 @@ export function convTranspose1d(
     'outputPadding',
     'dilation',
     'groups',
+    'layout',
   ]);
   const stride = expectSingle(op, 'stride', given.stride ?? 1, 1);
   const dilation = expectSingle(op, 'dilation', given.dilation ?? 1, 1);
@@ -378,7 +432,12 @@ export function convTranspose1d(
     groups,
     matmulCodes()[0],
   ];
-  return batched(op, x, 3, (rows) =>
-    squeeze(convolveTransposed(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry), 2),
+  return batched(
+    op,
+    x,
+    3,
+    (rows) =>
+      squeeze(convolveTransposed(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry), 2),
+    given.layout,
   );
 }

@@ -4,13 +4,21 @@ import { describe, expectBoolean, expectInteger, expectOptions } from '../check.
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
+import { lt, maximum as maximumOf, where } from './binary.js';
 import { gather } from './gather.js';
-import { batched, expectPair, expectSingle, type Pair } from './spatial.js';
+import {
+  batched,
+  expectPair,
+  expectSingle,
+  type Layout1d,
+  type Layout2d,
+  type Pair,
+} from './spatial.js';
 import { reshape, squeeze, unsqueeze } from './view.js';
 
 declare module '../native.js' {
   interface NativeOps {
-    maxPool2d(x: Handle, window: Numbers, adaptive: boolean): void;
+    maxPool2d(x: Handle, window: Numbers, adaptive: boolean, relu: boolean): void;
     avgPool2d(x: Handle, window: Numbers, adaptive: boolean, countPad: boolean): void;
   }
   interface NativeKernels {
@@ -31,25 +39,33 @@ declare module '../native.js' {
   }
 }
 
-export interface PoolOptions<Size> {
+export interface PoolOptions<Size, Layout = Layout2d> {
   /** Elements between windows; the kernel's size where left out. */
   stride?: Size;
   /** Elements added on either side, at most half the kernel; 0 where left out. */
   padding?: Size;
   /** Whether windows that begin inside but reach beyond the end count; false where left out. */
   ceilMode?: boolean;
+  /** The order of x's and the result's axes; channels first where left out. */
+  layout?: Layout;
 }
-export interface MaxPoolOptions<Size> extends PoolOptions<Size> {
+export interface MaxPoolOptions<Size, Layout = Layout2d> extends PoolOptions<Size, Layout> {
   /** Elements between those of a window; 1 where left out. */
   dilation?: Size;
+  /** Whether ReLU follows, in the same kernel. */
+  relu?: boolean;
 }
-export interface AvgPoolOptions<Size> extends PoolOptions<Size> {
+export interface AvgPoolOptions<Size, Layout = Layout2d> extends PoolOptions<Size, Layout> {
   /** Whether padding counts, as zeros, in the average; true where left out. */
   countIncludePad?: boolean;
 }
-export type MaxPool1dOptions = MaxPoolOptions<number>;
+export type MaxPool1dOptions = MaxPoolOptions<number, Layout1d>;
 export type MaxPool2dOptions = MaxPoolOptions<Pair>;
-export type AvgPool1dOptions = AvgPoolOptions<number>;
+export type AvgPool1dOptions = AvgPoolOptions<number, Layout1d>;
+export interface AdaptivePoolOptions {
+  /** The order of x's and the result's axes; channels first where left out. */
+  layout?: Layout2d;
+}
 export type AvgPool2dOptions = AvgPoolOptions<Pair>;
 
 /** Sizes of the result per axis, null for the input's own; one number for both. */
@@ -89,15 +105,16 @@ export const poolOps: OpRows<'maxPool2d' | 'avgPool2d'> = {
   },
 };
 
-/** @internal The elements of images at places of their planes. */
+/** @internal The elements of images at places of their planes; 0 at those that ReLU cut. */
 export function atPlaces(x: Tensor, index: Tensor): Tensor {
   const [n, c, h, w] = x.shape as [number, number, number, number];
-  const places = reshape(index, [n, c, -1]).to('int64');
-  return reshape(gather(reshape(x, [n, c, h * w]), 2, places), index.shape);
+  const places = reshape(maximumOf(index, 0), [n, c, -1]).to('int64');
+  const found = gather(reshape(x, [n, c, h * w]), 2, places);
+  return where(lt(index, 0), 0, reshape(found, index.shape));
 }
 
-function maximum(x: Tensor, window: readonly number[], adaptive: boolean): Tensor {
-  native.maxPool2d(x.h, window, adaptive);
+function maximum(x: Tensor, window: readonly number[], adaptive: boolean, relu = false): Tensor {
+  native.maxPool2d(x.h, window, adaptive, relu);
   const out = take(0, x.device);
   const index = take(1, x.device);
   const attributes = { image: x.shape, window, adaptive, countPad: false };
@@ -154,7 +171,7 @@ function windowOf(op: string, x: Tensor, h: Axis, w: Axis, ceil: boolean): numbe
 
 const whole: Axis = { kernel: 1, stride: 1, padding: 0, dilation: 1 };
 
-function axes(op: string, kernelSize: Pair, given: MaxPoolOptions<Pair>): [Axis, Axis] {
+function axes(op: string, kernelSize: Pair, given: MaxPool2dOptions): [Axis, Axis] {
   const kernel = expectPair(op, 'kernelSize', kernelSize, 1);
   const stride = expectPair(op, 'stride', given.stride ?? kernel, 1);
   const padding = expectPair(op, 'padding', given.padding ?? 0, 0);
@@ -168,7 +185,7 @@ function axes(op: string, kernelSize: Pair, given: MaxPoolOptions<Pair>): [Axis,
   return [axis(0), axis(1)];
 }
 
-function singleAxis(op: string, kernelSize: number, given: MaxPoolOptions<number>): Axis {
+function singleAxis(op: string, kernelSize: number, given: MaxPool1dOptions): Axis {
   const kernel = expectSingle(op, 'kernelSize', kernelSize, 1);
   return {
     kernel,
@@ -180,15 +197,27 @@ function singleAxis(op: string, kernelSize: number, given: MaxPoolOptions<number
 
 /**
  * The largest element of each window; its gradient goes to the first of equal ones.
- * @param x [N, C, H, W], or [C, H, W]
+ * @param x [N, C, H, W], or [C, H, W]; [N, H, W, C] with the layout 'NHWC', without a copy
  * @returns [N, C, ⌊(H + 2·padding - dilation·(kernel - 1) - 1) / stride⌋ + 1, …], ⌈ ⌉ with ceilMode
  */
 export function maxPool2d(x: Tensor, kernelSize: Pair, options: MaxPool2dOptions = {}): Tensor {
-  const given = expectOptions('maxPool2d', options, ['dilation', 'stride', 'padding', 'ceilMode']);
+  const given = expectOptions('maxPool2d', options, [
+    'dilation',
+    'stride',
+    'padding',
+    'ceilMode',
+    'relu',
+    'layout',
+  ]);
   const [h, w] = axes('maxPool2d', kernelSize, given);
   const ceil = expectBoolean('maxPool2d', 'ceilMode', given.ceilMode ?? false);
-  return batched('maxPool2d', x, 4, (images) =>
-    maximum(images, windowOf('maxPool2d', images, h, w, ceil), false),
+  const relu = expectBoolean('maxPool2d', 'relu', given.relu ?? false);
+  return batched(
+    'maxPool2d',
+    x,
+    4,
+    (images) => maximum(images, windowOf('maxPool2d', images, h, w, ceil), false, relu),
+    given.layout,
   );
 }
 
@@ -197,18 +226,33 @@ export function maxPool2d(x: Tensor, kernelSize: Pair, options: MaxPool2dOptions
  * @param x [N, C, L], or [C, L]
  */
 export function maxPool1d(x: Tensor, kernelSize: number, options: MaxPool1dOptions = {}): Tensor {
-  const given = expectOptions('maxPool1d', options, ['dilation', 'stride', 'padding', 'ceilMode']);
+  const given = expectOptions('maxPool1d', options, [
+    'dilation',
+    'stride',
+    'padding',
+    'ceilMode',
+    'relu',
+    'layout',
+  ]);
   const axis = singleAxis('maxPool1d', kernelSize, given);
   const ceil = expectBoolean('maxPool1d', 'ceilMode', given.ceilMode ?? false);
-  return batched('maxPool1d', x, 3, (rows) => {
-    const images = unsqueeze(rows, 2);
-    return squeeze(maximum(images, windowOf('maxPool1d', images, whole, axis, ceil), false), 2);
-  });
+  const relu = expectBoolean('maxPool1d', 'relu', given.relu ?? false);
+  return batched(
+    'maxPool1d',
+    x,
+    3,
+    (rows) => {
+      const images = unsqueeze(rows, 2);
+      const window = windowOf('maxPool1d', images, whole, axis, ceil);
+      return squeeze(maximum(images, window, false, relu), 2);
+    },
+    given.layout,
+  );
 }
 
 /**
  * The average of each window.
- * @param x [N, C, H, W], or [C, H, W]
+ * @param x [N, C, H, W], or [C, H, W]; [N, H, W, C] with the layout 'NHWC', without a copy
  * @returns [N, C, ⌊(H + 2·padding - kernel) / stride⌋ + 1, …], ⌈ ⌉ with ceilMode
  */
 export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPool2dOptions = {}): Tensor {
@@ -216,12 +260,23 @@ export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPool2dOptions
     countIncludePad = true,
     ceilMode = false,
     ...given
-  } = expectOptions('avgPool2d', options, ['countIncludePad', 'stride', 'padding', 'ceilMode']);
+  } = expectOptions('avgPool2d', options, [
+    'countIncludePad',
+    'stride',
+    'padding',
+    'ceilMode',
+    'layout',
+  ]);
   const [h, w] = axes('avgPool2d', kernelSize, { ...given, dilation: 1 });
   expectBoolean('avgPool2d', 'ceilMode', ceilMode);
   expectBoolean('avgPool2d', 'countIncludePad', countIncludePad);
-  return batched('avgPool2d', x, 4, (images) =>
-    average(images, windowOf('avgPool2d', images, h, w, ceilMode), false, countIncludePad),
+  return batched(
+    'avgPool2d',
+    x,
+    4,
+    (images) =>
+      average(images, windowOf('avgPool2d', images, h, w, ceilMode), false, countIncludePad),
+    given.layout,
   );
 }
 
@@ -234,15 +289,27 @@ export function avgPool1d(x: Tensor, kernelSize: number, options: AvgPool1dOptio
     countIncludePad = true,
     ceilMode = false,
     ...given
-  } = expectOptions('avgPool1d', options, ['countIncludePad', 'stride', 'padding', 'ceilMode']);
+  } = expectOptions('avgPool1d', options, [
+    'countIncludePad',
+    'stride',
+    'padding',
+    'ceilMode',
+    'layout',
+  ]);
   const axis = singleAxis('avgPool1d', kernelSize, { ...given, dilation: 1 });
   expectBoolean('avgPool1d', 'ceilMode', ceilMode);
   expectBoolean('avgPool1d', 'countIncludePad', countIncludePad);
-  return batched('avgPool1d', x, 3, (rows) => {
-    const images = unsqueeze(rows, 2);
-    const window = windowOf('avgPool1d', images, whole, axis, ceilMode);
-    return squeeze(average(images, window, false, countIncludePad), 2);
-  });
+  return batched(
+    'avgPool1d',
+    x,
+    3,
+    (rows) => {
+      const images = unsqueeze(rows, 2);
+      const window = windowOf('avgPool1d', images, whole, axis, ceilMode);
+      return squeeze(average(images, window, false, countIncludePad), 2);
+    },
+    given.layout,
+  );
 }
 
 /** Checks the sizes that an adaptive pooling is to give. */
@@ -266,25 +333,43 @@ function adaptiveWindow(x: Tensor, [h, w]: readonly [number | null, number | nul
 
 /**
  * Averages of as many windows as asked for: window i of an axis is [⌊i·H/out⌋, ⌈(i+1)·H/out⌉).
- * @param x [N, C, H, W], or [C, H, W]
+ * @param x [N, C, H, W], or [C, H, W]; [N, H, W, C] with the layout 'NHWC', without a copy
  * @returns [N, C, outputSize[0], outputSize[1]]
  */
-export function adaptiveAvgPool2d(x: Tensor, outputSize: OutputSize): Tensor {
+export function adaptiveAvgPool2d(
+  x: Tensor,
+  outputSize: OutputSize,
+  options: AdaptivePoolOptions = {},
+): Tensor {
   const size = expectOutputSize('adaptiveAvgPool2d', outputSize);
-  return batched('adaptiveAvgPool2d', x, 4, (images) =>
-    average(images, adaptiveWindow(images, size), true, false),
+  const { layout } = expectOptions('adaptiveAvgPool2d', options, ['layout']);
+  return batched(
+    'adaptiveAvgPool2d',
+    x,
+    4,
+    (images) => average(images, adaptiveWindow(images, size), true, false),
+    layout,
   );
 }
 
 /**
  * The largest elements of as many windows as asked for, cut as {@link adaptiveAvgPool2d} cuts them.
- * @param x [N, C, H, W], or [C, H, W]
+ * @param x [N, C, H, W], or [C, H, W]; [N, H, W, C] with the layout 'NHWC', without a copy
  * @returns [N, C, outputSize[0], outputSize[1]]
  */
-export function adaptiveMaxPool2d(x: Tensor, outputSize: OutputSize): Tensor {
+export function adaptiveMaxPool2d(
+  x: Tensor,
+  outputSize: OutputSize,
+  options: AdaptivePoolOptions = {},
+): Tensor {
   const size = expectOutputSize('adaptiveMaxPool2d', outputSize);
-  return batched('adaptiveMaxPool2d', x, 4, (images) =>
-    maximum(images, adaptiveWindow(images, size), true),
+  const { layout } = expectOptions('adaptiveMaxPool2d', options, ['layout']);
+  return batched(
+    'adaptiveMaxPool2d',
+    x,
+    4,
+    (images) => maximum(images, adaptiveWindow(images, size), true),
+    layout,
   );
 }
 

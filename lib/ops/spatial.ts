@@ -1,10 +1,14 @@
 /** What convolution and pooling share: options per axis, and inputs without a batch axis. */
-import { describe, expectInteger, expectTensor } from '../check.js';
+import { describe, expectInteger, expectOneOf, expectTensor } from '../check.js';
 import type { Tensor } from '../tensor.js';
-import { squeeze, unsqueeze } from './view.js';
+import { permute, squeeze, unsqueeze } from './view.js';
 
 /** One number for both axes, or [height, width]. */
 export type Pair = number | readonly [number, number];
+
+/** Where the channels of a sequence or of images are: before the places, or behind them. */
+export type Layout1d = 'NCL' | 'NLC';
+export type Layout2d = 'NCHW' | 'NHWC';
 
 const largest = 2 ** 31 - 1;
 
@@ -35,13 +39,34 @@ export function expectSingle(op: string, name: string, value: unknown, least: nu
 }
 
 /**
- * Calls f with x as a batch: rank 4, or 3 for an input without a batch axis, which the result then
- * lacks too.
+ * Calls f with x as a batch, channels first: of rank 4, or 3 for an input without a batch axis, which
+ * the result then lacks too. The result has x's layout; only views change it.
  */
-export function batched(op: string, x: Tensor, rank: 3 | 4, f: (x: Tensor) => Tensor): Tensor {
+export function batched(
+  op: string,
+  x: Tensor,
+  rank: 3 | 4,
+  f: (x: Tensor) => Tensor,
+  layout?: Layout1d | Layout2d,
+): Tensor {
   expectTensor(op, x, 'x');
-  if (x.rank === rank - 1) return squeeze(f(unsqueeze(x, 0)), 0);
-  if (x.rank === rank) return f(x);
-  const axes = rank === 4 ? '[N,C,H,W] or [C,H,W]' : '[N,C,L] or [C,L]';
-  throw new RangeError(`${op}: the input must be ${axes}, got [${x.shape}]`);
+  const [first, last] = rank === 4 ? ['NCHW', 'NHWC'] : ['NCL', 'NLC'];
+  const given = expectOneOf(op, 'layout', layout ?? first, [first, last] as string[]);
+  if (x.rank === rank - 1) return squeeze(batched(op, unsqueeze(x, 0), rank, f, layout), 0);
+  if (x.rank !== rank) {
+    const [batch, single] = [[...given], [...given].slice(1)];
+    throw new RangeError(`${op}: the input must be [${batch}] or [${single}], got [${x.shape}]`);
+  }
+  if (given === first) return f(x);
+  const [there, back] =
+    rank === 4
+      ? [
+          [0, 3, 1, 2],
+          [0, 2, 3, 1],
+        ]
+      : [
+          [0, 2, 1],
+          [0, 2, 1],
+        ];
+  return permute(f(permute(x, there)), back);
 }

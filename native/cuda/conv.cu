@@ -3,11 +3,12 @@
 //   forward:  y  = W · patches(x)         rows o, columns (n, i, j), K = (c, a, b)
 //   data:     dx = Wᵀ · patches(dy)       rows c, columns (n, h, w), K = (o, a, b)
 //   weight:   dW = dy · patches(x)ᵀ       rows o, columns (c, a, b), K = (n, i, j)
-// Tensor cores take 16-bit types, and float32 where TF32 is allowed (conv_mma.cu); the rest a block
-// of 256 threads that computes 64 x 64 of C, 4 x 4 a thread, from shared a and b of 16 k each.
-// The weight gradient cuts K in slices whose sums a second kernel adds in order. float32 inside for
-// 16-bit types; sums run in the order of k. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations, bound by
-// the FP32 units and the index arithmetic of loads (one per 16 multiply-adds).
+// Tensor cores take 16-bit types, and float32 where TF32 is allowed (conv_mma.cu; conv_last.cu
+// where channels lie together); the rest a block of 256 threads that computes 64 x 64 of C, 4 x 4 a
+// thread, from shared a and b of 16 k each. The weight gradient cuts K in slices whose sums a
+// second kernel adds in order. float32 inside for 16-bit types; sums run in the order of k. Cost:
+// 2·n·o·oh·ow·c/groups·kh·kw operations, bound by the FP32 units and the index arithmetic of loads
+// (one per 16 multiply-adds).
 #include <numeric>
 
 #include "conv_mma.h"
@@ -43,7 +44,8 @@ __device__ __forceinline__ A left_element(const ConvProblem& p, int64_t group, i
     at = ((group * p.out_channels + i.outer) * p.rows + row) * s.kh * s.kw + i.high * s.kw + i.low;
   } else {
     const ConvIndex i = split_place(p, k);
-    at = ((i.outer * s.o + group * p.rows + row) * s.oh + i.high) * s.ow + i.low;
+    at = i.outer * s.o * s.oh * s.ow + (group * p.rows + row) * p.y.channel + i.high * p.y.row +
+         i.low * p.y.column;
   }
   return load_as<A>(p.left, at, s.dtype);
 }
@@ -68,14 +70,16 @@ __device__ __forceinline__ A right_element(const ConvProblem& p, int64_t group,
       j = quotient;
     }
     if (i >= s.oh || j >= s.ow) return A(0);
-    const int64_t channel = place.outer * s.o + group * p.out_channels + tap.outer;
-    return load_as<A>(p.right, (channel * s.oh + i) * s.ow + j, s.dtype);
+    const int64_t image = place.outer * s.o * s.oh * s.ow;
+    const int64_t channel = (group * p.out_channels + tap.outer) * p.y.channel;
+    return load_as<A>(p.right, image + channel + i * p.y.row + j * p.y.column, s.dtype);
   } else {
     const int64_t i = place.high * s.stride_h + tap.high * s.dilation_h - s.pad_h;
     const int64_t j = place.low * s.stride_w + tap.low * s.dilation_w - s.pad_w;
     if (i < 0 || j < 0 || i >= s.h || j >= s.w) return A(0);
-    const int64_t channel = place.outer * s.c + group * p.in_channels + tap.outer;
-    return load_as<A>(p.right, (channel * s.h + i) * s.w + j, s.dtype);
+    const int64_t image = place.outer * s.c * s.h * s.w;
+    const int64_t channel = (group * p.in_channels + tap.outer) * p.x.channel;
+    return load_as<A>(p.right, image + channel + i * p.x.row + j * p.x.column, s.dtype);
   }
 }
 
@@ -218,6 +222,10 @@ void convolve(Stream& stream, ConvProblem p, bool mma) {
   p.row = make_divider(p.plane_w);
   p.narrow = p.columns < INT32_MAX && p.k < INT32_MAX;
   if (places >= INT32_MAX || s.kh * s.kw >= INT32_MAX) fail("conv2d: an image is too large");
+  if (mma && p.columns > 0 && conv_by_runs(stream, kMode, p)) {
+    launch_conv_runs(stream, kMode, p);
+    return;
+  }
   const ConvTile tile = mma ? conv_mma_tile(stream, kMode, p)
                             : ConvTile{kSide, kSide, kDepth, kSliceLength, kWantedBlocks};
   p.row_tiles = divide_up(p.rows, tile.rows);
@@ -298,6 +306,10 @@ void for_each_class(const ConvProblem& p, const F& f) {
   }
 }
 
+ConvStrides strides_of(bool channels_last, int64_t channels, int64_t h, int64_t w) {
+  return channels_last ? ConvStrides{1, w * channels, channels} : ConvStrides{h * w, w, 1};
+}
+
 template <ConvMode kMode>
 void run(Stream& stream, ConvProblem p) {
   const ConvShape& s = p.s;
@@ -307,6 +319,8 @@ void run(Stream& stream, ConvProblem p) {
   const int64_t taps = s.kh * s.kw;
   p.plane_h = kMode == ConvMode::data ? s.h : s.oh;
   p.plane_w = kMode == ConvMode::data ? s.w : s.ow;
+  p.x = strides_of(s.channels_last, s.c, s.h, s.w);
+  p.y = strides_of(s.channels_last, s.o, s.oh, s.ow);
   p.down = p.across = {0, 1, 0, 1};
   p.weight_w = s.kw;
   p.weight_plane = taps;

@@ -7,24 +7,16 @@
 // one K axis, so that a first layer of 3 channels wastes only the end of the last stage.) Shared
 // memory: [row][4 chunks of 16 bytes], chunk ^ ((row/2)%4), free of bank conflicts. Cost:
 // 2·n·o·oh·ow·c/groups·kh·kw operations; a load and a test for every 2·rows of these.
-#include "conv_mma.h"
+#include "conv_tile.h"
 #include "launch.h"
 #include "numbers.h"
-#include "rnn_product.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
 constexpr int kThreads = 256, kWarps = kThreads / 32;
 constexpr int kColumns = 128;
-constexpr int kRowBytes = 64, kChunks = 4;
 constexpr int kPasses = kColumns * kChunks / kThreads;  // chunks of B that a thread loads: 2
-constexpr int32_t kOutside = -(1 << 30);
-
-// A place's or a tap's share; `left` is where A has its k, or -1 where there is none.
-struct alignas(16) Share {
-  int32_t offset, i, j, left;
-};
 
 template <int kRows>
 struct TileShape {
@@ -45,45 +37,6 @@ struct alignas(128) ConvShared {
   };
   Share table[2][kDepth];
 };
-
-__device__ __forceinline__ int chunk_offset(int row, int chunk) {
-  return row * kRowBytes + ((chunk ^ (row >> 1 & 3)) * 16);
-}
-
-template <ConvMode kMode>
-__device__ __forceinline__ Share tap_share(const ConvProblem& p, int64_t group, int64_t index) {
-  const ConvShape& s = p.s;
-  const ConvIndex t = split_tap(p, index);
-  const int64_t down = t.high * s.dilation_h, across = t.low * s.dilation_w;
-  if constexpr (kMode == ConvMode::data) {
-    const int64_t channel = group * p.out_channels + t.outer;
-    const int64_t left = channel * p.rows * p.weight_plane +
-                         (p.down.tap + t.high * p.down.tap_step) * p.weight_w + p.across.tap +
-                         t.low * p.across.tap_step;
-    return {static_cast<int32_t>(channel * s.oh * s.ow - down * s.ow - across),
-            static_cast<int32_t>(-down), static_cast<int32_t>(-across), static_cast<int32_t>(left)};
-  } else {
-    const int64_t channel = group * p.in_channels + t.outer;
-    return {static_cast<int32_t>(channel * s.h * s.w + down * s.w + across),
-            static_cast<int32_t>(down), static_cast<int32_t>(across), static_cast<int32_t>(index)};
-  }
-}
-
-template <ConvMode kMode>
-__device__ __forceinline__ Share place_share(const ConvProblem& p, int64_t index) {
-  const ConvShape& s = p.s;
-  const ConvIndex t = split_place(p, index);
-  if constexpr (kMode == ConvMode::data) {
-    const int64_t i = t.high + s.pad_h, j = t.low + s.pad_w, image = t.outer * s.o * s.oh * s.ow;
-    return {static_cast<int32_t>(image + i * s.ow + j), static_cast<int32_t>(i),
-            static_cast<int32_t>(j), 0};
-  } else {
-    const int64_t i = t.high * s.stride_h - s.pad_h, j = t.low * s.stride_w - s.pad_w;
-    return {static_cast<int32_t>(t.outer * s.c * s.h * s.w + i * s.w + j), static_cast<int32_t>(i),
-            static_cast<int32_t>(j),
-            static_cast<int32_t>(t.outer * s.o * s.oh * s.ow + t.high * s.ow + t.low)};
-  }
-}
 
 // The element that a place and a tap meet at.
 template <class T, ConvMode kMode>
@@ -110,12 +63,14 @@ class Loader {
     const int thread = static_cast<int>(threadIdx.x);
     const int64_t stride = kMode == ConvMode::forward ? p.k
                            : kMode == ConvMode::data  ? p.weight_plane
-                                                      : p.s.oh * p.s.ow;
+                                                      : p.y.channel;
     left_ = static_cast<const T*>(p.left);
     left_stride_ = static_cast<int>(stride);
     left_row0_ = static_cast<int>((kMode == ConvMode::data ? 0 : group * p.rows) + row0);
     left_rows_ = static_cast<int>(p.rows) - row0;
-    wide_ = kMode != ConvMode::data && stride % kPer == 0 && is_aligned_on_device(p.left);
+    const bool runs =
+        kMode == ConvMode::forward || (kMode == ConvMode::weight && !p.s.channels_last);
+    wide_ = runs && stride % kPer == 0 && is_aligned_on_device(p.left);
     if constexpr (kMode == ConvMode::weight) {
 #pragma unroll
       for (int i = 0; i < kPasses; ++i) {
@@ -212,58 +167,6 @@ class Loader {
   Vector<T, kPer> a_[kLeftPasses], b_[kPasses];
 };
 
-// sums += the A·B of one half of a stage, of the warp's part.
-template <int kDown, int kAcross, class T>
-__device__ __forceinline__ void multiply_half(HalfProduct<T>, int step, const unsigned char* a,
-                                              const unsigned char* b, int row0, int column0,
-                                              float (&sums)[kDown][kAcross][4]) {
-  const int lane = static_cast<int>(threadIdx.x) % 32;
-  uint32_t x[kDown][4];
-#pragma unroll
-  for (int i = 0; i < kDown; ++i) {
-    ldmatrix_x4(x[i], a + chunk_offset(row0 + 16 * i + lane % 16, 2 * step + lane / 16));
-  }
-#pragma unroll
-  for (int j = 0; j < kAcross; j += 2) {
-    uint32_t y[4];
-    ldmatrix_x4(
-        y, b + chunk_offset(column0 + 8 * j + lane % 8 + lane / 16 * 8, 2 * step + lane / 8 % 2));
-#pragma unroll
-    for (int i = 0; i < kDown; ++i) {
-      mma_half(sums[i][j], x[i], {y[0], y[1]}, T{});
-      mma_half(sums[i][j + 1], x[i], {y[2], y[3]}, T{});
-    }
-  }
-}
-
-// Both halves at once: one read gives a lane four neighbours of K. K pairs (4t, 4t+1) and (4t+2,
-// 4t+3) stand where the instruction has (t, t+4), in both operands.
-template <int kDown, int kAcross>
-__device__ __forceinline__ void multiply_half(Tf32Product, int step, const unsigned char* a,
-                                              const unsigned char* b, int row0, int column0,
-                                              float (&sums)[kDown][kAcross][4]) {
-  if (step > 0) return;
-  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
-  const auto read = [&](const unsigned char* tile, int row) {
-    return load_vector<4>(reinterpret_cast<const uint32_t*>(tile + chunk_offset(row, t)));
-  };
-  Vector<uint32_t, 4> y[kAcross];
-#pragma unroll
-  for (int j = 0; j < kAcross; ++j) y[j] = read(b, column0 + 8 * j + g);
-#pragma unroll
-  for (int i = 0; i < kDown; ++i) {
-    const auto low = read(a, row0 + 16 * i + g), high = read(a, row0 + 16 * i + 8 + g);
-#pragma unroll
-    for (int half = 0; half < 4; half += 2) {
-      const uint32_t x[4] = {low[half], high[half], low[half + 1], high[half + 1]};
-#pragma unroll
-      for (int j = 0; j < kAcross; ++j) {
-        mma_m16n8k8_tf32(sums[i][j], x, {y[j][half], y[j][half + 1]});
-      }
-    }
-  }
-}
-
 template <class Product, ConvMode kMode, int kRows>
 __global__ void __launch_bounds__(kThreads, kRows == 128 ? 1 : 2)
     conv_mma_kernel(const __grid_constant__ ConvProblem p) {
@@ -310,14 +213,14 @@ __global__ void __launch_bounds__(kThreads, kRows == 128 ? 1 : 2)
       stages.load_right(table, 0);
       if (!kApart) stages.load_right(table, 1);
     }
-    multiply_half(Product{}, 0, shared.tiles.a[now], shared.tiles.b[now], warp_row, warp_column,
-                  sums);
+    multiply_half<false>(Product{}, 0, shared.tiles.a[now], shared.tiles.b[now], warp_row,
+                         warp_column, sums);
     if (kApart && more) {
       stages.store_right(next_b, 0);
       stages.load_right(table, 1);
     }
-    multiply_half(Product{}, 1, shared.tiles.a[now], shared.tiles.b[now], warp_row, warp_column,
-                  sums);
+    multiply_half<false>(Product{}, 1, shared.tiles.a[now], shared.tiles.b[now], warp_row,
+                         warp_column, sums);
     if (more) {
       if (!kApart) stages.store_right(next_b, 0);
       stages.store_right(next_b, 1);

@@ -15,6 +15,11 @@ struct ConvAxis {
   int64_t tap, tap_step;
 };
 
+// Elements between the channels, rows and columns of an image.
+struct ConvStrides {
+  int64_t channel, row, column;
+};
+
 struct ConvProblem {
   const void* left;   // w, w, dy
   const void* right;  // x, dy, x
@@ -25,6 +30,7 @@ struct ConvProblem {
   int64_t rows, columns, k;  // per group
   int64_t in_channels, out_channels;
   int64_t plane_h, plane_w;        // positions of an image, of columns or K
+  ConvStrides x, y;                // of x or dx, of y or dy
   ConvAxis down, across;           // of the data gradient
   int64_t weight_w, weight_plane;  // kw and kh·kw of the whole kernel
   int64_t slice_k, slices, row_tiles, column_tiles;
@@ -58,8 +64,8 @@ __device__ __forceinline__ ConvIndex split_place(const ConvProblem& p, int64_t i
 template <ConvMode kMode>
 __device__ __forceinline__ int64_t conv_out_stride(const ConvProblem& p) {
   return kMode == ConvMode::weight    ? p.columns
-         : kMode == ConvMode::forward ? p.s.oh * p.s.ow
-                                      : p.s.h * p.s.w;
+         : kMode == ConvMode::forward ? p.y.channel
+                                      : p.x.channel;
 }
 template <ConvMode kMode>
 __device__ __forceinline__ int64_t conv_out_offset(const ConvProblem& p, int64_t group, int64_t row,
@@ -67,10 +73,13 @@ __device__ __forceinline__ int64_t conv_out_offset(const ConvProblem& p, int64_t
   const int64_t stride = conv_out_stride<kMode>(p);
   if constexpr (kMode == ConvMode::weight) return (group * p.rows + row) * stride + column;
   const ConvIndex at = split_place(p, column);
-  const int64_t line = ((at.outer * p.s.groups + group) * p.rows + row) * stride;
-  if constexpr (kMode == ConvMode::forward) return line + at.high * p.s.ow + at.low;
-  return line + (p.down.first + at.high * p.down.step) * p.s.w + p.across.first +
-         at.low * p.across.step;
+  const int64_t line = (group * p.rows + row) * stride;
+  if constexpr (kMode == ConvMode::forward) {
+    return at.outer * p.s.o * p.s.oh * p.s.ow + line + at.high * p.y.row + at.low * p.y.column;
+  }
+  return at.outer * p.s.c * p.s.h * p.s.w + line +
+         (p.down.first + at.high * p.down.step) * p.x.row +
+         (p.across.first + at.low * p.across.step) * p.x.column;
 }
 
 // A tile of C by one block; into slices of what length, and for how many blocks, K is cut.
@@ -86,5 +95,10 @@ bool conv_by_mma(ConvMode mode, const ConvProblem& p);
 ConvTile conv_mma_tile(Stream& stream, ConvMode mode, const ConvProblem& p);
 // Enqueues the blocks of a problem that is cut into that tile.
 void launch_conv_mma(Stream& stream, ConvMode mode, const ConvProblem& p, dim3 blocks);
+
+// Whether the pipeline of images whose channels lie together (conv_last.cu) serves a problem that
+// conv_by_mma takes: forward and data gradient, channels of a group in whole runs of 16 bytes.
+bool conv_by_runs(Stream& stream, ConvMode mode, const ConvProblem& p);
+void launch_conv_runs(Stream& stream, ConvMode mode, const ConvProblem& p);
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -1,4 +1,5 @@
-// Pooling of planes [h.size, w.size] to [h.out, w.out] by maximum or average, and its gradients.
+// Pooling of planes [h.size, w.size, inner] to [h.out, w.out, inner] by maximum or average, and its
+// gradients.
 //   maximum: y = x[index], index the first of the largest; dx[j] = Σ dy over windows whose index is
 //   j average: y = Σ window / divisor; dx[j] = Σ dy / divisor over the windows that hold j
 // A thread computes one element of the result from the windows, or the window, it belongs to:
@@ -20,21 +21,23 @@ constexpr int kThreads = 256;
 
 struct Pool {
   PoolShape s;
-  Divider plane, row;  // of the result
+  Divider plane, row, inner;  // of the result
   int64_t n;
   bool narrow;
 };
 
 struct Place {
-  int64_t plane, high, low;
+  int64_t plane, high, low, channel;
 };
 
 __device__ __forceinline__ Place place_of(const Pool& p, int64_t at) {
   const uint64_t plane = divide(static_cast<uint64_t>(at), p.plane, p.narrow);
   const uint64_t rest = static_cast<uint64_t>(at) - plane * p.plane.divisor;
-  const uint64_t high = divide(rest, p.row, true);
-  return {static_cast<int64_t>(plane), static_cast<int64_t>(high),
-          static_cast<int64_t>(rest - high * p.row.divisor)};
+  const uint64_t high = divide(rest, p.row, p.narrow);
+  const uint64_t line = rest - high * p.row.divisor;
+  const uint64_t low = divide(line, p.inner, p.narrow);
+  return {static_cast<int64_t>(plane), static_cast<int64_t>(high), static_cast<int64_t>(low),
+          static_cast<int64_t>(line - low * p.inner.divisor)};
 }
 
 // Elements begin, begin + step … below end.
@@ -78,20 +81,22 @@ __global__ void __launch_bounds__(kThreads, 4)
   const Place place = place_of(p, at);
   const Range rows = window_of(h, p.s.adaptive, place.high);
   const Range columns = window_of(w, p.s.adaptive, place.low);
-  const T* const from = x + place.plane * h.size * w.size;
+  const int64_t inner = p.s.inner;
+  const T* const from = x + place.plane * h.size * w.size * inner + place.channel;
   A best = A(-INFINITY);
   int32_t found = -1;
   for (int64_t i = rows.begin; i < rows.end; i += rows.step) {
     for (int64_t j = columns.begin; j < columns.end; j += columns.step) {
-      const A v = to_arith(from[i * w.size + j]);
+      const A v = to_arith(from[(i * w.size + j) * inner]);
       if (v > best || v != v || found < 0) {
         best = v;
         found = static_cast<int32_t>(i * w.size + j);
       }
     }
   }
-  y[at] = from_arith<T>(best);
-  index[at] = found;
+  const bool cut = p.s.relu && best <= A(0);  // NaN stays
+  y[at] = from_arith<T>(cut ? A(0) : best);
+  index[at] = cut ? -1 : found;
 }
 
 template <class T>
@@ -105,10 +110,11 @@ __global__ void __launch_bounds__(kThreads, 4)
   const Range columns = windows_over(w, p.s.adaptive, place.low);
   const int32_t own = static_cast<int32_t>(place.high * w.size + place.low);
   const int64_t first = place.plane * h.out * w.out;
+  const int64_t inner = p.s.inner;
   Arith<T> sum = 0;
   for (int64_t i = rows.begin; i < rows.end; ++i) {
     for (int64_t j = columns.begin; j < columns.end; ++j) {
-      const int64_t window = first + i * w.out + j;
+      const int64_t window = (first + i * w.out + j) * inner + place.channel;
       if (index[window] == own) sum += to_arith(dy[window]);
     }
   }
@@ -124,10 +130,12 @@ __global__ void __launch_bounds__(kThreads, 4)
   const Place place = place_of(p, at);
   const Range rows = window_of(h, p.s.adaptive, place.high);
   const Range columns = window_of(w, p.s.adaptive, place.low);
-  const T* const from = x + place.plane * h.size * w.size;
+  const int64_t inner = p.s.inner;
+  const T* const from = x + place.plane * h.size * w.size * inner + place.channel;
   Arith<T> sum = 0;
   for (int64_t i = rows.begin; i < rows.end; ++i) {
-    for (int64_t j = columns.begin; j < columns.end; ++j) sum += to_arith(from[i * w.size + j]);
+    for (int64_t j = columns.begin; j < columns.end; ++j)
+      sum += to_arith(from[(i * w.size + j) * inner]);
   }
   const int64_t extent = extent_of(h, p.s, place.high) * extent_of(w, p.s, place.low);
   y[at] = from_arith<T>(sum / static_cast<Arith<T>>(extent));
@@ -142,13 +150,14 @@ __global__ void __launch_bounds__(kThreads, 4)
   const Place place = place_of(p, at);
   const Range rows = windows_over(h, p.s.adaptive, place.high);
   const Range columns = windows_over(w, p.s.adaptive, place.low);
-  const T* const from = dy + place.plane * h.out * w.out;
+  const int64_t inner = p.s.inner;
+  const T* const from = dy + place.plane * h.out * w.out * inner + place.channel;
   Arith<T> sum = 0;
   for (int64_t i = rows.begin; i < rows.end; ++i) {
     const int64_t high = extent_of(h, p.s, i);
     for (int64_t j = columns.begin; j < columns.end; ++j) {
       const int64_t extent = high * extent_of(w, p.s, j);
-      sum += to_arith(from[i * w.out + j]) / static_cast<Arith<T>>(extent);
+      sum += to_arith(from[(i * w.out + j) * inner]) / static_cast<Arith<T>>(extent);
     }
   }
   dx[at] = from_arith<T>(sum);
@@ -158,9 +167,14 @@ __global__ void __launch_bounds__(kThreads, 4)
 template <class F>
 void for_elements(const PoolShape& s, bool backward, const F& f) {
   const int64_t high = backward ? s.h.size : s.h.out, low = backward ? s.w.size : s.w.out;
-  Pool p = {s, make_divider(high * low), make_divider(low), s.planes * high * low, false};
+  const int64_t line = low * s.inner;
+  Pool p = {s,
+            make_divider(high * line),
+            make_divider(line),
+            make_divider(s.inner),
+            s.planes * high * line,
+            false};
   if (p.n == 0) return;
-  if (high * low >= INT32_MAX) fail("pool: a plane is too large");
   p.narrow = p.n < INT32_MAX;
   const int64_t blocks = (p.n + kThreads - 1) / kThreads;
   if (blocks > INT32_MAX) fail("pool: too many elements for one launch");

@@ -150,7 +150,7 @@ describe('convolution layers', () => {
     );
     expect(() => new nn.Conv2d(4, 6, 0)).toThrow(/^Conv2d: kernelSize must be an integer/);
     expect(() => new nn.Conv2d(4, 6, 3, { padding: 'some' as never })).toThrow(
-      'Conv2d: padding must be one of same, valid, got "some"',
+      'Conv2d: padding must be one of same, sameUpper, valid, got "some"',
     );
     expect(() => new nn.MaxPool2d([2] as never)).toThrow(
       'MaxPool2d: kernelSize must be a number or two, got [2]',

@@ -29,6 +29,8 @@ interface Case {
   options?: Omit<Conv2dOptions, 'padding'> & { padding?: number | [number, number] };
   dtype: DType;
   transposed?: boolean;
+  /** Whether images lie as [N,H,W,C]. */
+  last?: boolean;
 }
 
 // float32 runs in TF32 here.
@@ -106,6 +108,45 @@ const cases: Case[] = [
     dtype: 'bfloat16',
   },
   {
+    what: 'channels last, 3 by 3',
+    x: [3, 40, 9, 11],
+    weight: [72, 40, 3, 3],
+    options: { padding: 1 },
+    dtype: 'bfloat16',
+    last: true,
+  },
+  {
+    what: 'channels last, stride 2 and groups',
+    x: [2, 16, 14, 13],
+    weight: [32, 8, 3, 2],
+    options: { padding: 1, stride: 2, groups: 2 },
+    dtype: 'float16',
+    last: true,
+  },
+  {
+    what: 'channels last, 1 by 1, odd outputs',
+    x: [2, 20, 9, 16],
+    weight: [133, 20, 1, 1],
+    dtype: 'float32',
+    last: true,
+  },
+  {
+    what: 'channels last, few channels',
+    x: [2, 5, 9, 12],
+    weight: [9, 5, 3, 3],
+    dtype: 'bfloat16',
+    last: true,
+  },
+  {
+    what: 'channels last, transposed, stride 2',
+    x: [4, 16, 9, 8],
+    weight: [16, 24, 4, 4],
+    options: { stride: 2, padding: 1 },
+    dtype: 'float16',
+    transposed: true,
+    last: true,
+  },
+  {
     what: 'patches',
     x: [2, 3, 10, 10],
     weight: [16, 3, 5, 5],
@@ -116,7 +157,7 @@ const cases: Case[] = [
 
 /** The result and the gradients of x, weight and bias. */
 function run(options: Case, dtype: DType, device: Device): Nd[] {
-  const { x, weight, transposed } = options;
+  const { x, weight, transposed, last } = options;
   const groups = options.options?.groups ?? 1;
   const outputs = transposed ? (weight[1] as number) * groups : (weight[0] as number);
   return scope(() => {
@@ -124,9 +165,10 @@ function run(options: Case, dtype: DType, device: Device): Nd[] {
       (value) => value.to(options.dtype).to(dtype).to(device).detach().requireGrad(),
     );
     const [image, w, bias] = leaves as [Tensor, Tensor, Tensor];
-    const y = transposed
-      ? convTranspose2d(image, w, bias, options.options)
-      : conv2d(image, w, bias, options.options);
+    const convolve = transposed ? convTranspose2d : conv2d;
+    const given = { ...options.options, layout: last ? 'NHWC' : 'NCHW' } as const;
+    const lying = last ? image.permute([0, 2, 3, 1]).contiguous() : image;
+    const y = convolve(lying, w, bias, given);
     y.backward(uniformOf(4, y.shape).to(options.dtype).to(dtype).to(device));
     return [y.detach(), ...leaves.map((leaf) => leaf.grad as Tensor)].map((t) => valuesOf(t));
   });

@@ -42,6 +42,16 @@ Tensor empty_like(const Tensor& x, DType dtype, const char* op) {
   return empty(x.device(), x.view.shape, x.view.rank, dtype, op);
 }
 
+Tensor empty_images(Device& device, const Shape& shape, DType dtype, bool channels_last,
+                    const char* op) {
+  Tensor t = empty(device, shape, dtype, op);
+  if (!channels_last) return t;
+  const int64_t c = shape[1], h = shape[2], w = shape[3];
+  const int64_t strides[] = {c * h * w, 1, w * c, c};
+  for (int i = 0; i < 4; ++i) t.view.strides[i] = strides[i];
+  return t;
+}
+
 std::string shape_text(const Shape& shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) {

@@ -24,6 +24,7 @@ struct Tensor {
   int64_t elements() const { return element_count(view); }
   size_t bytes() const { return static_cast<size_t>(elements()) * item_size(view.dtype); }
   bool contiguous() const { return is_contiguous(view); }
+  bool channels_last() const { return is_channels_last(view); }
   Shape shape() const { return Shape(view.shape, view.shape + view.rank); }
 };
 
@@ -35,6 +36,9 @@ void check_shape(const char* op, const int64_t* shape, int rank);
 Tensor empty(Device& device, const int64_t* shape, int rank, DType dtype, const char* op);
 Tensor empty(Device& device, const Shape& shape, DType dtype, const char* op);
 Tensor empty_like(const Tensor& x, DType dtype, const char* op);
+// The same for images [n,c,h,w], which lie as [n,h,w,c] where `channels_last` says so.
+Tensor empty_images(Device& device, const Shape& shape, DType dtype, bool channels_last,
+                    const char* op);
 
 // [2,3]: how errors print a shape.
 std::string shape_text(const View& view);

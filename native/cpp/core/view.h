@@ -38,4 +38,21 @@ static constexpr bool is_contiguous(const View& v) {
   return true;
 }
 
+// [n,c,…] with its channels at the end: [n,…,c].
+static constexpr View channels_to_end(const View& v) {
+  View moved = v;
+  for (int i = 1; i + 1 < v.rank; ++i) {
+    moved.shape[i] = v.shape[i + 1];
+    moved.strides[i] = v.strides[i + 1];
+  }
+  moved.shape[v.rank - 1] = v.shape[1];
+  moved.strides[v.rank - 1] = v.strides[1];
+  return moved;
+}
+
+// Does an image [n,c,h,w] lie as [n,h,w,c] without gaps, and not as its shape says?
+static constexpr bool is_channels_last(const View& v) {
+  return v.rank == 4 && v.shape[1] > 1 && !is_contiguous(v) && is_contiguous(channels_to_end(v));
+}
+
 }  // namespace nodegrad

@@ -3,7 +3,8 @@
 //   forward:  y[n]  = W · patches(x[n])      M = o, K = (c, a, b), positions of y
 //   data:     dx[n] = Wᵀ · patches(dy[n])    M = c, K = (o, a, b), positions of dx; with a stride,
 //             one such product for each phase (h mod stride, w mod stride), over the taps it has
-// conv_weight.cc has the gradient of the weight, conv_depthwise.cc what has few channels a group.
+// conv_weight.cc has the gradient of the weight, conv_depthwise.cc what has few channels a group,
+// conv_last.cc images whose channels lie together.
 // Weights are packed once for a launch; a chunk gathers a block of positions and multiplies tiles
 // (gemm_kernel.h), then adds bias and applies ReLU while the tile is in cache. All cuts follow from
 // the sizes. 16-bit types go through float32. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations each;
@@ -183,6 +184,7 @@ void convolve_kernel(const void* args, int64_t chunk) {
 template <class T, class S>
 void convolve(Stream& stream, Product p, DType dtype) {
   if (p.images * p.groups * p.m * p.positions == 0) return;
+  if (p.pixel > 0) return channels_last_conv.product(stream, p, dtype);
   if (p.groups > 1 && depthwise_conv.product(stream, p, dtype)) return;
   const int64_t taps = tap_count(p.patches);
   const int64_t whole = larger(1, p.channels * taps);
@@ -222,6 +224,16 @@ void convolve(Stream& stream, Product p, DType dtype) {
   release_scratch(stream, p.packed);
 }
 
+// Where every stride-th position of `out`, of so many channels, rows and columns, lies.
+void place_out(Product& p, bool channels_last, int64_t channels, int64_t h, int64_t w,
+               int64_t stride_h, int64_t stride_w) {
+  const int64_t place = channels_last ? channels : 1;
+  p.out_plane = channels_last ? 1 : h * w;
+  p.out_row = stride_h * w * place;
+  p.out_column = stride_w * place;
+  p.out_size = channels * h * w;
+}
+
 template <class T, class S>
 void forward_as(Stream& stream, const ConvShape& s, const void* x, const void* w, const void* bias,
                 void* y, bool relu) {
@@ -241,9 +253,9 @@ void forward_as(Stream& stream, const ConvShape& s, const void* x, const void* w
   p.weight_group = p.m * p.weight_m;
   p.tap_h = s.kw;
   p.tap_w = 1;
-  p.out_plane = p.positions;
-  p.out_row = s.ow;
-  p.out_column = 1;
+  place_out(p, s.channels_last, s.o, s.oh, s.ow, 1, 1);
+  if (s.channels_last) p.pixel = s.c;
+  p.image_size = s.c * s.h * s.w;
   p.relu = relu;
   convolve<T, S>(stream, p, s.dtype);
 }
@@ -284,9 +296,9 @@ void backward_data_as(Stream& stream, const ConvShape& s, const void* dy, const 
   p.weight_m = s.kh * s.kw;
   p.weight_q = p.m * p.weight_m;
   p.weight_group = p.channels * p.weight_q;
-  p.out_plane = s.h * s.w;
-  p.out_row = s.stride_h * s.w;
-  p.out_column = s.stride_w;
+  place_out(p, s.channels_last, s.c, s.h, s.w, s.stride_h, s.stride_w);
+  if (s.channels_last) p.pixel = s.o;
+  p.image_size = s.o * s.oh * s.ow;
   p.relu = relu;
   for (int64_t h = 0; h < smaller(s.stride_h, s.h); ++h) {
     const PhaseTaps rows = phase_taps(h, s.kh, s.stride_h, s.pad_h, s.dilation_h);
@@ -299,7 +311,7 @@ void backward_data_as(Stream& stream, const ConvShape& s, const void* dy, const 
       p.tap = rows.first * s.kw + columns.first;
       p.tap_h = rows.apart * s.kw;
       p.tap_w = columns.apart;
-      p.out_first = h * s.w + v;
+      p.out_first = (h * s.w + v) * (s.channels_last ? s.c : 1);
       convolve<T, S>(stream, p, s.dtype);
     }
   }
@@ -320,6 +332,7 @@ void backward_data(Stream& stream, const ConvShape& s, const void* dy, const voi
 }
 
 void backward_weight(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw) {
+  if (s.channels_last) return channels_last_conv.weight(stream, s, x, dy, dw);
   if (s.groups > 1 && depthwise_conv.weight(stream, s, x, dy, dw)) return;
   conv_weight_gradient(stream, s, x, dy, dw);
 }

@@ -29,7 +29,10 @@ struct Product {
   int64_t weight_m, weight_q, weight_group;           // elements between outputs, channels, groups
   int64_t tap, tap_h, tap_w;                          // of the weight: the first, and between taps
   int64_t out_plane, out_first, out_row, out_column;  // where positions lie
-  int64_t slice, slices;                              // channels in a slice
+  // Where channels lie together (conv_last.cc): elements between places of the image, or 0.
+  int64_t pixel;
+  int64_t image_size, out_size;  // elements between images
+  int64_t slice, slices;         // channels in a slice
   int64_t block_rows, row_blocks, block_columns, column_blocks;
   bool direct;  // sums go straight to `out`
   bool relu;
@@ -45,6 +48,13 @@ struct DepthwiseConv {
   bool (*weight)(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw);
 };
 extern const DepthwiseConv depthwise_conv;
+
+// conv_last.cc: convolutions of images whose channels lie together, and their weight's gradient.
+struct ChannelsLastConv {
+  void (*product)(Stream& stream, const Product& p, DType dtype);
+  void (*weight)(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw);
+};
+extern const ChannelsLastConv channels_last_conv;
 
 namespace {
 

@@ -3,7 +3,7 @@
 // positions (conv_gather.h) and multiplies tiles. All cuts follow from the sizes. 16-bit types go
 // through float32. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations.
 #include "cpu/conv_gather.h"
-#include "cpu/conv_product.h"
+#include "cpu/conv_parts.h"
 #include "cpu/gemm_pack.h"
 #include "cpu/launch.h"
 
@@ -20,7 +20,6 @@ constexpr int64_t kPartElements = 1 << 23;  // of all partial sums
 struct WeightGradient {
   const void* x;
   const void* dy;
-  void* dw;
   void* sums;  // [part][group][rows][stride]
   Patches patches;
   int64_t images, groups, channels, outputs, positions;
@@ -89,36 +88,12 @@ void weight_kernel(const void* args, int64_t chunk) {
   }
 }
 
-// Adds the parts in order and turns them over: dw[o, k] = Σ_part sums[part][k][o].
-template <class T, class S>
-void add_parts_kernel(const void* args, int64_t chunk) {
-  const WeightGradient& p = *static_cast<const WeightGradient*>(args);
-  const int64_t taps = tap_count(p.patches);
-  const int64_t first = chunk % p.channels * taps, group = chunk / p.channels;
-  S* const dw = static_cast<S*>(p.dw) + group * p.outputs * p.rows;
-  alignas(64) T total[kColumns<T>];
-  for (int64_t k = first; k < first + taps; ++k) {
-    for (int64_t j = 0; j < p.stride; j += kLanes<T>) {
-      Vector<T> sum = {};
-      for (int64_t part = 0; part < p.parts; ++part) {
-        sum += load(static_cast<const T*>(p.sums) +
-                    ((part * p.groups + group) * p.rows + k) * p.stride + j);
-      }
-      store(total, sum);
-      for (int64_t i = 0; i < smaller(kLanes<T>, p.outputs - j); ++i) {
-        dw[(j + i) * p.rows + k] = Stored<S>::store(total[i]);
-      }
-    }
-  }
-}
-
 template <class T, class S>
 void backward_weight_as(Stream& stream, const ConvShape& s, const void* x, const void* dy,
                         void* dw) {
   WeightGradient p = {};
   p.x = x;
   p.dy = dy;
-  p.dw = dw;
   p.patches = patches_of(s);
   p.images = s.n;
   p.groups = s.groups;
@@ -150,7 +125,8 @@ void backward_weight_as(Stream& stream, const ConvShape& s, const void* x, const
   if (p.parts > 0) {
     launch(stream, "conv_weight", weight_kernel<T, S>, &p, sizeof p, p.parts * p.groups * p.blocks);
   }
-  launch(stream, "conv_parts", add_parts_kernel<T, S>, &p, sizeof p, p.groups * p.channels);
+  add_parts<T, S>(stream,
+                  {p.sums, dw, p.parts, p.groups, p.outputs, p.channels, taps, p.stride, false});
   release_scratch(stream, p.sums);
 }
 

@@ -1,9 +1,11 @@
-// Pooling of planes [h.size, w.size] to [h.out, w.out] by maximum or average, and its gradients.
+// Pooling of planes [h.size, w.size, inner] to [h.out, w.out, inner] by maximum or average, and its
+// gradients.
 //   maximum: y = x[index], index the first of the largest; dx[j] = Σ dy over windows whose index is
 //   j average: y = Σ window / divisor; dx[j] = Σ dy / divisor over the windows that hold j
 // A chunk computes some rows of the result, each from the rows of the windows it meets, so that
 // backward gathers in a fixed order. Taps go over a row of windows at a time, in vectors where
-// windows are 1 or 2 apart; adaptive windows go one by one. 16-bit types compute in float32.
+// windows are 1 or 2 apart; adaptive windows go one by one. Where inner is more than 1, vectors run
+// along it. 16-bit types compute in float32.
 // Cost: memory-bound; the maximum reads x and writes y and an int32 index, backward reads those
 // and writes dx.
 #include "core/backend.h"
@@ -94,17 +96,44 @@ void max_tap(const T* x, int64_t stride, int32_t at, T* best, int32_t* index, in
   }
 }
 
+// One element of a row of windows, `n` channels that lie together.
+template <class T>
+void max_channels(const T* x, int32_t at, T* best, int32_t* index, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t c = 0; c < n; ++c) {
+    const T v = x[c];
+    const bool take = (v > best[c]) | (v != v) | (index[c] < 0);  // NaN wins
+    best[c] = take ? v : best[c];
+    index[c] = take ? at : index[c];
+  }
+}
+
+// The columns of window `o` of a row of `w.size`: f(column).
+template <class F>
+void for_columns(const PoolAxis& w, bool adaptive, int64_t o, const F& f) {
+  if (adaptive) {
+    const Range r = window_of(w, true, o);
+    for (int64_t j = r.begin; j < r.end; ++j) f(j);
+    return;
+  }
+  for (int64_t b = 0; b < w.kernel; ++b) {
+    const int64_t j = o * w.stride - w.pad + b * w.dilation;
+    if (j >= 0 && j < w.size) f(j);
+  }
+}
+
 template <class T, class S>
 void max_kernel(const void* args, int64_t chunk) {
   const Pool& p = *static_cast<const Pool*>(args);
   const PoolAxis &h = p.shape.h, &w = p.shape.w;
-  T* const buffer = scratch_rows<T>(w.size + w.out);
-  T* const best = buffer + w.size;
+  const int64_t inner = p.shape.inner, length = w.out * inner;
+  T* const buffer = scratch_rows<T>(w.size * inner + length);
+  T* const best = buffer + w.size * inner;
   const int64_t end = min_of(p.rows, (chunk + 1) * p.rows_per_chunk);
   for (int64_t row = chunk * p.rows_per_chunk; row < end; ++row) {
     const int64_t plane = row / h.out, oh = row % h.out;
-    int32_t* const index = p.index + row * w.out;
-    for (int64_t o = 0; o < w.out; ++o) {
+    int32_t* const index = p.index + row * length;
+    for (int64_t o = 0; o < length; ++o) {
       best[o] = -T(__builtin_inff());
       index[o] = -1;
     }
@@ -114,15 +143,14 @@ void max_kernel(const void* args, int64_t chunk) {
       const int64_t at =
           p.shape.adaptive ? window.begin + a : oh * h.stride - h.pad + a * h.dilation;
       if (at < 0 || at >= h.size) continue;
-      const T* const x = row_of<T, S>(p.in, plane * h.size + at, w.size, buffer);
+      const T* const x = row_of<T, S>(p.in, plane * h.size + at, w.size * inner, buffer);
       const int32_t base = static_cast<int32_t>(at * w.size);
-      if (p.shape.adaptive) {
+      if (p.shape.adaptive || inner > 1) {
         for (int64_t o = 0; o < w.out; ++o) {
-          const Range r = window_of(w, true, o);
-          for (int64_t j = r.begin; j < r.end; ++j) {
-            const int32_t place = base + static_cast<int32_t>(j);
-            max_tap<T, 1>(x + j, 1, place, best + o, index + o, 1);
-          }
+          for_columns(w, p.shape.adaptive, o, [&](int64_t j) {
+            max_channels(x + j * inner, base + static_cast<int32_t>(j), best + o * inner,
+                         index + o * inner, inner);
+          });
         }
         continue;
       }
@@ -138,7 +166,15 @@ void max_kernel(const void* args, int64_t chunk) {
             index + r.begin, r.end - r.begin);
       }
     }
-    put_row<T, S>(best, p.out, row, w.out);
+    if (p.shape.relu) {
+#pragma GCC ivdep
+      for (int64_t o = 0; o < length; ++o) {
+        const bool cut = best[o] <= T(0);  // NaN stays
+        best[o] = cut ? T(0) : best[o];
+        index[o] = cut ? -1 : index[o];
+      }
+    }
+    put_row<T, S>(best, p.out, row, length);
   }
 }
 
@@ -154,32 +190,49 @@ void max_backward_apart(const S* dy, const int32_t* index, int32_t base, T* dx, 
   }
 }
 
+// dx += dy of the channels whose maximum was found at that element.
+template <class T, class S>
+void add_chosen(const S* dy, const int32_t* index, int32_t at, T* dx, int64_t n) {
+#pragma GCC ivdep
+  for (int64_t c = 0; c < n; ++c) dx[c] += index[c] == at ? Stored<S>::load(dy[c]) : T(0);
+}
+
 template <class T, class S>
 void max_backward_kernel(const void* args, int64_t chunk) {
   const Pool& p = *static_cast<const Pool*>(args);
   const PoolAxis &h = p.shape.h, &w = p.shape.w;
-  T* const buffer = scratch_rows<T>(w.size);
-  const bool apart = !p.shape.adaptive && w.stride == 2 && w.kernel == 2 && w.dilation == 1 &&
-                     w.pad == 0 && h.stride >= h.dilation * (h.kernel - 1) + 1;
+  const int64_t inner = p.shape.inner, length = w.size * inner;
+  T* const buffer = scratch_rows<T>(length);
+  const bool apart = inner == 1 && !p.shape.adaptive && w.stride == 2 && w.kernel == 2 &&
+                     w.dilation == 1 && w.pad == 0 && h.stride >= h.dilation * (h.kernel - 1) + 1;
   const int64_t end = min_of(p.rows, (chunk + 1) * p.rows_per_chunk);
   for (int64_t row = chunk * p.rows_per_chunk; row < end; ++row) {
     const int64_t plane = row / h.size, at = row % h.size;
     const int32_t base = static_cast<int32_t>(at * w.size);
     const Range over = windows_over(h, p.shape.adaptive, at);
-    T* const dx = sizeof(S) == sizeof(T) ? static_cast<T*>(p.out) + row * w.size : buffer;
+    T* const dx = sizeof(S) == sizeof(T) ? static_cast<T*>(p.out) + row * length : buffer;
     const int64_t whole = apart && over.begin < over.end ? min_of(w.out, w.size / 2) : 0;
-    for (int64_t j = 2 * whole; j < w.size; ++j) dx[j] = T(0);
+    for (int64_t j = 2 * whole; j < length; ++j) dx[j] = T(0);
     for (int64_t oh = over.begin; oh < over.end; ++oh) {
-      const int64_t first = (plane * h.out + oh) * w.out;
+      const int64_t first = (plane * h.out + oh) * w.out * inner;
       const S* const dy = static_cast<const S*>(p.in) + first;
       const int32_t* const index = p.index + first;
+      if (inner > 1) {
+        for (int64_t o = 0; o < w.out; ++o) {
+          for_columns(w, p.shape.adaptive, o, [&](int64_t j) {
+            add_chosen<T, S>(dy + o * inner, index + o * inner, base + static_cast<int32_t>(j),
+                             dx + j * inner, inner);
+          });
+        }
+        continue;
+      }
       if (whole > 0) max_backward_apart<T, S, 2>(dy, index, base, dx, whole);
       for (int64_t o = whole; o < w.out; ++o) {
         const int64_t j = int64_t{index[o]} - base;
         if (j >= 0 && j < w.size) dx[j] += Stored<S>::load(dy[o]);
       }
     }
-    if (dx == buffer) put_row<T, S>(dx, p.out, row, w.size);
+    if (dx == buffer) put_row<T, S>(dx, p.out, row, length);
   }
 }
 
@@ -195,22 +248,24 @@ void average_kernel(const void* args, int64_t chunk) {
   const Pool& p = *static_cast<const Pool*>(args);
   const PoolShape& s = p.shape;
   const PoolAxis &h = s.h, &w = s.w;
-  T* const buffer = scratch_rows<T>(2 * w.size + w.out);
-  T* const columns = buffer + w.size;
-  T* const sums = columns + w.size;
+  const int64_t inner = s.inner, across = w.size * inner, length = w.out * inner;
+  T* const buffer = scratch_rows<T>(2 * across + length);
+  T* const columns = buffer + across;
+  T* const sums = columns + across;
   const int64_t end = min_of(p.rows, (chunk + 1) * p.rows_per_chunk);
   for (int64_t row = chunk * p.rows_per_chunk; row < end; ++row) {
     const int64_t plane = row / h.out, oh = row % h.out;
     const Range window = window_of(h, s.adaptive, oh);
-    for (int64_t j = 0; j < w.size; ++j) columns[j] = T(0);
+    for (int64_t j = 0; j < across; ++j) columns[j] = T(0);
     for (int64_t at = window.begin; at < window.end; ++at) {
-      add_tap<T, 1>(row_of<T, S>(p.in, plane * h.size + at, w.size, buffer), 1, columns, w.size);
+      add_tap<T, 1>(row_of<T, S>(p.in, plane * h.size + at, across, buffer), 1, columns, across);
     }
-    for (int64_t o = 0; o < w.out; ++o) sums[o] = T(0);
-    if (s.adaptive) {
+    for (int64_t o = 0; o < length; ++o) sums[o] = T(0);
+    if (s.adaptive || inner > 1) {
       for (int64_t o = 0; o < w.out; ++o) {
-        const Range r = window_of(w, true, o);
-        for (int64_t j = r.begin; j < r.end; ++j) sums[o] += columns[j];
+        for_columns(w, s.adaptive, o, [&](int64_t j) {
+          add_tap<T, 1>(columns + j * inner, 1, sums + o * inner, inner);
+        });
       }
     } else {
       for (int64_t b = 0; b < w.kernel; ++b) {
@@ -223,8 +278,11 @@ void average_kernel(const void* args, int64_t chunk) {
       }
     }
     const int64_t high = extent_of(h, s, oh);
-    for (int64_t o = 0; o < w.out; ++o) sums[o] /= static_cast<T>(high * extent_of(w, s, o));
-    put_row<T, S>(sums, p.out, row, w.out);
+    for (int64_t o = 0; o < w.out; ++o) {
+      const T extent = static_cast<T>(high * extent_of(w, s, o));
+      for (int64_t c = o * inner; c < (o + 1) * inner; ++c) sums[c] /= extent;
+    }
+    put_row<T, S>(sums, p.out, row, length);
   }
 }
 
@@ -233,27 +291,30 @@ void average_backward_kernel(const void* args, int64_t chunk) {
   const Pool& p = *static_cast<const Pool*>(args);
   const PoolShape& s = p.shape;
   const PoolAxis &h = s.h, &w = s.w;
-  T* const dx = scratch_rows<T>(w.size + 2 * w.out);
-  T* const buffer = dx + w.size;
-  T* const shares = buffer + w.out;
+  const int64_t inner = s.inner, across = w.size * inner, length = w.out * inner;
+  T* const dx = scratch_rows<T>(across + 2 * length);
+  T* const buffer = dx + across;
+  T* const shares = buffer + length;
   const int64_t end = min_of(p.rows, (chunk + 1) * p.rows_per_chunk);
   for (int64_t row = chunk * p.rows_per_chunk; row < end; ++row) {
     const int64_t plane = row / h.size, at = row % h.size;
     const Range over = windows_over(h, s.adaptive, at);
-    for (int64_t o = 0; o < w.out; ++o) shares[o] = T(0);
+    for (int64_t o = 0; o < length; ++o) shares[o] = T(0);
     for (int64_t oh = over.begin; oh < over.end; ++oh) {
-      const T* const dy = row_of<T, S>(p.in, plane * h.out + oh, w.out, buffer);
+      const T* const dy = row_of<T, S>(p.in, plane * h.out + oh, length, buffer);
       const T high = static_cast<T>(extent_of(h, s, oh));
 #pragma GCC ivdep
-      for (int64_t o = 0; o < w.out; ++o) shares[o] += dy[o] / high;
+      for (int64_t o = 0; o < length; ++o) shares[o] += dy[o] / high;
     }
-    for (int64_t o = 0; o < w.out; ++o) shares[o] /= static_cast<T>(extent_of(w, s, o));
-    for (int64_t j = 0; j < w.size; ++j) dx[j] = T(0);
+    for (int64_t j = 0; j < across; ++j) dx[j] = T(0);
     for (int64_t o = 0; o < w.out; ++o) {
+      T* const share = shares + o * inner;
+      const T extent = static_cast<T>(extent_of(w, s, o));
+      for (int64_t c = 0; c < inner; ++c) share[c] /= extent;
       const Range r = window_of(w, s.adaptive, o);
-      for (int64_t j = r.begin; j < r.end; ++j) dx[j] += shares[o];
+      for (int64_t j = r.begin; j < r.end; ++j) add_tap<T, 1>(share, 1, dx + j * inner, inner);
     }
-    put_row<T, S>(dx, p.out, row, w.size);
+    put_row<T, S>(dx, p.out, row, across);
   }
 }
 
@@ -275,7 +336,7 @@ void max_forward(Stream& stream, const PoolShape& s, const void* x, void* y, int
   with_floats("pool", s.dtype, [&](auto t, auto stored) {
     Pool p = {x, y, index, s, 0, 0};
     launch_rows(stream, "max_pool", max_kernel<decltype(t), decltype(stored)>, p,
-                s.planes * s.h.out, window_rows(s) * s.w.size);
+                s.planes * s.h.out, window_rows(s) * s.w.size * s.inner);
   });
 }
 
@@ -284,7 +345,7 @@ void max_backward(Stream& stream, const PoolShape& s, const void* dy, const int3
   with_floats("pool", s.dtype, [&](auto t, auto stored) {
     Pool p = {dy, dx, const_cast<int32_t*>(index), s, 0, 0};
     launch_rows(stream, "max_pool_backward", max_backward_kernel<decltype(t), decltype(stored)>, p,
-                s.planes * s.h.size, s.w.size);
+                s.planes * s.h.size, s.w.size * s.inner);
   });
 }
 
@@ -292,7 +353,7 @@ void average_forward(Stream& stream, const PoolShape& s, const void* x, void* y)
   with_floats("pool", s.dtype, [&](auto t, auto stored) {
     Pool p = {x, y, nullptr, s, 0, 0};
     launch_rows(stream, "avg_pool", average_kernel<decltype(t), decltype(stored)>, p,
-                s.planes * s.h.out, window_rows(s) * s.w.size);
+                s.planes * s.h.out, window_rows(s) * s.w.size * s.inner);
   });
 }
 
@@ -300,7 +361,7 @@ void average_backward(Stream& stream, const PoolShape& s, const void* dy, void* 
   with_floats("pool", s.dtype, [&](auto t, auto stored) {
     Pool p = {dy, dx, nullptr, s, 0, 0};
     launch_rows(stream, "avg_pool_backward", average_backward_kernel<decltype(t), decltype(stored)>,
-                p, s.planes * s.h.size, s.w.size);
+                p, s.planes * s.h.size, s.w.size * s.inner);
   });
 }
 

@@ -1,6 +1,7 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "ops/layout.h"
 #include "ops/ops.h"
 
 namespace nodegrad::ops {
@@ -95,8 +96,10 @@ Tensor binary(BinaryOp op, const char* name, bool floating, bool predicate, cons
   const Tensor left = as_dtype(a, dtype), right = as_dtype(b, dtype);
   const DType out_dtype = predicate ? DType::boolean : dtype;
   if (same_shape(left.view, right.view)) {
-    Tensor out = empty_like(left, out_dtype, name);
-    a.backend().binary->forward(a.stream(), op, left.view, right.view, out.view);
+    const bool last = left.channels_last() && right.channels_last();
+    Tensor out = last ? empty_beside(left, out_dtype, name) : empty_like(left, out_dtype, name);
+    a.backend().binary->forward(a.stream(), op, in_order(left.view, last),
+                                in_order(right.view, last), in_order(out.view, last));
     return out;
   }
   Shape shape;
@@ -124,8 +127,11 @@ Tensor binary_scalar(BinaryOp op, const char* name, bool floating, bool predicat
     if (!is_float(dtype)) scalar = whole_operand(op, name, dtype, scalar, reversed);
   }
   const Tensor x = as_dtype(a, dtype);
-  Tensor out = empty_like(x, predicate ? DType::boolean : dtype, name);
-  a.backend().binary->scalar(a.stream(), op, x.view, scalar_of(scalar), reversed, out.view);
+  const bool last = x.channels_last();
+  const DType out_dtype = predicate ? DType::boolean : dtype;
+  Tensor out = empty_beside(x, out_dtype, name);
+  a.backend().binary->scalar(a.stream(), op, in_order(x.view, last), scalar_of(scalar), reversed,
+                             in_order(out.view, last));
   return out;
 }
 

@@ -63,7 +63,8 @@ const void* bias_of(const char* op, const Tensor& x, const std::optional<Tensor>
 }
 
 // Of a convolution from an image [n,c,h,w] with a weight [o,c/groups,kh,kw].
-ConvShape shape_of(const Shape& image, const Tensor& w, const Shape& g, int64_t oh, int64_t ow) {
+ConvShape shape_of(const Shape& image, const Tensor& w, const Shape& g, int64_t oh, int64_t ow,
+                   bool channels_last) {
   ConvShape s{};
   s.n = image[0];
   s.c = image[1];
@@ -82,6 +83,7 @@ ConvShape shape_of(const Shape& image, const Tensor& w, const Shape& g, int64_t 
   s.dilation_h = g[kDilationH];
   s.dilation_w = g[kDilationW];
   s.dtype = w.dtype();
+  s.channels_last = channels_last;
   s.precision = static_cast<Precision>(g[kPrecision]);
   return s;
 }
@@ -98,7 +100,8 @@ int64_t positions(const char* op, int64_t size, int64_t kernel, int64_t before, 
   return (padded - reach) / stride + 1;
 }
 
-ConvShape forward_shape(const char* op, const Tensor& x, const Tensor& w, const Shape& g) {
+ConvShape forward_shape(const char* op, const Tensor& x, const Tensor& w, const Shape& g,
+                        bool channels_last) {
   const int64_t groups = g[kGroups];
   if (x.size(1) != w.size(1) * groups || w.size(0) % groups != 0) {
     fail("%s: channels must match the weight's and divide by the groups, got %s, %s and %lld", op,
@@ -108,7 +111,7 @@ ConvShape forward_shape(const char* op, const Tensor& x, const Tensor& w, const 
       positions(op, x.size(2), w.size(2), g[kTop], g[kBottom], g[kStrideH], g[kDilationH]);
   const int64_t ow =
       positions(op, x.size(3), w.size(3), g[kLeft], g[kRight], g[kStrideW], g[kDilationW]);
-  return shape_of(x.shape(), w, g, oh, ow);
+  return shape_of(x.shape(), w, g, oh, ow, channels_last);
 }
 
 void check_gradient(const char* op, const Tensor& dy, const Tensor& x, const ConvShape& s) {
@@ -125,12 +128,13 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
               const Shape& geometry, bool relu) {
   check_geometry("conv2d", geometry);
   check_operands("conv2d", input, weight);
-  const ConvShape s = forward_shape("conv2d", input, weight, geometry);
+  const ConvShape s = forward_shape("conv2d", input, weight, geometry, input.channels_last());
   std::optional<Tensor> kept;
   const void* added = bias_of("conv2d", input, bias, s.o, kept);
-  Tensor y = empty(input.device(), {s.n, s.o, s.oh, s.ow}, s.dtype, "conv2d");
+  Tensor y =
+      empty_images(input.device(), {s.n, s.o, s.oh, s.ow}, s.dtype, s.channels_last, "conv2d");
   if (y.elements() == 0) return y;
-  const Tensor x = contiguous(input), w = contiguous(weight);
+  const Tensor x = ordered(input, s.channels_last), w = contiguous(weight);
   x.backend().conv->forward(x.stream(), s, x.view.data, w.view.data, added, y.view.data, relu);
   return y;
 }
@@ -139,12 +143,15 @@ Tensor conv2d_data_backward(const Tensor& gradient, const Tensor& weight, const 
                             const Shape& geometry) {
   check_geometry("conv2d", geometry);
   check_operands("conv2d", gradient, weight);
-  Tensor dx = empty(gradient.device(), image, gradient.dtype(), "conv2d");
-  if (dx.rank() != 4) fail("conv2d: the input must have rank 4, got %s", shape_text(image).c_str());
-  const ConvShape s = forward_shape("conv2d", dx, weight, geometry);
+  if (image.size() != 4) {
+    fail("conv2d: the input must have rank 4, got %s", shape_text(image).c_str());
+  }
+  const bool last = gradient.channels_last();
+  Tensor dx = empty_images(gradient.device(), image, gradient.dtype(), last, "conv2d");
+  const ConvShape s = forward_shape("conv2d", dx, weight, geometry, last);
   check_gradient("conv2d", gradient, weight, s);
   if (dx.elements() == 0) return dx;
-  const Tensor dy = contiguous(gradient), w = contiguous(weight);
+  const Tensor dy = ordered(gradient, last), w = contiguous(weight);
   dy.backend().conv->backward_data(dy.stream(), s, dy.view.data, w.view.data, nullptr, dx.view.data,
                                    false);
   return dx;
@@ -156,10 +163,10 @@ Tensor conv2d_weight_backward(const Tensor& input, const Tensor& gradient, const
   Tensor dw = empty(input.device(), shape, input.dtype(), "conv2d");
   check_operands("conv2d", input, dw);
   check_same_device("conv2d", input, gradient);
-  const ConvShape s = forward_shape("conv2d", input, dw, geometry);
+  const ConvShape s = forward_shape("conv2d", input, dw, geometry, input.channels_last());
   check_gradient("conv2d", gradient, input, s);
   if (dw.elements() == 0) return dw;
-  const Tensor x = contiguous(input), dy = contiguous(gradient);
+  const Tensor x = ordered(input, s.channels_last), dy = ordered(gradient, s.channels_last);
   x.backend().conv->backward_weight(x.stream(), s, x.view.data, dy.view.data, dw.view.data);
   return dw;
 }
@@ -190,10 +197,11 @@ Tensor conv_transpose2d(const Tensor& input, const Tensor& weight,
                      length(3, kStrideW, kLeft, kRight, kDilationW)};
   std::optional<Tensor> kept;
   const void* added = bias_of(op, input, bias, out[1], kept);
-  Tensor y = empty(input.device(), out, input.dtype(), op);
+  const bool last = input.channels_last();
+  Tensor y = empty_images(input.device(), out, input.dtype(), last, op);
   if (y.elements() == 0) return y;
-  const Tensor x = contiguous(input), w = contiguous(weight);
-  const ConvShape s = shape_of(out, w, g, x.size(2), x.size(3));
+  const Tensor x = ordered(input, last), w = contiguous(weight);
+  const ConvShape s = shape_of(out, w, g, x.size(2), x.size(3), last);
   x.backend().conv->backward_data(x.stream(), s, x.view.data, w.view.data, added, y.view.data,
                                   false);
   return y;

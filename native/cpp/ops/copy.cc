@@ -13,6 +13,14 @@ Tensor as_dtype(const Tensor& x, DType dtype) { return x.dtype() == dtype ? x : 
 
 Tensor contiguous(const Tensor& x) { return x.contiguous() ? x : clone(x); }
 
+Tensor ordered(const Tensor& x, bool channels_last) {
+  if (!channels_last) return contiguous(x);
+  if (is_contiguous(channels_to_end(x.view))) return x;
+  Tensor out = empty_images(x.device(), x.shape(), x.dtype(), true, "copy");
+  x.backend().copy->copy(x.stream(), channels_to_end(x.view), channels_to_end(out.view));
+  return out;
+}
+
 Tensor clone(const Tensor& x) { return cast(x, x.dtype()); }
 
 void copy_into(const Tensor& out, const Tensor& x) {

@@ -1,4 +1,5 @@
 #include "core/error.h"
+#include "ops/layout.h"
 #include "ops/ops.h"
 
 namespace nodegrad::ops {
@@ -35,10 +36,11 @@ NormShape trailing_shape(const Tensor& x, int64_t axes) {
   return shape;
 }
 
-NormShape channel_shape(const char* op, const Tensor& x, int64_t groups) {
+NormShape channel_shape(const char* op, const Tensor& x, int64_t groups,
+                        bool channels_last = false) {
   if (x.rank() < 2) fail("%s: needs [N,C,...], got %s", op, shape_text(x.view).c_str());
   NormShape shape = {x.size(0), x.size(1), 1, groups};
-  for (int i = 2; i < x.rank(); ++i) shape.inner *= x.size(i);
+  for (int i = 2; i < x.rank(); ++i) (channels_last ? shape.samples : shape.inner) *= x.size(i);
   if (groups < 1 || shape.channels % groups != 0) {
     fail("%s: the groups must divide the channels, got %lld groups of %lld channels", op,
          (long long)groups, (long long)shape.channels);
@@ -181,8 +183,9 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(
     const std::optional<Tensor>& batches, double momentum, double eps, bool training) {
   const char* op = "batchNorm";
   check_input(op, input);
-  const NormShape shape = channel_shape(op, input, 1);
-  const Tensor x = contiguous(input);
+  const bool last = input.channels_last();
+  const NormShape shape = channel_shape(op, input, 1, last);
+  const Tensor x = ordered(input, last);
   const auto w = parameter_of(op, "weight", x, weight, shape.channels);
   const auto b = parameter_of(op, "bias", x, bias, shape.channels);
   if (running_mean.has_value() != running_variance.has_value()) {
@@ -208,19 +211,20 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(
     fail("batchNorm: a mean of all batches needs their number, got none");
   }
   const DType wide = wide_of(x.dtype());
-  Tensor y = empty_like(x, x.dtype(), op);
+  Tensor y = empty_beside(x, x.dtype(), op);
+  const View from = in_order(x.view, last), to = in_order(y.view, last);
   Tensor mean = empty(x.device(), {shape.channels}, wide, op);
   Tensor rstd = empty(x.device(), {shape.channels}, wide, op);
   const NormFamily& norm = *x.backend().norm;
   if (training) {
     const RunningStatistics kept = {view_of(running_mean), view_of(running_variance),
                                     view_of(batches), momentum};
-    norm.batch_statistics(x.stream(), shape, x.view, eps, mean.view, rstd.view, kept);
+    norm.batch_statistics(x.stream(), shape, from, eps, mean.view, rstd.view, kept);
   } else {
     norm.running_statistics(x.stream(), running_mean->view, running_variance->view, eps, mean.view,
                             rstd.view);
   }
-  norm.batch(x.stream(), shape, x.view, view_of(w), view_of(b), mean.view, rstd.view, y.view);
+  norm.batch(x.stream(), shape, from, view_of(w), view_of(b), mean.view, rstd.view, to);
   return {y, mean, rstd};
 }
 
@@ -230,17 +234,19 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& input,
                                                        const Tensor& gradient, bool training,
                                                        bool needs_x) {
   const char* op = "batchNorm";
-  const NormShape shape = channel_shape(op, input, 1);
+  const bool last = input.channels_last();
+  const NormShape shape = channel_shape(op, input, 1, last);
   check_backward(op, input, gradient, mean, rstd, shape.channels);
-  const Tensor x = contiguous(input), dy = contiguous(gradient);
+  const Tensor x = ordered(input, last), dy = ordered(gradient, last);
   const auto w = parameter_of(op, "weight", x, weight, shape.channels);
   const DType wide = wide_of(x.dtype());
-  Tensor dx = needs_x ? empty_like(x, x.dtype(), op) : empty(x.device(), {0}, x.dtype(), op);
+  Tensor dx = needs_x ? empty_beside(x, x.dtype(), op) : empty(x.device(), {0}, x.dtype(), op);
+  const View whole = in_order(dx.view, last && needs_x);
   Tensor dweight = empty(x.device(), {shape.channels}, wide, op);
   Tensor dbias = empty(x.device(), {shape.channels}, wide, op);
-  x.backend().norm->batch_backward(x.stream(), shape, x.view, view_of(w), mean.view, rstd.view,
-                                   dy.view, !training, needs_x ? &dx.view : nullptr, dweight.view,
-                                   dbias.view);
+  x.backend().norm->batch_backward(x.stream(), shape, in_order(x.view, last), view_of(w), mean.view,
+                                   rstd.view, in_order(dy.view, last), !training,
+                                   needs_x ? &whole : nullptr, dweight.view, dbias.view);
   return {dx, dweight, dbias};
 }
 

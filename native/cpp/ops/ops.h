@@ -38,6 +38,8 @@ Tensor truncated_normal(Device& device, const Shape& shape, DType dtype, const T
 // copy
 Tensor cast(const Tensor& x, DType dtype);
 Tensor contiguous(const Tensor& x);  // x itself where it is contiguous already
+// Images [n,c,h,w] without gaps, in the order [n,h,w,c] where `channels_last` says so.
+Tensor ordered(const Tensor& x, bool channels_last);
 Tensor clone(const Tensor& x);
 void copy_into(const Tensor& out, const Tensor& x);  // broadcasts and casts x
 Tensor to_device(const Tensor& x, Device& device);
@@ -119,7 +121,8 @@ Tensor conv_transpose2d(const Tensor& x, const Tensor& weight, const std::option
                         const Shape& geometry);
 
 // pool: `window` is kernel, stride, padding and dilation of both axes, and the output's sizes
-std::tuple<Tensor, Tensor> max_pool2d(const Tensor& x, const Shape& window, bool adaptive);
+std::tuple<Tensor, Tensor> max_pool2d(const Tensor& x, const Shape& window, bool adaptive,
+                                      bool relu);
 Tensor max_pool2d_backward(const Tensor& dy, const Tensor& index, const Shape& image,
                            const Shape& window, bool adaptive);
 Tensor avg_pool2d(const Tensor& x, const Shape& window, bool adaptive, bool count_pad);

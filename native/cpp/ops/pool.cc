@@ -23,7 +23,7 @@ enum Window : size_t {
 };
 
 PoolShape shape_of(const char* op, const Shape& image, DType dtype, const Shape& window,
-                   bool adaptive, bool count_pad) {
+                   bool adaptive, bool count_pad, bool channels_last) {
   if (!is_float(dtype)) fail("%s: needs a floating dtype, got %s", op, dtype_name(dtype));
   if (image.size() != 4) {
     fail("%s: needs an input of rank 4, got %s", op, shape_text(image).c_str());
@@ -51,7 +51,8 @@ PoolShape shape_of(const char* op, const Shape& image, DType dtype, const Shape&
     return a;
   };
   PoolShape s{};
-  s.planes = image[0] * image[1];
+  s.planes = channels_last ? image[0] : image[0] * image[1];
+  s.inner = channels_last ? image[1] : 1;
   s.h = axis(2, 0);
   s.w = axis(3, 1);
   s.adaptive = adaptive;
@@ -75,13 +76,16 @@ void check_gradient(const char* op, const Tensor& dy, const Shape& image, const 
 
 }  // namespace
 
-std::tuple<Tensor, Tensor> max_pool2d(const Tensor& input, const Shape& window, bool adaptive) {
+std::tuple<Tensor, Tensor> max_pool2d(const Tensor& input, const Shape& window, bool adaptive,
+                                      bool relu) {
   const Shape image = input.shape();
-  const PoolShape s = shape_of("maxPool2d", image, input.dtype(), window, adaptive, false);
-  Tensor y = empty(input.device(), output(image, s), s.dtype, "maxPool2d");
-  Tensor index = empty(input.device(), output(image, s), DType::int32, "maxPool2d");
+  const bool last = input.channels_last();
+  PoolShape s = shape_of("maxPool2d", image, input.dtype(), window, adaptive, false, last);
+  s.relu = relu;
+  Tensor y = empty_images(input.device(), output(image, s), s.dtype, last, "maxPool2d");
+  Tensor index = empty_images(input.device(), output(image, s), DType::int32, last, "maxPool2d");
   if (y.elements() > 0) {
-    const Tensor x = contiguous(input);
+    const Tensor x = ordered(input, last);
     x.backend().pool->max_forward(x.stream(), s, x.view.data, y.view.data,
                                   static_cast<int32_t*>(index.view.data));
   }
@@ -90,16 +94,18 @@ std::tuple<Tensor, Tensor> max_pool2d(const Tensor& input, const Shape& window, 
 
 Tensor max_pool2d_backward(const Tensor& gradient, const Tensor& index, const Shape& image,
                            const Shape& window, bool adaptive) {
-  const PoolShape s = shape_of("maxPool2d", image, gradient.dtype(), window, adaptive, false);
+  const bool last = index.channels_last();
+  const PoolShape s = shape_of("maxPool2d", image, gradient.dtype(), window, adaptive, false, last);
   check_same_device("maxPool2d", gradient, index);
   check_gradient("maxPool2d", gradient, image, s);
-  if (index.dtype() != DType::int32 || index.shape() != gradient.shape() || !index.contiguous()) {
+  if (index.dtype() != DType::int32 || index.shape() != gradient.shape() ||
+      !(last || index.contiguous())) {
     fail("maxPool2d: the indices must be those of the forward pass, got %s%s",
          dtype_name(index.dtype()), shape_text(index.view).c_str());
   }
-  Tensor dx = empty(gradient.device(), image, s.dtype, "maxPool2d");
+  Tensor dx = empty_images(gradient.device(), image, s.dtype, last, "maxPool2d");
   if (dx.elements() == 0) return dx;
-  const Tensor dy = contiguous(gradient);
+  const Tensor dy = ordered(gradient, last);
   dy.backend().pool->max_backward(dy.stream(), s, dy.view.data,
                                   static_cast<const int32_t*>(index.view.data), dx.view.data);
   return dx;
@@ -107,21 +113,24 @@ Tensor max_pool2d_backward(const Tensor& gradient, const Tensor& index, const Sh
 
 Tensor avg_pool2d(const Tensor& input, const Shape& window, bool adaptive, bool count_pad) {
   const Shape image = input.shape();
-  const PoolShape s = shape_of("avgPool2d", image, input.dtype(), window, adaptive, count_pad);
-  Tensor y = empty(input.device(), output(image, s), s.dtype, "avgPool2d");
+  const bool last = input.channels_last();
+  const PoolShape s = shape_of("avgPool2d", image, input.dtype(), window, adaptive, count_pad, last);
+  Tensor y = empty_images(input.device(), output(image, s), s.dtype, last, "avgPool2d");
   if (y.elements() == 0) return y;
-  const Tensor x = contiguous(input);
+  const Tensor x = ordered(input, last);
   x.backend().pool->average_forward(x.stream(), s, x.view.data, y.view.data);
   return y;
 }
 
 Tensor avg_pool2d_backward(const Tensor& gradient, const Shape& image, const Shape& window,
                            bool adaptive, bool count_pad) {
-  const PoolShape s = shape_of("avgPool2d", image, gradient.dtype(), window, adaptive, count_pad);
+  const bool last = gradient.channels_last();
+  const PoolShape s =
+      shape_of("avgPool2d", image, gradient.dtype(), window, adaptive, count_pad, last);
   check_gradient("avgPool2d", gradient, image, s);
-  Tensor dx = empty(gradient.device(), image, s.dtype, "avgPool2d");
+  Tensor dx = empty_images(gradient.device(), image, s.dtype, last, "avgPool2d");
   if (dx.elements() == 0) return dx;
-  const Tensor dy = contiguous(gradient);
+  const Tensor dy = ordered(gradient, last);
   dy.backend().pool->average_backward(dy.stream(), s, dy.view.data, dx.view.data);
   return dx;
 }

@@ -1,4 +1,5 @@
 #include "core/error.h"
+#include "ops/layout.h"
 #include "ops/ops.h"
 
 namespace nodegrad::ops {
@@ -47,7 +48,9 @@ Tensor reduce(ReduceOp op, const char* name, const Tensor& x, int64_t axes, bool
     }
   }
   Tensor out = make_output(name, x, axes, keepdim, dtype);
-  x.backend().reduce->reduce(x.stream(), op, x.view, with_kept_axes(out.view, x.view, axes));
+  const View kept = with_kept_axes(out.view, x.view, axes);
+  const bool last = x.channels_last() && is_contiguous(channels_to_end(kept));
+  x.backend().reduce->reduce(x.stream(), op, in_order(x.view, last), in_order(kept, last));
   return out;
 }
 

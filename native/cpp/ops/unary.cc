@@ -1,4 +1,5 @@
 #include "core/error.h"
+#include "ops/layout.h"
 #include "ops/ops.h"
 
 namespace nodegrad::ops {
@@ -6,8 +7,9 @@ namespace nodegrad::ops {
 namespace {
 
 Tensor run(UnaryOp op, const char* name, const Tensor& x, DType out_dtype) {
-  Tensor out = empty(x.device(), x.view.shape, x.rank(), out_dtype, name);
-  x.backend().unary->forward(x.stream(), op, x.view, out.view);
+  const bool last = x.channels_last();
+  Tensor out = empty_beside(x, out_dtype, name);
+  x.backend().unary->forward(x.stream(), op, in_order(x.view, last), in_order(out.view, last));
   return out;
 }
 
@@ -35,8 +37,10 @@ Tensor unary_backward(UnaryOp op, const char* name, const Tensor& saved, const T
     fail("%s: the gradient must be %s%s, got %s%s", name, dtype_name(saved.dtype()),
          shape_text(saved.view).c_str(), dtype_name(dout.dtype()), shape_text(dout.view).c_str());
   }
-  Tensor dx = empty_like(saved, saved.dtype(), name);
-  saved.backend().unary->backward(saved.stream(), op, saved.view, gradient, dx.view);
+  const bool last = saved.channels_last();
+  Tensor dx = empty_beside(saved, saved.dtype(), name);
+  saved.backend().unary->backward(saved.stream(), op, in_order(saved.view, last),
+                                  in_order(gradient, last), in_order(dx.view, last));
   return dx;
 }
 

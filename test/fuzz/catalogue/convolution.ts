@@ -16,8 +16,11 @@ function convolution(m: Maker, axes: 1 | 2, transposed: boolean): unknown[] {
     stride: m.integer(1, 3),
     padding: m.chance(0.2) ? 0 : m.integer(0, 1),
     dilation: m.integer(1, 2),
+    ...(m.chance(0.3) && { layout: axes === 1 ? 'NLC' : 'NHWC' }),
   };
-  const x = m.make([m.integer(0, 2), groups * each, ...image], dtype);
+  const channels = groups * each;
+  const sizes = options.layout ? [...image, channels] : [channels, ...image];
+  const x = m.make([m.integer(0, 2), ...sizes], dtype);
   return [x, m.make([...weight, ...kernel], dtype), bias, options];
 }
 op('conv2d', ng.conv2d, (m) => convolution(m, 2, false));

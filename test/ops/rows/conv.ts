@@ -73,6 +73,16 @@ function transposed(x: Nd, w: Nd, bias: Nd | undefined, g: Geometry, more = [0, 
   return y;
 }
 
+/** [N,H,W,C] as [N,C,H,W], and back. */
+export function channelsFirst(x: Nd): Nd {
+  const [n, h, w, c] = x.shape as [number, number, number, number];
+  return build([n, c, h, w], ([a, b, i, j]) => at(x, [a, i, j, b] as number[]));
+}
+export function channelsLast(x: Nd): Nd {
+  const [n, c, h, w] = x.shape as [number, number, number, number];
+  return build([n, h, w, c], ([a, i, j, b]) => at(x, [a, b, i, j] as number[]));
+}
+
 type Make = (n: number) => ng.Shape;
 
 function rowOf(
@@ -87,7 +97,10 @@ function rowOf(
     op: 'conv2d',
     variant,
     fn: (...[a, b, c]: ng.Tensor[]) => ng.conv2d(a as ng.Tensor, b as ng.Tensor, c, options),
-    reference: (...[a, b, c]: Nd[]) => convolution(a as Nd, b as Nd, c, g, options.relu),
+    reference: (...[a, b, c]: Nd[]) => {
+      if (options.layout !== 'NHWC') return convolution(a as Nd, b as Nd, c, g, options.relu);
+      return channelsLast(convolution(channelsFirst(a as Nd), b as Nd, c, g, options.relu));
+    },
     inputs: [{ shape: x }, { shape: w }, ...(bias ? [{ shape: bias }] : [])],
     sizes: [1, 9],
     terms: (n) => 40 * n,
@@ -128,7 +141,7 @@ const errors: OpRow['errors'] = [
         padding: 'same',
         stride: 2,
       }),
-    message: "conv2d: padding 'same' needs a stride of 1, got [2,2]",
+    message: "conv2d: padding 'same' needs a stride of 1, got [2,2]; 'sameUpper' takes any",
   },
   {
     name: 'an input of another rank',
@@ -197,6 +210,36 @@ export const convRows: OpRow[] = [
     },
   ),
   rowOf('of one element each', {}, {}, [(n) => [3, 20, n, 2], () => [15, 20, 1, 1], () => [15]]),
+  rowOf(
+    'channels last',
+    { layout: 'NHWC', padding: [1, 0], relu: true },
+    { before: [1, 0], behind: [1, 0] },
+    [(n) => [2, n, n + 2, 11], () => [19, 11, 3, 2], () => [19]],
+    {
+      large: 40,
+      wider: { by: { bfloat16: 4, float16: 4, float32: 4 }, because: 'a sum near 0 is cut' },
+    },
+  ),
+  rowOf(
+    'channels last, with strides, dilation and groups',
+    { layout: 'NHWC', stride: [2, 3], padding: [2, 1], dilation: [1, 2], groups: 2 },
+    { stride: [2, 3], before: [2, 1], behind: [2, 1], dilation: [1, 2], groups: 2 },
+    [(n) => [2, n + 2, n + 4, 4], () => [6, 2, 3, 3], () => [6]],
+  ),
+  rowOf(
+    'channels last, of one element each, in two slices',
+    { layout: 'NHWC' },
+    {},
+    [(n) => [1, n, 3, 200], () => [3, 200, 1, 1]],
+    { terms: () => 200 },
+  ),
+  rowOf(
+    "padded as 'sameUpper' with strides",
+    { stride: 2, padding: 'sameUpper' },
+    { stride: [2, 2], before: [0, 1], behind: [1, 2] },
+    [() => [1, 2, 10, 9], () => [3, 2, 3, 4]],
+    { sizes: [9] },
+  ),
   rowOf('of no images', {}, {}, [() => [0, 2, 4, 4], () => [3, 2, 3, 3], () => [3]], {
     sizes: [1],
   }),
@@ -229,6 +272,11 @@ const transposedVariants: [string, Transposed, [Make, Make, Make?]][] = [
     ],
     [(n) => [1, 2, n, n], () => [2, 3, 2, 2]],
   ],
+  [
+    'channels last, with strides',
+    [{ layout: 'NHWC', stride: 2, padding: 1 }, { stride: [2, 2], before: [1, 1] }, [0, 0]],
+    [(n) => [2, n, n + 1, 3], () => [3, 5, 4, 3], () => [5]],
+  ],
 ];
 
 export const convTransposeRows: OpRow[] = transposedVariants.map(
@@ -237,8 +285,12 @@ export const convTransposeRows: OpRow[] = transposedVariants.map(
     variant,
     fn: (...[a, b, c]: ng.Tensor[]) =>
       ng.convTranspose2d(a as ng.Tensor, b as ng.Tensor, c, options),
-    reference: (...[a, b, c]: Nd[]) =>
-      transposed(a as Nd, b as Nd, c, { ...plain, ...geometry }, more),
+    reference: (...[a, b, c]: Nd[]) => {
+      const [x, w] = [a as Nd, b as Nd];
+      const g = { ...plain, ...geometry };
+      if (options.layout !== 'NHWC') return transposed(x, w, c, g, more);
+      return channelsLast(transposed(channelsFirst(x), w, c, g, more));
+    },
     inputs: [{ shape: x }, { shape: w }, ...(bias ? [{ shape: bias }] : [])],
     sizes: [1, 7],
     terms: (n) => 40 * n,

@@ -1,6 +1,7 @@
 import * as ng from '../../../lib/index.js';
-import { at, build, type Nd } from '../../support/nd.js';
+import { at, build, map, type Nd } from '../../support/nd.js';
 import type { OpRow } from '../../support/op.js';
+import { channelsFirst, channelsLast } from './conv.js';
 
 /** The windows of one axis: the elements of window i. */
 type Windows = (size: number) => {
@@ -65,6 +66,9 @@ interface Variant {
   fn: (x: ng.Tensor) => ng.Tensor;
   windows: [Windows, Windows];
   shape?: (n: number) => ng.Shape;
+  /** Whether the input is [N,H,W,C]. */
+  last?: boolean;
+  relu?: boolean;
   more?: Partial<OpRow>;
 }
 
@@ -72,11 +76,15 @@ const image = (n: number): ng.Shape => [2, 3, n + 3, n + 4];
 
 function rowsOf(op: 'maxPool2d' | 'avgPool2d', variants: readonly Variant[]): OpRow[] {
   return variants.map(
-    ({ variant, fn, windows, shape = image, more }): OpRow => ({
+    ({ variant, fn, windows, shape = image, last, relu, more }): OpRow => ({
       op,
       variant,
       fn: (x) => fn(x as ng.Tensor),
-      reference: (x: Nd) => pooled(x, ...windows, op === 'avgPool2d'),
+      reference: (x: Nd) => {
+        const y = pooled(last ? channelsFirst(x) : x, ...windows, op === 'avgPool2d');
+        const z = relu ? map(y, (v) => Math.max(v, 0)) : y;
+        return last ? channelsLast(z) : z;
+      },
       inputs: [{ shape }],
       sizes: [1, 9],
       terms: () => 20,
@@ -140,6 +148,30 @@ export const maxPoolRows: OpRow[] = rowsOf('maxPool2d', [
     more: exact,
   },
   {
+    variant: 'with ReLU',
+    fn: (x) => ng.maxPool2d(x, 2, { relu: true }),
+    windows: [sliding(2, 2), sliding(2, 2)],
+    relu: true,
+    more: exact,
+  },
+  {
+    variant: 'channels last, that overlap and are padded, with ReLU',
+    fn: (x) => ng.maxPool2d(x, [3, 2], { stride: [2, 1], padding: 1, relu: true, layout: 'NHWC' }),
+    windows: [sliding(3, 2, 1), sliding(2, 1, 1)],
+    shape: (n) => [2, n + 3, n + 4, 5],
+    relu: true,
+    last: true,
+    more: exact,
+  },
+  {
+    variant: 'channels last, adaptive',
+    fn: (x) => ng.adaptiveMaxPool2d(x, [3, null], { layout: 'NHWC' }),
+    windows: [adaptive(3), adaptive(null)],
+    shape: (n) => [2, n + 3, n + 4, 3],
+    last: true,
+    more: exact,
+  },
+  {
     variant: 'adaptive to more than there is',
     fn: (x) => ng.adaptiveMaxPool2d(x, 7),
     windows: [adaptive(7), adaptive(7)],
@@ -179,6 +211,20 @@ export const avgPoolRows: OpRow[] = rowsOf('avgPool2d', [
     variant: 'adaptive',
     fn: (x) => ng.adaptiveAvgPool2d(x, [3, 2]),
     windows: [adaptive(3), adaptive(2)],
+  },
+  {
+    variant: 'channels last, that overlap and are padded',
+    fn: (x) => ng.avgPool2d(x, [3, 2], { stride: [2, 1], padding: 1, layout: 'NHWC' }),
+    windows: [sliding(3, 2, 1, 1, false, true), sliding(2, 1, 1, 1, false, true)],
+    shape: (n) => [2, n + 3, n + 4, 5],
+    last: true,
+  },
+  {
+    variant: 'channels last, adaptive',
+    fn: (x) => ng.adaptiveAvgPool2d(x, [3, 2], { layout: 'NHWC' }),
+    windows: [adaptive(3), adaptive(2)],
+    shape: (n) => [2, n + 3, n + 4, 3],
+    last: true,
   },
   {
     variant: 'adaptive to one',

@@ -8,14 +8,16 @@ namespace nodegrad {
 
 class Stream;
 
-// A two-dimensional cross-correlation, every tensor contiguous and of one floating dtype:
+// A two-dimensional cross-correlation, every tensor without gaps and of one floating dtype:
 //   y[n,o,i,j] = Σ_{c,a,b} x[n, c, i·stride_h + a·dilation_h - pad_h, j·stride_w + …] · w[o,c,a,b]
 // x is [n,c,h,w], w [o,c/groups,kh,kw], y [n,o,oh,ow]; x is 0 outside. Padding after the last row
-// and column follows from oh and ow. Group g joins its share of c with its share of o.
+// and column follows from oh and ow. Group g joins its share of c with its share of o. With
+// channels_last x and y (and dx and dy) lie in memory as [n,h,w,c] and [n,oh,ow,o].
 struct ConvShape {
   int64_t n, c, h, w, o, kh, kw, oh, ow, groups;
   int64_t stride_h, stride_w, pad_h, pad_w, dilation_h, dilation_w;
   DType dtype;
+  bool channels_last;
   Precision precision;  // of products where dtype is float32
 };
 
