@@ -14,16 +14,17 @@ import {
 } from '../check.js';
 import { noGrad } from '../context.js';
 import { cpu } from '../device.js';
-import { mul, sub } from '../ops/binary.js';
+import { add, mul, sub } from '../ops/binary.js';
 import { copyInto, to } from '../ops/copy.js';
 import { full, eye as identity, tensor } from '../ops/fill.js';
 import { matmul } from '../ops/gemm.js';
 import { cat } from '../ops/movement.js';
 import * as random from '../ops/random.js';
 import { truncatedNormal as truncated } from '../ops/sample.js';
+import { cos, log, sqrt } from '../ops/unary.js';
 import { reshape, slice, transpose } from '../ops/view.js';
 import { scope } from '../scope.js';
-import type { Tensor } from '../tensor.js';
+import type { Shape, Tensor } from '../tensor.js';
 
 /** Fills with what `make` gives, in float64 for a float64 tensor and else in float32. */
 function fillWith(
@@ -41,17 +42,36 @@ function fillWith(
   return target;
 }
 
+/** Uniform in [0, 1) with 48 bits in float64, since draws have 24 whatever their dtype. */
+function wideUnit(shape: Shape, options: random.RandomOptions): Tensor {
+  return add(random.rand(shape, options), mul(random.rand(shape, options), 2 ** -24));
+}
+
+/** Normal numbers, in float64 by the Box-Muller transform of as many digits. */
+function normalOf(shape: Shape, mean: number, std: number, options: random.RandomOptions): Tensor {
+  if (options.dtype !== 'float64') return random.normal(shape, mean, std, options);
+  const centre = expectNumber('normal', 'mean', mean);
+  const spread = expectRange('normal', 'std', std, 0);
+  const radius = sqrt(mul(log(sub(1, wideUnit(shape, options))), -2));
+  const angle = mul(wideUnit(shape, options), 2 * Math.PI);
+  return add(mul(mul(radius, cos(angle)), spread), centre);
+}
+
 /** Fills with uniform numbers in [low, high). */
 export function uniform(target: Tensor, low = 0, high = 1, generator?: random.Generator): Tensor {
-  return fillWith('uniform', target, (options) =>
-    random.uniform(target.shape, low, high, { ...options, ...(generator && { generator }) }),
-  );
+  return fillWith('uniform', target, (place) => {
+    const options = { ...place, ...(generator && { generator }) };
+    if (options.dtype !== 'float64') return random.uniform(target.shape, low, high, options);
+    const from = expectNumber('uniform', 'low', low);
+    const width = expectRange('uniform', 'high', high, from) - from;
+    return add(mul(wideUnit(target.shape, options), width), from);
+  });
 }
 
 /** Fills with normal numbers. */
 export function normal(target: Tensor, mean = 0, std = 1, generator?: random.Generator): Tensor {
   return fillWith('normal', target, (options) =>
-    random.normal(target.shape, mean, std, { ...options, ...(generator && { generator }) }),
+    normalOf(target.shape, mean, std, { ...options, ...(generator && { generator }) }),
   );
 }
 
@@ -124,7 +144,7 @@ export function orthogonal(weight: Tensor, scale = 1, generator?: random.Generat
   const [n, m] = rows < columns ? [rows, columns] : [columns, rows];
   return fillWith('orthogonal', weight, ({ device }) => {
     const options = { device, dtype: 'float64' as const, ...(generator && { generator }) };
-    const made = orthonormalRows(orthonormalRows(random.normal([n, m], 0, 1, options)));
+    const made = orthonormalRows(orthonormalRows(normalOf([n, m], 0, 1, options)));
     return mul(reshape(rows < columns ? made : transpose(made), weight.shape), factor);
   });
 }

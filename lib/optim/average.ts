@@ -1,5 +1,5 @@
 /**
- * Running averages of a model's weights, for evaluation: updated on the device in one launch,
+ * Running averages of a model's weights, for evaluation: updated in one launch per device,
  * swapped in and out, saved. Weights of 16 bits are averaged in float32.
  * Sources: Polyak and Juditsky 1992; Izmailov et al. 2018 (stochastic weight averaging).
  */
@@ -35,7 +35,8 @@ const nothing = new Float64Array();
 abstract class WeightAverage {
   private readonly weights: Averaged[] = [];
   private readonly buffers: Averaged[] = [];
-  private readonly hyper: Tensor;
+  /** One per device, alike but for where they are. */
+  private readonly hyper: ReadonlyMap<Device, Tensor>;
   private swapped = false;
 
   constructor(
@@ -57,35 +58,38 @@ abstract class WeightAverage {
     });
     for (const entry of model.namedParameters()) this.weights.push(copied(entry));
     for (const entry of model.namedBuffers?.() ?? []) this.buffers.push(copied(entry));
-    const [first] = this.weights;
-    if (!first) throw new RangeError(`${name}: needs at least one parameter`);
-    const device: Device = first.source.device;
-    if (this.weights.some(({ source }) => source.device !== device)) {
-      throw new Error(`${name}: all parameters must be on one device`);
-    }
+    if (this.weights.length === 0) throw new RangeError(`${name}: needs at least one parameter`);
+    const devices = new Set(this.weights.map(({ source }) => source.device));
     // As core/families/optim.h lays out: the decay is in momentum's place.
-    this.hyper = tensor([0, decay, 0, 0, 0, 0], { dtype: 'float64', device }).persist();
+    this.hyper = new Map(
+      [...devices].map((device) => [
+        device,
+        tensor([0, decay, 0, 0, 0, 0], { dtype: 'float64', device }).persist(),
+      ]),
+    );
   }
 
   /** Takes the weights as they are now into the average; buffers are copied. */
   update(): void {
     observe(this, 'swapped');
     if (this.swapped) throw new Error(`${this.name}: update() needs the trained weights in place`);
-    const { weights } = this;
-    native.updateParameters(
-      rules.average,
-      handles(weights.map(({ average }) => average)),
-      handles(weights.map(({ source }) => source)),
-      nothing,
-      nothing,
-      nothing,
-      weights.some(({ master }) => master)
-        ? handles(weights.map(({ master, average }) => master ?? average))
-        : nothing,
-      this.hyper.h,
-      this.options,
-    );
-    for (const { average } of weights) ++average.version;
+    for (const [device, hyper] of this.hyper) {
+      const weights = this.weights.filter(({ source }) => source.device === device);
+      native.updateParameters(
+        rules.average,
+        handles(weights.map(({ average }) => average)),
+        handles(weights.map(({ source }) => source)),
+        nothing,
+        nothing,
+        nothing,
+        weights.some(({ master }) => master)
+          ? handles(weights.map(({ master, average }) => master ?? average))
+          : nothing,
+        hyper.h,
+        this.options,
+      );
+      for (const { average } of weights) ++average.version;
+    }
     noGrad(() => {
       for (const { average, source } of this.buffers) copyInto(average, source);
     });
@@ -115,7 +119,8 @@ abstract class WeightAverage {
   /** The averages by the names of the parameters and buffers, and what updating them needs. */
   stateDict(): Map<string, Tensor> {
     if (this.swapped) throw new Error(`${this.name}: swap back before saving`);
-    const state = new Map([['hyper', this.hyper]]);
+    const [hyper] = [...this.hyper.values()] as [Tensor];
+    const state = new Map([['hyper', hyper]]);
     for (const { name, average, master } of [...this.weights, ...this.buffers]) {
       state.set(`average.${name}`, average);
       if (master) state.set(`master.${name}`, master);
@@ -141,6 +146,9 @@ abstract class WeightAverage {
       scope(() => {
         for (const [name, target] of own) {
           copyInto(target, (state.get(name) as Tensor).to(target.device));
+        }
+        for (const [device, hyper] of this.hyper) {
+          copyInto(hyper, (state.get('hyper') as Tensor).to(device));
         }
       }),
     );

@@ -1,12 +1,13 @@
 /**
- * Norms and bounds of gradients, all tensors in one launch. Nothing is read back, so they work in
+ * Norms and bounds of gradients, all tensors of a device in one launch. Nothing is read back, so they work in
  * captured steps; sums are made in a fixed order, in float64.
  */
 import { describe, expectNumber, expectRange, expectTensor } from '../check.js';
 import { observe } from '../guards.js';
 import { native } from '../native.js';
+import { to } from '../ops/copy.js';
 import { type Tensor, take } from '../tensor.js';
-import { handles } from './optimizer.js';
+import { byDevice, handles } from './optimizer.js';
 
 declare module '../native.js' {
   interface NativeKernels {
@@ -41,15 +42,20 @@ function expectNorm(op: string, p: unknown): number {
 function normOf(op: string, tensors: readonly Tensor[], p: number): Tensor {
   expectNorm(op, p);
   if (tensors.length === 0) throw new RangeError(`${op}: needs at least one gradient, got none`);
-  native.totalNorm(handles(tensors), p);
-  return take(0, (tensors[0] as Tensor).device);
+  const [first, ...others] = [...byDevice(tensors)].map(([device, own]) => {
+    native.totalNorm(handles(own), p);
+    return take(0, device);
+  }) as [Tensor, ...Tensor[]];
+  if (others.length === 0) return first;
+  native.totalNorm(handles([first, ...others.map((norm) => to(norm, first.device))]), p);
+  return take(0, first.device);
 }
 
 /**
  * The p-norm of all elements of all tensors together, (Σ|x|ᵖ)^(1/p); the largest |x| for Infinity.
  * No gradient flows through it.
- * @param tensors floating, contiguous, on one device
- * @returns a scalar, float32 (float64 where one of them is)
+ * @param tensors floating, on any devices
+ * @returns a scalar on the first one's device, float32 (float64 where one of them is)
  */
 export function getTotalNorm(tensors: Iterable<Tensor> | Tensor, normType = 2): Tensor {
   return normOf(
@@ -63,7 +69,7 @@ export function getTotalNorm(tensors: Iterable<Tensor> | Tensor, normType = 2): 
  * Scales the gradients of parameters in place so that their norm together is at most `maxNorm`:
  * by min(1, maxNorm / (norm + 1e-6)), as torch.nn.utils.clip_grad_norm_. A norm of NaN makes all
  * of them NaN.
- * @returns the norm before, a scalar on the device
+ * @returns the norm before, a scalar on the first gradient's device
  */
 export function clipGradNorm(
   parameters: Iterable<Tensor> | Tensor,
@@ -73,7 +79,9 @@ export function clipGradNorm(
   expectRange('clipGradNorm', 'maxNorm', maxNorm, 0);
   const gradients = gradientsOf('clipGradNorm', parameters);
   const norm = normOf('clipGradNorm', gradients, normType);
-  native.scaleGradients(handles(gradients), norm.h, maxNorm);
+  for (const [device, own] of byDevice(gradients)) {
+    native.scaleGradients(handles(own), to(norm, device).h, maxNorm);
+  }
   for (const gradient of gradients) ++gradient.version;
   return norm;
 }
@@ -82,7 +90,6 @@ export function clipGradNorm(
 export function clipGradValue(parameters: Iterable<Tensor> | Tensor, clipValue: number): void {
   expectRange('clipGradValue', 'clipValue', clipValue, 0);
   const gradients = gradientsOf('clipGradValue', parameters);
-  if (gradients.length === 0) return;
-  native.clampGradients(handles(gradients), clipValue);
+  for (const own of byDevice(gradients).values()) native.clampGradients(handles(own), clipValue);
   for (const gradient of gradients) ++gradient.version;
 }

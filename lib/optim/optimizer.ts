@@ -554,7 +554,8 @@ function sorted(cohorts: readonly Cohort[], active: ReadonlyMap<Tensor, Tensor>)
   return found === active.size;
 }
 
-function byDevice(tensors: readonly Tensor[]): Map<Device, Tensor[]> {
+/** @internal Tensors by where they are, in the order in which their devices come. */
+export function byDevice(tensors: readonly Tensor[]): Map<Device, Tensor[]> {
   const found = new Map<Device, Tensor[]>();
   for (const t of tensors) {
     const list = found.get(t.device);

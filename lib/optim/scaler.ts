@@ -23,7 +23,7 @@ import type { Device } from '../device.js';
 import { observe } from '../guards.js';
 import { native } from '../native.js';
 import { add, eq, logicalAnd, maximum, mul, ne, sub, where } from '../ops/binary.js';
-import { copyInto } from '../ops/copy.js';
+import { copyInto, to } from '../ops/copy.js';
 import { full, zerosLike } from '../ops/fill.js';
 import { isfinite } from '../ops/unary.js';
 import { slice } from '../ops/view.js';
@@ -54,7 +54,14 @@ export interface GradScalerOptions {
 /** How far an optimizer is in its step; on the host, so a captured step watches it. */
 interface Progress {
   stage: 'ready' | 'unscaled' | 'stepped';
-  found: Tensor;
+  /** Per device of its parameters, whether a gradient was not finite: of any device, once unscaled. */
+  readonly found: Map<Device, Tensor>;
+}
+
+/** Whether one of several flags is set, on the device of the first. */
+function foundAnywhere(flags: readonly Tensor[]): Tensor {
+  const { device } = flags[0] as Tensor;
+  return noGrad(() => flags.reduce((a, b) => maximum(a, to(b, device))));
 }
 
 // biome-ignore lint/suspicious/noExplicitAny: any optimizer will do
@@ -98,15 +105,12 @@ export class GradScaler {
     expectBoolean('GradScaler', 'enabled', enabled);
   }
 
+  /** Scale and count, which stay on the device of their first use. */
   private on(device: Device): { scale: Tensor; growthTracker: Tensor } {
     this.state ??= noGrad(() => ({
       scale: full([], this.options.initScale, { device }).persist(),
       growthTracker: full([], 0, { device, dtype: 'int32' }).persist(),
     }));
-    const { scale } = this.state;
-    if (scale.device !== device) {
-      throw new Error(`GradScaler: works on ${scale.device} from its first use, got ${device}`);
-    }
     return this.state;
   }
 
@@ -115,7 +119,7 @@ export class GradScaler {
     expectTensor('scale', loss, 'the loss');
     if (!this.options.enabled) return loss;
     const wide = loss.dtype === 'float64' ? loss : loss.to('float32');
-    return mul(wide, this.on(loss.device).scale);
+    return mul(wide, to(this.on(loss.device).scale, loss.device));
   }
 
   private progressOf(op: string, optimizer: AnyOptimizer): Progress {
@@ -124,10 +128,13 @@ export class GradScaler {
     }
     let progress = this.progress.get(optimizer);
     if (!progress) {
-      const device = (optimizer.trained()[0] as Tensor).device;
-      const found = noGrad(() => full([], 0, { device, dtype: 'int32' }).persist());
-      progress = { stage: 'ready', found };
+      progress = { stage: 'ready', found: new Map() };
       this.progress.set(optimizer, progress);
+    }
+    for (const { device } of optimizer.trained()) {
+      if (progress.found.has(device)) continue;
+      const found = noGrad(() => full([], 0, { device, dtype: 'int32' }).persist());
+      progress.found.set(device, found);
     }
     observe(progress, 'stage');
     return progress;
@@ -145,12 +152,20 @@ export class GradScaler {
         `unscale: was done already since update(), the optimizer is ${progress.stage}`,
       );
     }
-    const { scale } = this.on(progress.found.device);
-    native.fillInto(progress.found.h, 0);
-    for (const { gradient } of optimizer.trained()) {
-      if (!gradient?.filled || !gradient.required || !gradient.buffer) continue;
-      native.unscaleInto(gradient.buffer.h, scale.h, progress.found.h);
-      ++gradient.buffer.version;
+    for (const [device, found] of progress.found) {
+      const scale = noGrad(() => to(this.on(device).scale, device));
+      native.fillInto(found.h, 0);
+      for (const { gradient, device: on } of optimizer.trained()) {
+        if (on !== device || !gradient?.filled || !gradient.required || !gradient.buffer) continue;
+        native.unscaleInto(gradient.buffer.h, scale.h, found.h);
+        ++gradient.buffer.version;
+      }
+    }
+    if (progress.found.size > 1) {
+      const any = foundAnywhere([...progress.found.values()]);
+      noGrad(() => {
+        for (const [device, found] of progress.found) copyInto(found, to(any, device));
+      });
     }
     progress.stage = 'unscaled';
   }
@@ -170,16 +185,17 @@ export class GradScaler {
     progress.stage = 'stepped';
   }
 
-  private guardedStep(optimizer: AnyOptimizer, found: Tensor): void {
+  private guardedStep(optimizer: AnyOptimizer, foundOn: Progress['found']): void {
+    const found = ({ device }: Tensor): Tensor => foundOn.get(device) as Tensor;
     const changing = new Set<Tensor>(optimizer.deviceState().values());
     for (const parameter of optimizer.trained()) if (parameter.grad) changing.add(parameter);
     const backups = [...changing].map((tensor) => {
-      native.backupIf(tensor.h, found.h);
+      native.backupIf(tensor.h, found(tensor).h);
       return [tensor, take(0, tensor.device)] as const;
     });
     optimizer.step();
     for (const [tensor, backup] of backups) {
-      native.copyIf(tensor.h, backup.h, found.h);
+      native.copyIf(tensor.h, backup.h, found(tensor).h);
       backup.dispose();
     }
     const seen = new Set(changing);
@@ -188,9 +204,9 @@ export class GradScaler {
       seen.add(tensor);
       if (name.endsWith('.hyper')) {
         const count = slice(tensor, 0, hyper.step, hyper.step + 1);
-        copyInto(count, sub(count, found.to('float64')));
+        copyInto(count, sub(count, found(tensor).to('float64')));
       } else {
-        native.copyIf(tensor.h, zerosLike(tensor).h, found.h);
+        native.copyIf(tensor.h, zerosLike(tensor).h, found(tensor).h);
       }
     }
   }
@@ -201,15 +217,16 @@ export class GradScaler {
     const { scale, growthTracker } = this.state;
     const { growthFactor, backoffFactor, growthInterval } = this.options;
     noGrad(() => {
-      let found: Tensor | null = null;
+      const flags: Tensor[] = [];
       for (const progress of this.progress.values()) {
         observe(progress, 'stage');
         if (progress.stage === 'ready') continue;
-        found = found ? maximum(found, progress.found) : progress.found;
+        const [found] = [...progress.found.values()] as [Tensor];
+        flags.push(to(found, scale.device));
         progress.stage = 'ready';
       }
-      if (!found) throw new Error('update: needs a step() or unscale() before it');
-      const skipped = ne(found, 0);
+      if (flags.length === 0) throw new Error('update: needs a step() or unscale() before it');
+      const skipped = ne(foundAnywhere(flags), 0);
       const good = add(growthTracker, 1);
       const due = eq(good, growthInterval);
       const larger = mul(scale, growthFactor);

@@ -182,6 +182,19 @@ describe('initialisers', () => {
           0.1,
         );
       }
+      const many = zeros([20_000], { dtype: 'float64' });
+      for (const [fill, mean, std] of [
+        [(x: Tensor) => init.uniform(x, 1, 3), 2, 1 / Math.sqrt(3)],
+        [(x: Tensor) => init.normal(x, 1, 2), 1, 2],
+      ] as const) {
+        const found = statistics(fill(many));
+        expect(Math.abs(found.mean - mean)).toBeLessThan((4 * std) / Math.sqrt(many.size));
+        expect(Math.abs(found.std / std - 1)).toBeLessThan(0.02);
+      }
+      expect(() => init.uniform(many, 1, 0)).toThrow(
+        'uniform: high must be in [1,Infinity], got 0',
+      );
+      expect(() => init.normal(many, 0, -1)).toThrow('normal: std must be in [0,Infinity], got -1');
       expect(init.constant(zeros([1], { dtype: 'float64' }), 0.1).item()).toBe(0.1);
       const whole = zeros([2], { dtype: 'int64' });
       expect(init.constant(whole, 2 ** 53 - 1).toArray()).toEqual([2 ** 53 - 1, 2 ** 53 - 1]);

@@ -94,8 +94,8 @@ plain(
 );
 plain(
   'nn.Module.to',
-  (to: never) => module().to(to),
-  (m) => [m.device],
+  (...to: never[]) => module().to(...to),
+  (m) => [m.device, m.float()],
   { weight: 0.2 },
 );
 for (const name of ['kaimingUniform', 'kaimingNormal'] as const) {
