@@ -6,8 +6,9 @@ import { LossLog } from './lossLog.js';
 import type { Progress } from './progress.js';
 
 export interface MeasureOptions {
-  /** What errors begin with. */
+  /** What errors begin with, and what they say of the data. */
   op: string;
+  part?: string;
   progress: Progress | null;
   signal: AbortSignal | undefined;
   /** Batches after which to end; null where all count. */
@@ -23,7 +24,7 @@ export interface MeasureOptions {
 export async function measure(
   { model, compiled, steps, check }: Pick<Host, 'model' | 'compiled' | 'steps' | 'check'>,
   feed: Feed,
-  { op, progress, signal, limit, look }: MeasureOptions,
+  { op, part = '', progress, signal, limit, look }: MeasureOptions,
 ): Promise<Logs | null> {
   model.eval();
   const looked = feed.memory || !check.applies ? null : check;
@@ -46,8 +47,8 @@ export async function measure(
     }
     await losses.settle();
     const { wrong } = losses;
-    if (wrong) throw new RangeError(`${op}: ${wrong.told} of batch ${wrong.batch}`);
-    if (batches === 0) throw new Error(`${op}: the source gave no batches`);
+    if (wrong) throw new RangeError(`${op}: ${wrong.told} of batch ${wrong.batch}${part}`);
+    if (batches === 0) throw new Error(`${op}: the source${part} gave no batches`);
     const logs: Logs = { loss: losses.mean };
     for (const metric of compiled.metrics) logs[metric.name] = await metric.read();
     progress?.end(logs, null);

@@ -262,7 +262,7 @@ export class Trainer<M extends Trainable = Trainable> {
           validate: async () => {
             const limit = validationSteps;
             const look = (batch: Ready): void => this.look('fit', batch, validationPart);
-            const more = { op: 'fit, validation', progress: null, signal, limit, look };
+            const more = { op: 'fit', part: validationPart, progress: null, signal, limit, look };
             return validation && measure(host, validation, more);
           },
         };

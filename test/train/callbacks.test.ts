@@ -1,5 +1,5 @@
 /** Callbacks: what they do to a run, and what they write. */
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { appendFile, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -11,6 +11,7 @@ import {
   LearningRateScheduler,
   LossCurves,
   linePlot,
+  ModelCheckpoint,
   matrixPlot,
   optim,
   ReduceOnPlateau,
@@ -131,10 +132,55 @@ describe('callbacks', () => {
     expect(lines[0]).toBe('epoch,loss,accuracy,valLoss,valAccuracy');
     expect(lines.slice(1).map((line) => line.split(',')[0])).toEqual(['0', '1', '0', '1']);
     expect(Number(lines[2]?.split(',')[3])).toBe(history.history.valLoss?.[1]);
+    const fresh = at('log/fresh.csv');
+    await compiled().fit(x, y, {
+      ...{ ...quiet, epochs: 1, callbacks: [new CSVLogger(fresh, { append: true })] },
+    });
+    expect(await readFile(fresh, 'utf8')).toMatch(/^epoch,loss,accuracy\n0,/);
+    const last = at('log/last');
+    const log = () => [new CSVLogger(fresh), new ModelCheckpoint({ last })];
+    await compiled().fit(x, y, { ...quiet, epochs: 2, callbacks: log() });
+    const before = await readFile(fresh, 'utf8');
+    await appendFile(fresh, '2,9,9\n'); // of an epoch that the checkpoint does not hold
+    await compiled().fit(x, y, { ...quiet, epochs: 3, callbacks: log(), resume: last });
+    const after = await readFile(fresh, 'utf8');
+    expect(after.startsWith(before)).toBe(true);
+    expect(
+      after
+        .trimEnd()
+        .split('\n')
+        .map((line) => line.split(',')[0]),
+    ).toEqual([...['epoch', '0', '1', '2']]);
     const picture = await readFile(svg, 'utf8');
     expect(picture.match(/<polyline/g)).toHaveLength(2);
     expect(picture).toContain('>valLoss</text>');
   });
+});
+
+it('files that cannot be written are named, and closed', async () => {
+  const handles = async () => (await readdir('/proc/self/fd')).length;
+  const writers: [Callback, string][] = [
+    [new CSVLogger('/dev/full'), 'CSVLogger: cannot write /dev/full: the disk is full'],
+    [new LossCurves('/dev/full'), 'LossCurves: cannot write /dev/full: the disk is full'],
+  ];
+  for (const [callback, message] of writers) {
+    const fitted = compiled().fit(x, y, { ...quiet, callbacks: [callback] });
+    await expect(fitted).rejects.toThrow(message);
+  }
+  const before = await handles();
+  const broken: Callback = {
+    last: true,
+    onEpochEnd: () => {
+      throw new Error('first');
+    },
+    onTrainEnd: () => {
+      throw new Error('second');
+    },
+  };
+  const board = new TensorBoard(at('broken'));
+  const options = { ...quiet, validationSplit: 0.25, callbacks: [broken, board] };
+  await expect(compiled().fit(x, y, options)).rejects.toThrow('first');
+  expect(await handles()).toBe(before);
 });
 
 /** CRC-32C by its definition: the remainder of a polynomial division, bit by bit. */

@@ -1,5 +1,5 @@
 /** Runs that end before their time: what is kept, and that resuming goes on to the same bits. */
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, beforeAll, expect, it } from 'vitest';
@@ -7,10 +7,12 @@ import {
   type BatchSource,
   type Callback,
   copyInto,
+  type Dataset,
   EarlyStopping,
   type FitOptions,
   full,
   type History,
+  ImageFolder,
   LearningRateScheduler,
   layers,
   loadCheckpoint,
@@ -18,8 +20,10 @@ import {
   manualSeed,
   noGrad,
   saveCheckpoint,
+  saveImages,
   sequential,
   type Tensor,
+  WorkerDataset,
 } from '../../lib/index.js';
 import { cpu } from '../support/devices.js';
 import { bits, logits, points, quiet } from '../support/training.js';
@@ -84,6 +88,72 @@ it('a source that fails in mid-epoch leaves a checkpoint', async () => {
     };
     await expect(model.fit(failing, options)).rejects.toThrow('the file is gone');
   });
+});
+
+/** A run of samples that are made elsewhere, whose sixth batch `spoil` makes fail. */
+async function failsAndResumes<D extends Dataset<readonly Tensor[]>>(
+  data: D,
+  spoil: (failing: D, indices: Uint32Array) => ReturnType<D['batch']>,
+  mend: () => unknown,
+  message: RegExp,
+): Promise<void> {
+  const file = at('elsewhere.safetensors');
+  let calls = 0;
+  const failing: Dataset<readonly Tensor[]> = {
+    length: data.length,
+    batch: (indices, place) => (++calls === 6 ? spoil(data, indices) : data.batch(indices, place)),
+  };
+  const fitted = async (source: Dataset<readonly Tensor[]>, resume?: string) => {
+    manualSeed(2);
+    const model = sequential([layers.flatten(), layers.dense(1)], { device: cpu });
+    model.compile({ optimizer: 'adam', loss: 'mse' });
+    if (resume !== undefined) model.build(data.length === 8 ? [3, 8, 8] : [1], 'float32');
+    const callbacks = [new ModelCheckpoint({ last: file })];
+    const options = { ...quiet, batchSize: 2, epochs: 2, seed: 3, callbacks };
+    await model.fit(source, resume === undefined ? options : { ...options, resume });
+    return bits(model);
+  };
+  const expected = await fitted(data);
+  await expect(fitted(failing)).rejects.toThrow(message);
+  await mend();
+  expect(await fitted(data, file)).toBe(expected);
+}
+
+it('a killed worker leaves a checkpoint', async () => {
+  const program = new URL('../data/serve.mjs', import.meta.url);
+  type Squares = { square: Tensor };
+  const workers = await WorkerDataset.start<Squares>(program, {
+    workers: 1,
+    data: { samples: 20 },
+  });
+  const pair = ({ square }: Squares): [Tensor, Tensor] => {
+    const x = square.reshape([-1, 1]).to('float32').mul(0.01);
+    return [x, x.mul(2)];
+  };
+  const data: Dataset<readonly Tensor[]> = {
+    length: 10,
+    batch: async (indices, place) => pair(await workers.batch(indices, place)),
+  };
+  const kill = async () => pair(await workers.batch(Uint32Array.of(17)));
+  await failsAndResumes(data, kill, () => {}, /worker 1 of 1 ended/);
+  await workers.close();
+});
+
+it('a broken picture leaves a checkpoint', async () => {
+  for (let i = 0; i < 8; ++i) {
+    const picture = full([1, 3, 8, 8], i / 8, { device: cpu });
+    await saveImages(at(`pictures/${i < 4 ? 'a' : 'b'}/${i}.jpg`), picture);
+  }
+  const data = new ImageFolder(at('pictures'), { size: 8 });
+  const whole = await Promise.all(data.files.map((file) => readFile(file)));
+  const spoil = async (pictures: typeof data, indices: Uint32Array) => {
+    for (const i of indices) {
+      await writeFile(data.files[i] as string, (whole[i] as Buffer).subarray(0, 40));
+    }
+    return pictures.batch(indices);
+  };
+  const mend = () => Promise.all(data.files.map((file, i) => writeFile(file, whole[i] as Buffer)));
+  await failsAndResumes(data, spoil, mend, /^ImageFolder: /);
 });
 
 it('a stop after a batch leaves a checkpoint, before best weights are restored', async () => {
