@@ -8,7 +8,7 @@ import type { Tensor } from '../tensor.js';
 
 type Operands = [Tensor, Tensor, Tensor];
 
-/** `rest`: the mask, the padding and the generator's state, those that there are. */
+/** `rest`: the mask, the padding, the lengths and the generator's state, those that there are. */
 function gradients(
   operands: Operands,
   dout: Tensor,
@@ -19,6 +19,7 @@ function gradients(
   const next = (there: boolean): Tensor | null => (there ? (left.shift() as Tensor) : null);
   const { causal, scale, keep } = attributes;
   const [mask, padding] = [next(attributes.mask), next(attributes.padding)];
+  next(attributes.lengths); // they are in the padding
   const settings = { mask, padding, causal, scale, dropout: 1 - keep };
   return composedGradients(operands, dout, settings, next(attributes.drawn) ?? undefined);
 }

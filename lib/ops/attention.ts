@@ -28,6 +28,7 @@ import { permute, reshape, select, unsqueeze } from './view.js';
 type Inputs = [
   mask: Handle | undefined,
   padding: Handle | undefined,
+  lengths: Handle | undefined,
   state: Handle | undefined,
   causal: boolean,
   scale: number,
@@ -57,7 +58,10 @@ export interface AttentionOptions {
   isCausal?: boolean;
   /** bool [B, S]: true leaves a key out for every query. */
   keyPadding?: Tensor | null;
-  /** int64 or int32 [B]: how many keys of a sample are seen, those behind are left out. */
+  /**
+   * int64 or int32 [B]: how many keys of a sample are seen. Those behind are left out; the
+   * CPU passes by whole tiles of them.
+   */
   lengths?: Tensor | null;
   /** The chance that a weight is dropped; 0 where left out. The others grow by 1 / (1 - p). */
   dropout?: number;
@@ -75,6 +79,7 @@ interface Settings extends ScoreSettings {
 export interface AttentionAttributes {
   mask: boolean;
   padding: boolean;
+  lengths: boolean;
   drawn: boolean;
   causal: boolean;
   scale: number;
@@ -130,7 +135,7 @@ function reserve({ dropout, generator }: Settings, q: Tensor, keys: number): Ten
   return take(0, q.device);
 }
 
-/** The arguments of the kernels from what was saved: [mask] [padding] [state]. */
+/** The arguments of the kernels from what was saved: [mask] [padding] [lengths] [state]. */
 function inputsOf(saved: readonly Tensor[], attributes: AttentionAttributes): Inputs {
   let at = 0;
   const next = (there: boolean): Handle | undefined =>
@@ -138,6 +143,7 @@ function inputsOf(saved: readonly Tensor[], attributes: AttentionAttributes): In
   return [
     next(attributes.mask),
     next(attributes.padding),
+    next(attributes.lengths),
     next(attributes.drawn),
     attributes.causal,
     attributes.scale,
@@ -169,18 +175,19 @@ interface Attended {
 }
 
 function attend(q: Tensor, k: Tensor, v: Tensor, settings: Settings): Attended {
-  const { mask, padding, causal, scale, dropout } = settings;
+  const { mask, padding, lengths, causal, scale, dropout } = settings;
   const drawn = reserve(settings, q, k.shape[2] ?? 0);
   const attributes: AttentionAttributes = {
     mask: mask !== null,
     padding: padding !== null,
+    lengths: lengths !== null,
     drawn: drawn !== null,
     causal,
     scale,
     keep: 1 - dropout,
     precision: matmulCodes()[0],
   };
-  const rest = [mask, padding, drawn].filter((tensor) => tensor !== null);
+  const rest = [mask, padding, lengths, drawn].filter((tensor) => tensor !== null);
   native.scaledDotProductAttention(q.h, k.h, v.h, ...inputsOf(rest, attributes));
   const out = take(0, q.device);
   return { out, saved: [out, take(1, q.device), ...rest], attributes };
@@ -189,8 +196,7 @@ function attend(q: Tensor, k: Tensor, v: Tensor, settings: Settings): Attended {
 /** The kernels' form of operands and settings; keys behind a sample's length are padding. */
 function formOf(q: Tensor, k: Tensor, v: Tensor, settings: Settings): [Formed, Settings] {
   const form = formed(name, { ...settings, q, k, v });
-  const { lengths } = form;
-  let { padding } = form;
+  let { padding, lengths } = form;
   if (lengths) {
     const [batch, keys] = [form.k.shape[0] as number, form.k.shape[2] as number];
     if (lengths.rank !== 1 || lengths.size !== batch) {
@@ -199,6 +205,7 @@ function formOf(q: Tensor, k: Tensor, v: Tensor, settings: Settings): [Formed, S
     const places = arange(0, keys, 1, { dtype: lengths.dtype, device: lengths.device });
     const behind = ge(places, unsqueeze(lengths, 1));
     padding = padding ? logicalOr(padding, behind) : behind;
+    lengths = lengths.to('int32');
   }
   return [form, { ...settings, mask: form.mask, padding, lengths }];
 }

@@ -37,6 +37,7 @@ struct Attention {
   int64_t mask_bytes, mask_strides[4];
   const uint8_t* padding;
   int64_t padding_batch, padding_key;
+  const int32_t* lengths;
   const int64_t* state;
   void* lse;
   int64_t batch, heads, kv_heads, queries, keys, width;
@@ -44,6 +45,13 @@ struct Attention {
   double scale, keep;
   bool causal, mask_is_bool;
 };
+
+// The keys of a sample that are walked; those behind are padding.
+int64_t keys_of(const Attention& a, int64_t batch) {
+  if (!a.lengths) return a.keys;
+  const int64_t length = a.lengths[batch];
+  return length < 0 ? 0 : smaller(length, a.keys);
+}
 
 template <class T>
 constexpr T kLowest = -static_cast<T>(__builtin_inff());
@@ -297,7 +305,8 @@ void forward_kernel(const void* raw, int64_t chunk) {
     w.sum[i] = T(0);
   }
   for (int64_t i = 0; i < at.count * padded; ++i) w.out[i] = T(0);
-  const int64_t end = a.causal ? smaller(a.keys, at.first + at.count) : a.keys;
+  const int64_t keys = keys_of(a, at.batch);
+  const int64_t end = a.causal ? smaller(keys, at.first + at.count) : keys;
   for (at.key0 = 0; at.key0 < end; at.key0 += kTile) {
     at.keys = smaller(kTile, end - at.key0);
     const Rows<T> k = rows_of<T, S>(a, a.k, at.batch, kv_head, at.key0, at.keys, w.k);
@@ -420,7 +429,8 @@ void backward_range(const Attention& a, const Range& r) {
       turn_rows(dout, at.count, a.width, T(1), w.turned_dout);
       load_statistics<T, S>(a, at, w, dout);
       for (int64_t i = 0; i < at.count * padded; ++i) w.dq[i] = T(0);
-      const int64_t end = a.causal ? smaller(r.last_key, at.first + at.count) : r.last_key;
+      const int64_t seen = smaller(r.last_key, keys_of(a, r.batch));
+      const int64_t end = a.causal ? smaller(seen, at.first + at.count) : seen;
       for (at.key0 = r.first_key; at.key0 < end; at.key0 += kTile) {
         at.keys = smaller(kTile, end - at.key0);
         const Rows<T> k = rows_of<T, S>(a, a.k, at.batch, r.kv_head, at.key0, at.keys, w.k);
@@ -493,6 +503,7 @@ Attention attention_of(const AttentionArgs& args, const View& lse) {
   a.mask_bytes = static_cast<int64_t>(item_size(args.mask.dtype));
   for (int i = 0; i < 4; ++i) a.mask_strides[i] = args.mask.strides[i];
   a.padding = static_cast<const uint8_t*>(args.padding.data);
+  a.lengths = static_cast<const int32_t*>(args.lengths.data);
   a.padding_batch = args.padding.strides[0];
   a.padding_key = args.padding.strides[1];
   a.state = static_cast<const int64_t*>(args.state.data);

@@ -12,6 +12,7 @@ constexpr int64_t kMostWidth = 256;
 struct AttentionInputs {
   const std::optional<Tensor>& mask;
   const std::optional<Tensor>& padding;
+  const std::optional<Tensor>& lengths;
   const std::optional<Tensor>& state;
   bool causal;
   double scale, keep;
@@ -87,6 +88,18 @@ View check_padding(const Tensor& k, const std::optional<Tensor>& padding) {
   return padding->view;
 }
 
+View check_lengths(const Tensor& k, const AttentionInputs& inputs) {
+  if (!inputs.lengths) return absent();
+  const Tensor& lengths = *inputs.lengths;
+  check_same_device(kName, k, lengths);
+  if (lengths.dtype() != DType::int32 || lengths.shape() != Shape{k.size(0)} ||
+      !lengths.contiguous() || !inputs.padding) {
+    fail("%s: lengths must be int32[%lld] beside a padding, got %s%s", kName, (long long)k.size(0),
+         dtype_name(lengths.dtype()), shape_text(lengths.view).c_str());
+  }
+  return lengths.view;
+}
+
 View check_state(const Tensor& q, const std::optional<Tensor>& state) {
   if (!state) return absent();
   if (state->dtype() != DType::int64 || state->elements() != 2 || &state->device() != &q.device()) {
@@ -107,6 +120,7 @@ AttentionArgs arguments(const Tensor& q, const Tensor& k, const Tensor& v,
   args.v = v.view;
   args.mask = check_mask(q, k, inputs.mask);
   args.padding = check_padding(k, inputs.padding);
+  args.lengths = check_lengths(k, inputs);
   args.state = check_state(q, inputs.state);
   args.scale = inputs.scale;
   args.keep = inputs.keep;
@@ -144,12 +158,13 @@ void run_backward(const Tensor& query, const Tensor& key, const Tensor& value,
 std::tuple<Tensor, Tensor> attention(const Tensor& query, const Tensor& key, const Tensor& value,
                                      const std::optional<Tensor>& mask,
                                      const std::optional<Tensor>& padding,
+                                     const std::optional<Tensor>& lengths,
                                      const std::optional<Tensor>& state, bool causal, double scale,
                                      double keep, int64_t precision) {
   check_shapes(query, key, value);
   const Tensor q = with_rows(query), k = with_rows(key), v = with_rows(value);
   const AttentionArgs args =
-      arguments(q, k, v, {mask, padding, state, causal, scale, keep, precision});
+      arguments(q, k, v, {mask, padding, lengths, state, causal, scale, keep, precision});
   const DType wide = q.dtype() == DType::float64 ? DType::float64 : DType::float32;
   const Tensor out = laid_like(q);
   const Tensor lse = empty(q.device(), {q.size(0), q.size(1), q.size(2)}, wide, kName);
@@ -159,19 +174,20 @@ std::tuple<Tensor, Tensor> attention(const Tensor& query, const Tensor& key, con
 
 std::tuple<Tensor, Tensor, Tensor> attention_backward(
     const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask,
-    const std::optional<Tensor>& padding, const std::optional<Tensor>& state, bool causal,
-    double scale, double keep, int64_t precision, const Tensor& out, const Tensor& lse,
-    const Tensor& dout) {
+    const std::optional<Tensor>& padding, const std::optional<Tensor>& lengths,
+    const std::optional<Tensor>& state, bool causal, double scale, double keep, int64_t precision,
+    const Tensor& out, const Tensor& lse, const Tensor& dout) {
   check_shapes(q, k, v);
   const Tensor dq = laid_like(q), dk = laid_like(k), dv = laid_like(v);
-  run_backward(q, k, v, {mask, padding, state, causal, scale, keep, precision}, out, lse, dout, dq,
-               dk, dv);
+  run_backward(q, k, v, {mask, padding, lengths, state, causal, scale, keep, precision}, out, lse,
+               dout, dq, dk, dv);
   return {dq, dk, dv};
 }
 
 Tensor attention_backward_packed(const Tensor& q, const Tensor& k, const Tensor& v,
                                  const std::optional<Tensor>& mask,
                                  const std::optional<Tensor>& padding,
+                                 const std::optional<Tensor>& lengths,
                                  const std::optional<Tensor>& state, bool causal, double scale,
                                  double keep, int64_t precision, const Tensor& out,
                                  const Tensor& lse, const Tensor& dout) {
@@ -183,8 +199,8 @@ Tensor attention_backward_packed(const Tensor& q, const Tensor& k, const Tensor&
   const Tensor packed =
       empty(q.device(), {q.size(0), q.size(2), 3, q.size(1), q.size(3)}, q.dtype(), kName);
   const auto part = [&](int64_t i) { return permute(select(packed, 2, i), {0, 2, 1, 3}); };
-  run_backward(q, k, v, {mask, padding, state, causal, scale, keep, precision}, out, lse, dout,
-               part(0), part(1), part(2));
+  run_backward(q, k, v, {mask, padding, lengths, state, causal, scale, keep, precision}, out, lse,
+               dout, part(0), part(1), part(2));
   return packed;
 }
 

@@ -204,17 +204,19 @@ void embedding_backward_into(const Tensor& out, const Tensor& index, const Tenso
 std::tuple<Tensor, Tensor> attention(const Tensor& q, const Tensor& k, const Tensor& v,
                                      const std::optional<Tensor>& mask,
                                      const std::optional<Tensor>& padding,
+                                     const std::optional<Tensor>& lengths,
                                      const std::optional<Tensor>& state, bool causal, double scale,
                                      double keep, int64_t precision);
 std::tuple<Tensor, Tensor, Tensor> attention_backward(
     const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask,
-    const std::optional<Tensor>& padding, const std::optional<Tensor>& state, bool causal,
-    double scale, double keep, int64_t precision, const Tensor& out, const Tensor& lse,
-    const Tensor& dout);
+    const std::optional<Tensor>& padding, const std::optional<Tensor>& lengths,
+    const std::optional<Tensor>& state, bool causal, double scale, double keep, int64_t precision,
+    const Tensor& out, const Tensor& lse, const Tensor& dout);
 // The three gradients as one tensor [B,T,3,H,D], as a packed projection lies.
 Tensor attention_backward_packed(const Tensor& q, const Tensor& k, const Tensor& v,
                                  const std::optional<Tensor>& mask,
                                  const std::optional<Tensor>& padding,
+                                 const std::optional<Tensor>& lengths,
                                  const std::optional<Tensor>& state, bool causal, double scale,
                                  double keep, int64_t precision, const Tensor& out,
                                  const Tensor& lse, const Tensor& dout);
