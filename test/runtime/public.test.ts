@@ -54,7 +54,7 @@ const calls: Record<string, () => unknown> = {
   'nn.TransformerEncoderLayer.forward': () => encoder().forward(x(), odd),
   tensor: () => ng.tensor([1], odd),
   bernoulli: () => ng.bernoulli([1], 0.5, odd),
-  'optim.EMA': () => new ng.optim.EMA([nn.parameter(x())], odd),
+  'optim.EMA': () => new ng.optim.EMA(new nn.Linear(1, 1), odd),
   sequential: () => ng.sequential([ng.layers.flatten()], odd),
   'transforms.randomCrop': () => ng.transforms.randomCrop(2, odd),
   Vocabulary: () => new ng.Vocabulary(['a'], odd),
