@@ -124,13 +124,13 @@ abstract class Averaged extends Confusion<number> {
   private readonly average: Average;
 
   constructor(op: string, name: string, options: AverageOptions) {
-    const { average = 'binary' } = expectOptions(op, options, [
+    const { average = 'binary', ...rest } = expectOptions(op, options, [
       'average',
       'classes',
       'threshold',
       'name',
     ]);
-    super(op, name, options);
+    super(op, name, rest);
     this.average = expectOneOf(op, 'average', average, averages);
   }
 

@@ -1,6 +1,9 @@
+import { readFileSync } from 'node:fs';
 import { afterAll, describe, expect, it } from 'vitest';
+
 import { expectOptions } from '../../lib/check.js';
 import * as ng from '../../lib/index.js';
+import { opsDocument, publicOps } from '../../scripts/ops-table.js';
 import { catalogue, type Entry } from '../fuzz/catalogue.js';
 import { Maker } from '../fuzz/maker.js';
 import { publicItems } from '../support/api.js';
@@ -52,7 +55,7 @@ const calls: Record<string, () => unknown> = {
   tensor: () => ng.tensor([1], odd),
   bernoulli: () => ng.bernoulli([1], 0.5, odd),
   'optim.EMA': () => new ng.optim.EMA(new nn.Linear(1, 1), odd),
-  'optim.Optimizer.setOptions': () => new ng.optim.SGD([nn.parameter(x())]).setOptions(0, odd),
+  sequential: () => ng.sequential([ng.layers.flatten()], odd),
   'transforms.randomCrop': () => ng.transforms.randomCrop(2, odd),
   Vocabulary: () => new ng.Vocabulary(['a'], odd),
   'datasets.mnist': () => ng.datasets.mnist(odd),
@@ -82,7 +85,10 @@ for (const [name, metric] of Object.entries(ng.metrics)) {
     calls[`metrics.${name}`] = () => new (metric as new (o: never) => unknown)(odd);
 }
 const items = publicItems();
-const unchecked = { Profile: 'made by profile(), which checks them' };
+const unchecked = {
+  Profile: 'made by profile(), which checks them',
+  'optim.Optimizer.setOptions': 'abstract: the options are those of SGD, Adam and the others',
+};
 
 /** An entry's call with valid arguments and an option too many. */
 function fromCatalogue(name: string, at: number): unknown {
@@ -110,8 +116,11 @@ describe('an option that does not exist', () => {
       if (!options || name in unchecked) continue;
       const at = options.at + (name.startsWith('Tensor.') ? 1 : 0);
       const message = await said(calls[name] ?? (() => fromCatalogue(name, at)));
-      const form = /^[\w.]+: unknown option unknownOption(, perhaps unknown)?; known: \w[\w, ]+$/;
-      if (!form.test(message)) wrong.push(`${name}: ${message}`);
+      // The names it lists are those of its type, so that no option is refused that there is.
+      const form =
+        /^[\w.]+: unknown option unknownOption(?:, perhaps unknown)?; known: (\w[\w, ]*)$/;
+      const known = form.exec(message)?.[1]?.split(', ').sort();
+      if (known?.join() !== [...options.names].sort().join()) wrong.push(`${name}: ${message}`);
     }
     expect(wrong).toEqual([]);
   });
@@ -139,5 +148,27 @@ describe('what is exported', () => {
   it('has a docstring', () => {
     expect(items.filter(({ doc }) => doc === '').map(({ name }) => name)).toEqual([]);
     expect(items.filter(({ name }) => name.startsWith('Tensor.')).length).toBeGreaterThan(150);
+  });
+});
+
+describe('docs/ops.md', () => {
+  const text = readFileSync(new URL('../../docs/ops.md', import.meta.url), 'utf8');
+
+  it('is what the exports and the op table say', () => {
+    expect(text).toBe(opsDocument(items));
+  });
+
+  it('has every public op, with its devices and dtypes', () => {
+    const rows = new Map(
+      (text.split('## Native ops')[0] as string)
+        .split('\n')
+        .map((line) => line.split(' | '))
+        .map((cells) => [cells[1], cells]),
+    );
+    const unclear = publicOps(items).filter(({ name }) => {
+      const [, , , , dtypes, devices] = rows.get(`\`${name}\``) ?? [];
+      return devices !== 'cpu, cuda' || !dtypes;
+    });
+    expect(unclear.map(({ name }) => name)).toEqual([]);
   });
 });

@@ -8,6 +8,8 @@ export interface PublicItem {
   readonly kind: 'function' | 'class' | 'method';
   /** Its docstring; of a method without one, that of the method it overrides. */
   readonly doc: string;
+  /** Where it is declared, from lib/ on. */
+  readonly file: string;
   /** Which of its parameters is an object of options, and the names they may have; null: none. */
   readonly options: { at: number; names: readonly string[] } | null;
 }
@@ -26,6 +28,9 @@ export function publicItems(): PublicItem[] {
   const typeOf = (symbol: ts.Symbol): ts.Type => checker.getTypeOfSymbolAtLocation(symbol, source);
   const documentation = (symbol: ts.Symbol): string =>
     ts.displayPartsToString(symbol.getDocumentationComment(checker));
+
+  const fileOf = (symbol: ts.Symbol): string =>
+    path.relative(path.join(root, 'lib'), symbol.declarations?.[0]?.getSourceFile().fileName ?? '');
 
   const isPublic = (member: ts.Symbol): boolean => {
     const declaration = member.declarations?.[0];
@@ -72,6 +77,7 @@ export function publicItems(): PublicItem[] {
           name,
           kind: 'class',
           doc: documentation(symbol),
+          file: fileOf(symbol),
           options: optionsOf(made),
         });
         for (const member of checker.getPropertiesOfType(checker.getDeclaredTypeOfSymbol(symbol))) {
@@ -81,6 +87,7 @@ export function publicItems(): PublicItem[] {
             name: `${name}.${member.name}`,
             kind: 'method',
             doc: documentation(member),
+            file: fileOf(member),
             options: optionsOf(calls),
           });
         }
@@ -94,6 +101,7 @@ export function publicItems(): PublicItem[] {
             name,
             kind: 'function',
             doc: documentation(symbol),
+            file: fileOf(symbol),
             options: optionsOf(calls),
           });
         }

@@ -131,6 +131,14 @@ LAYERS = {
     "LearnedPositions": (lambda: Learned(5, 4), (3, 4)),
     "SinusoidalPositions": (Sinusoidal, (3, 4)),
     "RotaryPositions": (Rotary, (3, 4)),
+    **{kind.__name__: (kind, (5,)) for kind in (
+        nn.Sigmoid, nn.Tanh, nn.GELU, nn.SiLU, nn.Softplus, nn.ReLU6, nn.Hardsigmoid,
+        nn.Hardswish, nn.SELU, nn.Mish, nn.Softsign, nn.LogSigmoid, nn.Hardtanh, nn.LeakyReLU,
+        nn.ELU)},
+    "CELU": (lambda: nn.CELU(0.5), (5,)),
+    "Softmax": (lambda: nn.Softmax(-1), (5,)),
+    "LogSoftmax": (lambda: nn.LogSoftmax(-1), (5,)),
+    "Dropout": (lambda: nn.Dropout(0.0), (5,)),
 }
 
 

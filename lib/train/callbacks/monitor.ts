@@ -1,5 +1,5 @@
 /** What callbacks that watch a number share. */
-import { expectOneOf, expectOptions, expectRange } from '../../check.js';
+import { expectOneOf, expectRange } from '../../check.js';
 import type { Logs } from '../history.js';
 
 export interface MonitorOptions {
@@ -30,11 +30,7 @@ export class Monitor {
     private readonly op: string,
     options: MonitorOptions,
   ) {
-    const {
-      monitor = 'valLoss',
-      mode,
-      minDelta = 0,
-    } = expectOptions(op, options, ['monitor', 'mode', 'minDelta']);
+    const { monitor = 'valLoss', mode, minDelta = 0 } = options;
     this.name = monitor;
     if (mode !== undefined) expectOneOf(op, 'mode', mode, ['min', 'max']);
     this.sign = (mode ?? modeOf(monitor)) === 'max' ? 1 : -1;

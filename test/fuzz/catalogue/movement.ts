@@ -3,10 +3,10 @@ import * as ng from '../../../lib/index.js';
 import { api, both, type Call, method, op, plain } from '../entries.js';
 import type { Maker } from '../maker.js';
 
-plain('linspace', ng.linspace, (m) => [m.number(), m.number(), m.integer(0, 40)], {
+plain('linspace', ng.linspace, (m) => [m.number(), m.number(), m.integer(0, 40), m.options()], {
   op: 'arange',
 });
-plain('logspace', ng.logspace, (m) => [m.number(), m.number(), m.integer(0, 40), 2]);
+plain('logspace', ng.logspace, (m) => [m.number(), m.number(), m.integer(0, 40), 2, m.options()]);
 plain('eye', ng.eye, (m) => [m.integer(0, 9), m.integer(0, 9), m.options()]);
 op('randperm', ng.randperm, (m) => [m.integer(0, 40), m.options()]);
 op('multinomial', ng.multinomial, (m) => {
@@ -210,4 +210,6 @@ both(
   },
   'nonzero',
 );
-plain('oneHot', ng.oneHot, (m) => [m.index(m.integer(0, 9), 5), m.integer(1, 6)], { op: 'eq' });
+plain('oneHot', ng.oneHot, (m) => [m.index(m.integer(0, 9), 5), 5, { dtype: m.dtype() }], {
+  op: 'eq',
+});

@@ -116,24 +116,30 @@ for (const name of ['outer', 'dot', 'vdot']) {
   if (name === 'vdot') plain(name, api[name], args);
   else composed(name, args);
 }
-composed('mv', (m) => [m.make([3, 4], 'float32'), m.make([4], 'float32')]);
-composed('bmm', (m) => [m.make([2, 3, 4], 'float32'), m.make([2, 4, 2], 'float32')]);
+composed('mv', (m) => {
+  const dtype = m.float();
+  return [m.make([3, 4], dtype), m.make([4], dtype)];
+});
+composed('bmm', (m) => {
+  const dtype = m.float();
+  return [m.make([2, 3, 4], dtype), m.make([2, 4, 2], dtype)];
+});
 composed('trace', (m) => [m.make([m.integer(0, 4), m.integer(0, 4)], m.float())]);
 composed('kron', (m) => [m.make([2, 3], m.float()), m.make(m.shape(m.integer(0, 2)), m.float())]);
 plain('addmm', ng.addmm, (m) => {
-  const [a, b] = [m.make([3, 4], 'float32'), m.make([4, 2], 'float32')];
-  return [m.make([2], 'float32'), a, b, { beta: 0.5, alpha: m.number() }];
+  const dtype = m.float();
+  const [a, b] = [m.make([3, 4], dtype), m.make([4, 2], dtype)];
+  return [m.make([2], dtype), a, b, { beta: 0.5, alpha: m.number() }];
 });
-plain('tensordot', ng.tensordot, (m) => [
-  m.make([2, 3, 4], 'float32'),
-  m.make([3, 4, 2], 'float32'),
-  m.pick([2, 0, [[1], [0]]]),
-]);
-plain('einsum', ng.einsum, (m) => [
-  m.pick(['ij,jk->ik', 'ij,jk', '...j,jk', 'ij,jk->', 'ii,ij->j']),
-  m.make([3, 3], 'float32'),
-  m.make([3, m.integer(0, 4)], 'float32'),
-]);
+plain('tensordot', ng.tensordot, (m) => {
+  const dtype = m.float();
+  return [m.make([2, 3, 4], dtype), m.make([3, 4, 2], dtype), m.pick([2, 0, [[1], [0]]])];
+});
+plain('einsum', ng.einsum, (m) => {
+  const dtype = m.float();
+  const equation = m.pick(['ij,jk->ik', 'ij,jk', '...j,jk', 'ij,jk->', 'ii,ij->j']);
+  return [equation, m.make([3, 3], dtype), m.make([3, m.integer(0, 4)], dtype)];
+});
 
 for (const name of ['LeakyReLU', 'ELU', 'CELU'] as const) {
   layer(
