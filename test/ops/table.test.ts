@@ -123,7 +123,10 @@ describe('the op table', () => {
       for (const dtype of dtypes) {
         const found = new Set(own.map((row) => outcome(row, dtype)));
         const worst = order.find((word) => found.has(word));
-        expect([op, dtype, worst]).toEqual([op, dtype, expectedOutcome(opTable[op].dtypes, dtype)]);
+        // uint8 has no -1 to limit to, which PyTorch refuses, too.
+        const refused = op === 'hardtanh' && dtype === 'uint8';
+        const expected = refused ? 'refused' : expectedOutcome(opTable[op].dtypes, dtype);
+        expect([op, dtype, worst]).toEqual([op, dtype, expected]);
       }
     }
   });

@@ -282,8 +282,8 @@ export const whereRows: readonly OpRow[] = [
   {
     op: 'where',
     variant: 'with a number for b',
-    fn: (c, a) => ng.where(c as ng.Tensor, a as ng.Tensor, -1),
-    reference: (c, a) => zip((k, x) => (k !== 0 ? x : -1), c, a),
+    fn: (c, a) => ng.where(c as ng.Tensor, a as ng.Tensor, 3),
+    reference: (c, a) => zip((k, x) => (k !== 0 ? x : 3), c, a),
     inputs: [condition((n) => [n]), { shape: (n) => [n] }],
     sizes: [0, 1, 33],
   },
