@@ -63,7 +63,6 @@ const emulatedOnly = [
   'test/emulation/**',
   'test/runtime/objects.test.ts',
   'test/bench/kernels.test.ts',
-  'test/bench/gpu.test.ts',
 ];
 
 function tests(part) {

@@ -172,5 +172,5 @@ describe.each([...accelerators, ...hopper])('a sequence in one launch on %s', (d
 const widest = [...accelerators.filter(({ type }) => type !== 'emulated'), ...hopper];
 
 describe.each(widest)('a sequence over many blocks on %s', (device) => {
-  it.each(wide)(title, (options) => void compare(options, device), 120_000);
+  it.each(wide)(title, (options) => void compare(options, device), 240_000);
 });
