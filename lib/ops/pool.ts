@@ -3,8 +3,8 @@ import { type Rule, record } from '../autograd.js';
 import { describe, expectBoolean, expectInteger, expectOptions } from '../check.js';
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
-import { type OpRows, ruleOf } from './define.js';
 import { lt, maximum as maximumOf, where } from './binary.js';
+import { type OpRows, ruleOf } from './define.js';
 import { gather } from './gather.js';
 import {
   batched,
