@@ -114,7 +114,8 @@ Tensor max_pool2d_backward(const Tensor& gradient, const Tensor& index, const Sh
 Tensor avg_pool2d(const Tensor& input, const Shape& window, bool adaptive, bool count_pad) {
   const Shape image = input.shape();
   const bool last = input.channels_last();
-  const PoolShape s = shape_of("avgPool2d", image, input.dtype(), window, adaptive, count_pad, last);
+  const PoolShape s =
+      shape_of("avgPool2d", image, input.dtype(), window, adaptive, count_pad, last);
   Tensor y = empty_images(input.device(), output(image, s), s.dtype, last, "avgPool2d");
   if (y.elements() == 0) return y;
   const Tensor x = ordered(input, last);
