@@ -99,7 +99,8 @@ std::string Device::name() const {
   std::string text = device_type_name(physical_.type);
   // As lib/device.ts has it.
   if (physical_.type == DeviceType::cuda || physical_.index > 0) {
-    text += ":" + std::to_string(physical_.index);
+    text += ':';
+    text += std::to_string(physical_.index);
   }
   return text;
 }

@@ -55,7 +55,8 @@ Tensor empty_images(Device& device, const Shape& shape, DType dtype, bool channe
 std::string shape_text(const Shape& shape) {
   std::string text = "[";
   for (size_t i = 0; i < shape.size(); ++i) {
-    text += (i ? "," : "") + std::to_string(shape[i]);
+    if (i) text += ',';
+    text += std::to_string(shape[i]);
   }
   return text + "]";
 }
