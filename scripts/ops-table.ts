@@ -63,8 +63,10 @@ function tried<T>(
       try {
         const given = entry.args(new OneDType(device, dtype, attempt));
         const args = given.map(variable);
-        const outputs = tensorsIn((entry.call as (...args: unknown[]) => unknown)(...args));
-        return outputs.length > 0 ? look({ inputs: tensorsIn(args), outputs }) : null;
+        const result = (entry.call as (...args: unknown[]) => unknown)(...args);
+        const outputs = tensorsIn(result);
+        const answers = outputs.length > 0 || typeof result === 'boolean';
+        return answers ? look({ inputs: tensorsIn(args), outputs }) : null;
       } catch {
         return null;
       }
@@ -84,7 +86,7 @@ function dtypesOf(entry: Entry): string {
   );
   // A number with a fraction beside integers makes floats of them too, so one call decides nothing.
   const keepsIntegers = tried(entry, cpu, 'int32', ({ outputs }) =>
-    outputs.some((x) => !isFloating(x.dtype)) ? true : null,
+    outputs.length === 0 || outputs.some((x) => !isFloating(x.dtype)) ? true : null,
   );
   const floating = ng.dtypes.filter(isFloating);
   const all = kept.length === ng.dtypes.length;

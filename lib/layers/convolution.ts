@@ -39,6 +39,17 @@ export interface ConvolutionOptions<Size> extends LayerOptions {
 
 export interface Conv2dOptions extends ConvolutionOptions<Pair>, ImageLayout {}
 
+const names = [
+  'name',
+  'activation',
+  'strides',
+  'padding',
+  'dilationRate',
+  'groups',
+  'useBias',
+  'kernelInitializer',
+] as const;
+
 /** The options of a module, but for the order of its axes. */
 type Sizes<Size> = Omit<ConvOptions<Size | number>, 'layout'>;
 
@@ -47,21 +58,11 @@ function convolution<Size>(
   kind: string,
   filters: number,
   kernelSize: Size,
-  options: ConvolutionOptions<Size | number>,
+  given: ConvolutionOptions<Size | number>,
   expectSize: (op: string, name: string, value: unknown, least: number) => unknown,
   needs: LazyLayer['needs'],
   make: (shape: FreeShape, options: Sizes<Size>) => Conv1d | Conv2d,
 ): LazyLayer {
-  const given = named(kind, options, [
-    'name',
-    'activation',
-    'strides',
-    'padding',
-    'dilationRate',
-    'groups',
-    'useBias',
-    'kernelInitializer',
-  ]);
   const { strides = 1, padding = 'valid', dilationRate = 1, groups = 1, useBias = true } = given;
   expectInteger(kind, 'filters', filters, 1);
   expectSize(kind, 'kernelSize', kernelSize, 1);
@@ -98,9 +99,10 @@ function convolution<Size>(
  * @example layers.conv2d(32, 3, { activation: 'relu' })
  */
 export function conv2d(filters: number, kernelSize: Pair, options: Conv2dOptions = {}): LazyLayer {
-  const { layout, axis } = imageLayout('conv2d', options);
+  const given = named('conv2d', options, [...names, 'dataFormat']);
+  const { layout, axis } = imageLayout('conv2d', given);
   return convolution<Pair>(
-    ...(['conv2d', filters, kernelSize, options, expectPair, floats(3, axis)] as const),
+    ...(['conv2d', filters, kernelSize, given, expectPair, floats(3, axis)] as const),
     (shape, sizes) => new Conv2d(known(shape, axis), filters, kernelSize, { ...sizes, layout }),
   );
 }
@@ -111,8 +113,9 @@ export function conv1d(
   kernelSize: number,
   options: ConvolutionOptions<number> = {},
 ): LazyLayer {
+  const given = named('conv1d', options, names);
   return convolution<number>(
-    ...(['conv1d', filters, kernelSize, options, expectSingle, floats(2, -1)] as const),
+    ...(['conv1d', filters, kernelSize, given, expectSingle, floats(2, -1)] as const),
     (shape, sizes) =>
       new Conv1d(known(shape, -1), filters, kernelSize, { ...sizes, layout: 'NLC' }),
   );

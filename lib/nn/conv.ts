@@ -33,6 +33,7 @@ const layerNames: readonly (keyof Conv2dLayerOptions)[] = [
   'padding',
   'dilation',
   'groups',
+  'layout',
   'bias',
   'dtype',
   'device',

@@ -148,6 +148,7 @@ export class AdaptiveAvgPool2d extends Module {
   ) {
     super();
     expectOutputSize('AdaptiveAvgPool2d', outputSize);
+    expectOptions('AdaptiveAvgPool2d', options, ['layout']);
   }
   forward(x: Tensor): Tensor {
     return adaptiveAvgPool2d(x, this.outputSize, this.options);
@@ -162,6 +163,7 @@ export class AdaptiveMaxPool2d extends Module {
   ) {
     super();
     expectOutputSize('AdaptiveMaxPool2d', outputSize);
+    expectOptions('AdaptiveMaxPool2d', options, ['layout']);
   }
   forward(x: Tensor): Tensor {
     return adaptiveMaxPool2d(x, this.outputSize, this.options);
