@@ -80,8 +80,8 @@ describe('sentiment-lstm', () => {
     expect(lines[0]).toBe('20 reviews of 330 words to train on');
     expect(lines[2]).toBe('14 words, of which 2 start from vectors');
     expect(numbersAfter(lines, 'test accuracy').at(-1)).toBe(100);
-    const { stderr, status } = runExample(['sentiment-lstm', '--data', folder]);
-    expect(stderr).toMatch(/TextFolder: cannot read .*train\/neg/);
+    const { stderr, status } = runExample(['sentiment-lstm', '--data', path.join(folder, 'none')]);
+    expect(stderr).toMatch(/datasets.imdb: .*none must have {train,test}\/{pos,neg}/);
     expect(status).toBe(1);
   });
 
@@ -102,7 +102,7 @@ describe('keras-lstm', () => {
   it('trains, validates and evaluates', () => {
     const lines = linesOf(
       ...['keras-lstm', '--reviews', '500', '--length', '50', '--units', '32'],
-      ...['--epochs', '5', '--lr', '0.005'],
+      ...['--epochs', '5', '--lr', '0.005', '--patience', '5'],
     );
     const losses = numbersAfter(lines, '- loss');
     expect(losses).toHaveLength(5);

@@ -241,7 +241,7 @@ export const attentionRows: readonly OpRow[] = [
     (width): OpRow => ({
       ...common,
       variant: `${width} wide`,
-      sizes: [9],
+      sizes: [3],
       fn: (...args) => call({ isCausal: true })(...(args as Three)),
       reference: (q, k, v) => attention(q as Nd, k as Nd, v as Nd, { causal: true }),
       inputs: inputs({ heads: [1, 1], width }),
