@@ -225,7 +225,8 @@ export class Vocabulary {
         `Vocabulary.fromJSON: needs the saved state of a Vocabulary, got ${describe(state)}`,
       );
     }
-    return new Vocabulary(found.words, found);
+    const { words, kind: _, ...options } = found;
+    return new Vocabulary(words, options);
   }
 
   /** Writes it as JSON, atomically. */

@@ -95,9 +95,9 @@ export const gatherOps: OpRows<'gather' | 'scatter' | 'scatterAdd' | 'nonzero'> 
 export function gather(x: Tensor, axis: number, index: Tensor): Tensor {
   expectTensor('gather', x, 'x');
   expectTensor('gather', index, 'index');
-  const along: Along = { axis: fromFront(axis, x.rank), shape: x.shape };
   native.gather(x.h, expectInteger('gather', 'axis', axis), index.h);
   const out = take(0, x.device);
+  const along: Along = { axis: fromFront(axis, x.rank), shape: x.shape };
   return record('gather', ruleOf(gatherOps.gather), out, [x, index], () => [index], along);
 }
 
@@ -138,8 +138,8 @@ export function scatter(x: Tensor, axis: number, index: Tensor, src: Tensor | nu
     const value = expectNumber('scatter', 'src', source);
     source = expand(scalar('scatter', value, x.dtype, x.device), index.shape);
   }
-  const along: Along = { axis: fromFront(axis, x.rank), shape: x.shape, source: source.shape };
   native.scatter(x.h, expectInteger('scatter', 'axis', axis), index.h, source.h);
+  const along: Along = { axis: fromFront(axis, x.rank), shape: x.shape, source: source.shape };
   const rule = ruleOf(gatherOps.scatter);
   return record('scatter', rule, take(0, x.device), [x, index, source], () => [index], along);
 }
@@ -152,8 +152,8 @@ export function scatterAdd(x: Tensor, axis: number, index: Tensor, src: Tensor):
   expectTensor('scatterAdd', x, 'x');
   expectTensor('scatterAdd', index, 'index');
   expectTensor('scatterAdd', src, 'src');
-  const along: Along = { axis: fromFront(axis, x.rank), shape: x.shape, source: src.shape };
   native.scatterAdd(x.h, expectInteger('scatterAdd', 'axis', axis), index.h, src.h);
+  const along: Along = { axis: fromFront(axis, x.rank), shape: x.shape, source: src.shape };
   const rule = ruleOf(gatherOps.scatterAdd);
   return record('scatterAdd', rule, take(0, x.device), [x, index, src], () => [index], along);
 }

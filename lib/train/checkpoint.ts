@@ -91,6 +91,11 @@ export async function saveCheckpoint(
     'more',
     'extra',
   ]);
+  // What only the file needs, as numbers of options, goes with the scope.
+  await scope(() => write(file, parts));
+}
+
+async function write(file: string, parts: CheckpointParts & { extra?: unknown }): Promise<void> {
   const tensors = new Map<string, Tensor>();
   const sources = stateful(parts);
   for (const [part, source] of sources) {
@@ -104,8 +109,8 @@ export async function saveCheckpoint(
   } catch (error) {
     throw new TypeError(`saveCheckpoint: extra must be JSON: ${(error as Error).message}`);
   }
-  const write = () => saveSafetensors(file, tensors, { [metadataKey]: text });
-  await writing('saveCheckpoint', file, write, ', what it held is untouched');
+  const save = () => saveSafetensors(file, tensors, { [metadataKey]: text });
+  await writing('saveCheckpoint', file, save, ', what it held is untouched');
 }
 
 function noteOf(file: string, metadata: Record<string, string>): Note {

@@ -268,7 +268,7 @@ describe('datasets by name', () => {
     await expect(datasets.imdb({ dir: folder })).rejects.toThrow(/must have \{train,test\}/);
     expect(() => new TextFolder(path.join(folder, 'none'))).toThrow(/cannot read .*none/);
     expect(() => new TextFolder(path.join(folder, 'imdb'))).toThrow(
-      /folders of .txt files, got none/,
+      /the class .*aclImdb must have .txt files, got none/,
     );
   });
 

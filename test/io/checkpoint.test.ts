@@ -58,12 +58,12 @@ function makeRun(device: Device, make: Make, captured: boolean) {
     optimizer.step();
     return loss;
   };
-  return { loader, model, optimizer, step: captured ? capture(train) : train };
+  return { run: { loader, model, optimizer }, step: captured ? capture(train) : train };
 }
 
 /** Trains until a count of steps; the losses. */
 async function train(
-  { loader, step }: ReturnType<typeof makeRun>,
+  { run: { loader }, step }: ReturnType<typeof makeRun>,
   steps: number,
 ): Promise<number[]> {
   const losses: number[] = [];
@@ -95,25 +95,26 @@ describe.each(devices)('checkpoints on %s', (device) => {
         manualSeed(1);
         const first = makeRun(device, make, captured);
         const seen = await train(first, stop);
-        await saveCheckpoint(file, { ...first, extra: { seen } });
+        await saveCheckpoint(file, { ...first.run, extra: { seen } });
 
         manualSeed(77);
         const second = makeRun(device, make, captured);
         await train(second, 3); // what is there is overwritten
-        const extra = await loadCheckpoint<{ seen: number[] }>(file, second);
+        const extra = await loadCheckpoint<{ seen: number[] }>(file, second.run);
         expect(extra.seen).toEqual(seen);
-        expect(second.optimizer.lr).toBe(first.optimizer.lr);
+        expect(second.run.optimizer.lr).toBe(first.run.optimizer.lr);
         seen.push(...(await train(second, 11 - stop)));
         expect(seen).toEqual(expected);
-        expect(weights(second.model)).toBe(weights(whole.model));
+        expect(weights(second.run.model)).toBe(weights(whole.run.model));
       }
       manualSeed(0);
     });
   });
 
   it('leave no tensors behind', async () => {
-    const run = makeRun(device, (p) => new optim.Adam(p), false);
-    await train(run, 2);
+    const made = makeRun(device, (p) => new optim.Adam(p), false);
+    const { run } = made;
+    await train(made, 2);
     const before = memory.stats().liveTensors;
     await saveCheckpoint(at('live'), run);
     expect(memory.stats().liveTensors).toBe(before);
@@ -135,6 +136,9 @@ describe('checkpoint files', () => {
       'generator.cpu',
       'model.bias',
       'model.weight',
+      ...['dampening', 'form', 'lr', 'maximize', 'momentum', 'nesterov', 'weightDecay'].map(
+        (name) => `optimizer.group.0.${name}`,
+      ),
       'optimizer.state.0.hyper',
       'optimizer.state.0.momentum',
       'optimizer.state.1.hyper',

@@ -37,7 +37,7 @@ Scalar element_of(const char* op, DType dtype, double value) {
 
 Tensor full(Device& device, const Shape& shape, double value, DType dtype, const std::string& op) {
   const Scalar element = element_of(op.c_str(), dtype, value);
-  Tensor out = empty(device, shape, dtype, op.c_str());
+  Tensor out = empty(device, shape, dtype, "full");  // a name that is kept
   device.backend().fill->fill(device.stream(), out.view, element);
   return out;
 }

@@ -69,7 +69,10 @@ const fromOutput: Options = {
       'the derivative comes from the rounded output, near whose limits it is ill-conditioned',
   },
 };
-const steps: Options = { domain: { low: -3, high: 3, avoid: nearHalf }, exact: integers };
+const steps: Options = {
+  domain: { low: -3, high: 3, avoid: (x) => !Number.isInteger(x) && nearHalf(x) },
+  exact: integers,
+};
 const predicate: Options = {
   differentiable: false,
   result: () => 'bool',
