@@ -57,6 +57,23 @@ export interface BertInputs extends Pick<EncoderMasks, 'keyPaddingMask'> {
   tokenTypes?: Tensor | null;
 }
 
+const bertNames = [
+  'vocabSize',
+  'hiddenSize',
+  'numHiddenLayers',
+  'numAttentionHeads',
+  'intermediateSize',
+  'hiddenAct',
+  'dropout',
+  'maxPositionEmbeddings',
+  'typeVocabSize',
+  'layerNormEps',
+  'padTokenId',
+  'initializerRange',
+  'dtype',
+  'device',
+] as const;
+
 function settingsOf(options: BertOptions) {
   const {
     vocabSize = 30522,
@@ -72,22 +89,7 @@ function settingsOf(options: BertOptions) {
     padTokenId = 0,
     initializerRange = 0.02,
     ...place
-  } = expectOptions('Bert', options, [
-    'vocabSize',
-    'hiddenSize',
-    'numHiddenLayers',
-    'numAttentionHeads',
-    'intermediateSize',
-    'hiddenAct',
-    'dropout',
-    'maxPositionEmbeddings',
-    'typeVocabSize',
-    'layerNormEps',
-    'padTokenId',
-    'initializerRange',
-    'dtype',
-    'device',
-  ]);
+  } = expectOptions('Bert', options, bertNames);
   return {
     vocabSize: expectInteger('Bert', 'vocabSize', vocabSize, 1),
     hiddenSize: expectInteger('Bert', 'hiddenSize', hiddenSize, 1),
@@ -233,20 +235,7 @@ export class BertClassifier extends Module {
     super();
     const { numLabels = 2, ...rest } = expectOptions('BertClassifier', options, [
       'numLabels',
-      'vocabSize',
-      'hiddenSize',
-      'numHiddenLayers',
-      'numAttentionHeads',
-      'intermediateSize',
-      'hiddenAct',
-      'dropout',
-      'maxPositionEmbeddings',
-      'typeVocabSize',
-      'layerNormEps',
-      'padTokenId',
-      'initializerRange',
-      'dtype',
-      'device',
+      ...bertNames,
     ]);
     expectInteger('BertClassifier', 'numLabels', numLabels, 1);
     const settings = settingsOf(rest);

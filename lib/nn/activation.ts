@@ -10,7 +10,7 @@ import {
 } from '../check.js';
 import { div, gt, leakyRelu, logaddexp, mul, where } from '../ops/binary.js';
 import { celu, clamp, glu } from '../ops/blend.js';
-import { full, type TensorOptions } from '../ops/fill.js';
+import { full, type TensorOptions, tensorNames } from '../ops/fill.js';
 import { logSoftmax, softmax } from '../ops/softmax.js';
 import * as unary from '../ops/unary.js';
 import { flatten, reshape } from '../ops/view.js';
@@ -124,12 +124,7 @@ export class PReLU extends Module {
   readonly weight: Tensor;
   constructor(numParameters = 1, options: TensorOptions & { init?: number } = {}) {
     super();
-    const { init = 0.25, ...place } = expectOptions('PReLU', options, [
-      'init',
-      'dtype',
-      'device',
-      'requiresGrad',
-    ]);
+    const { init = 0.25, ...place } = expectOptions('PReLU', options, ['init', ...tensorNames]);
     const count = expectInteger('PReLU', 'numParameters', numParameters, 1);
     this.weight = parameter(full([count], expectNumber('PReLU', 'init', init), place));
   }

@@ -22,6 +22,8 @@ export interface NormOptions extends Pick<TensorOptions, 'dtype' | 'device'> {
   bias?: boolean;
 }
 
+const normNames = ['eps', 'affine', 'bias', 'dtype', 'device'] as const;
+
 /** A weight of ones and a bias of zeros, or null where there is none. */
 function parametersOf(name: string, shape: Shape, options: NormOptions, affineByDefault: boolean) {
   const { eps = 1e-5, affine = affineByDefault, bias = true, ...place } = options;
@@ -62,7 +64,7 @@ export class LayerNorm extends Module {
     const made = parametersOf(
       'LayerNorm',
       this.shape,
-      expectOptions('LayerNorm', options, ['eps', 'affine', 'bias', 'dtype', 'device']),
+      expectOptions('LayerNorm', options, normNames),
       true,
     );
     this.eps = made.eps;
@@ -128,7 +130,7 @@ export class GroupNorm extends Module {
           `${numChannels} channels`,
       );
     }
-    const given = expectOptions('GroupNorm', options, ['eps', 'affine', 'bias', 'dtype', 'device']);
+    const given = expectOptions('GroupNorm', options, normNames);
     const made = parametersOf('GroupNorm', [numChannels], given, true);
     this.eps = made.eps;
     this.weight = made.weight;
@@ -159,13 +161,7 @@ export class InstanceNorm2d extends Module {
   ) {
     super();
     expectInteger('InstanceNorm2d', 'numFeatures', numFeatures, 1);
-    const given = expectOptions('InstanceNorm2d', options, [
-      'eps',
-      'affine',
-      'bias',
-      'dtype',
-      'device',
-    ]);
+    const given = expectOptions('InstanceNorm2d', options, normNames);
     const made = parametersOf('InstanceNorm2d', [numFeatures], given, false);
     this.eps = made.eps;
     this.weight = made.weight;

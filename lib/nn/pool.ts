@@ -10,12 +10,14 @@ import {
   adaptiveMaxPool2d,
   avgPool1d,
   avgPool2d,
+  avgPoolNames,
   expectOutputSize,
   expectSingleOutput,
   type MaxPool1dOptions,
   type MaxPool2dOptions,
   maxPool1d,
   maxPool2d,
+  maxPoolNames,
   type OutputSize,
 } from '../ops/pool.js';
 import { expectPair, expectSingle, type Pair } from '../ops/spatial.js';
@@ -30,14 +32,7 @@ export class MaxPool2d extends Module {
   ) {
     super();
     expectPair('MaxPool2d', 'kernelSize', kernelSize, 1);
-    expectOptions('MaxPool2d', options, [
-      'dilation',
-      'stride',
-      'padding',
-      'ceilMode',
-      'relu',
-      'layout',
-    ]);
+    expectOptions('MaxPool2d', options, maxPoolNames);
   }
   forward(x: Tensor): Tensor {
     return maxPool2d(x, this.kernelSize, this.options);
@@ -57,14 +52,7 @@ export class MaxPool1d extends Module {
   ) {
     super();
     expectSingle('MaxPool1d', 'kernelSize', kernelSize, 1);
-    expectOptions('MaxPool1d', options, [
-      'dilation',
-      'stride',
-      'padding',
-      'ceilMode',
-      'relu',
-      'layout',
-    ]);
+    expectOptions('MaxPool1d', options, maxPoolNames);
   }
   forward(x: Tensor): Tensor {
     return maxPool1d(x, this.kernelSize, this.options);
@@ -84,13 +72,7 @@ export class AvgPool2d extends Module {
   ) {
     super();
     expectPair('AvgPool2d', 'kernelSize', kernelSize, 1);
-    expectOptions('AvgPool2d', options, [
-      'countIncludePad',
-      'stride',
-      'padding',
-      'ceilMode',
-      'layout',
-    ]);
+    expectOptions('AvgPool2d', options, avgPoolNames);
   }
   forward(x: Tensor): Tensor {
     return avgPool2d(x, this.kernelSize, this.options);
@@ -105,13 +87,7 @@ export class AvgPool1d extends Module {
   ) {
     super();
     expectSingle('AvgPool1d', 'kernelSize', kernelSize, 1);
-    expectOptions('AvgPool1d', options, [
-      'countIncludePad',
-      'stride',
-      'padding',
-      'ceilMode',
-      'layout',
-    ]);
+    expectOptions('AvgPool1d', options, avgPoolNames);
   }
   forward(x: Tensor): Tensor {
     return avgPool1d(x, this.kernelSize, this.options);

@@ -8,7 +8,7 @@ import {
   expectOptions,
   expectShape,
 } from '../check.js';
-import { type UpsampleOptions, upsample, upsampleModes } from '../ops/upsample.js';
+import { type UpsampleOptions, upsample, upsampleModes, upsampleNames } from '../ops/upsample.js';
 import { reshape } from '../ops/view.js';
 import type { Shape, Tensor } from '../tensor.js';
 import { Module } from './module.js';
@@ -41,7 +41,7 @@ export class Upsample extends Module {
       scaleFactor,
       mode = 'nearest',
       alignCorners = false,
-    } = expectOptions('Upsample', options, ['size', 'scaleFactor', 'mode', 'alignCorners']);
+    } = expectOptions('Upsample', options, upsampleNames);
     if ((size === undefined) === (scaleFactor === undefined)) {
       throw new RangeError(
         `Upsample: needs size or scaleFactor, got ${describe(size)} and ${describe(scaleFactor)}`,

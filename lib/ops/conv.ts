@@ -9,6 +9,7 @@ import { type OpRows, ruleOf } from './define.js';
 import { activationBackward, matmulCodes } from './gemm.js';
 import { sum } from './reduce.js';
 import {
+  asImages,
   batched,
   expectPair,
   expectSingle,
@@ -16,7 +17,7 @@ import {
   type Layout2d,
   type Pair,
 } from './spatial.js';
-import { squeeze, unsqueeze } from './view.js';
+import { unsqueeze } from './view.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -196,6 +197,8 @@ function expectPadding<Size>(
   return padding === 'same' || padding === 'sameUpper' ? null : padding;
 }
 
+const convNames = ['stride', 'padding', 'dilation', 'groups', 'relu', 'layout'] as const;
+
 function convolve(
   image: Tensor,
   kernel: Tensor,
@@ -237,14 +240,7 @@ export function conv2d(
   bias: Tensor | null = null,
   options: Conv2dOptions = {},
 ): Tensor {
-  const given = expectOptions('conv2d', options, [
-    'stride',
-    'padding',
-    'dilation',
-    'groups',
-    'relu',
-    'layout',
-  ]);
+  const given = expectOptions('conv2d', options, convNames);
   const stride = expectPair('conv2d', 'stride', given.stride ?? 1, 1);
   const dilation = expectPair('conv2d', 'dilation', given.dilation ?? 1, 1);
   const groups = expectGroups('conv2d', given.groups ?? 1);
@@ -283,14 +279,7 @@ export function conv1d(
   bias: Tensor | null = null,
   options: Conv1dOptions = {},
 ): Tensor {
-  const given = expectOptions('conv1d', options, [
-    'stride',
-    'padding',
-    'dilation',
-    'groups',
-    'relu',
-    'layout',
-  ]);
+  const given = expectOptions('conv1d', options, convNames);
   const stride = expectSingle('conv1d', 'stride', given.stride ?? 1, 1);
   const dilation = expectSingle('conv1d', 'dilation', given.dilation ?? 1, 1);
   const groups = expectGroups('conv1d', given.groups ?? 1);
@@ -310,11 +299,21 @@ export function conv1d(
     (rows) => {
       const [left, right] = paddings(axis, rows.shape[2] as number);
       const geometry = [1, stride, 0, left, 0, right, 1, dilation, groups, matmulCodes()[0]];
-      return squeeze(convolve(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry, relu), 2);
+      const taps = unsqueeze(weight, 2);
+      return asImages(rows, (images) => convolve(images, taps, bias, geometry, relu));
     },
     given.layout,
   );
 }
+
+const transposedNames = [
+  'stride',
+  'padding',
+  'outputPadding',
+  'dilation',
+  'groups',
+  'layout',
+] as const;
 
 function convolveTransposed(
   image: Tensor,
@@ -365,14 +364,7 @@ export function convTranspose2d(
   options: ConvTranspose2dOptions = {},
 ): Tensor {
   const op = 'convTranspose2d';
-  const given = expectOptions(op, options, [
-    'stride',
-    'padding',
-    'outputPadding',
-    'dilation',
-    'groups',
-    'layout',
-  ]);
+  const given = expectOptions(op, options, transposedNames);
   const stride = expectPair(op, 'stride', given.stride ?? 1, 1);
   const dilation = expectPair(op, 'dilation', given.dilation ?? 1, 1);
   const padding = expectPair(op, 'padding', given.padding ?? 0, 0);
@@ -405,14 +397,7 @@ export function convTranspose1d(
   options: ConvTranspose1dOptions = {},
 ): Tensor {
   const op = 'convTranspose1d';
-  const given = expectOptions(op, options, [
-    'stride',
-    'padding',
-    'outputPadding',
-    'dilation',
-    'groups',
-    'layout',
-  ]);
+  const given = expectOptions(op, options, transposedNames);
   const stride = expectSingle(op, 'stride', given.stride ?? 1, 1);
   const dilation = expectSingle(op, 'dilation', given.dilation ?? 1, 1);
   const padding = expectSingle(op, 'padding', given.padding ?? 0, 0);
@@ -437,7 +422,7 @@ export function convTranspose1d(
     x,
     3,
     (rows) =>
-      squeeze(convolveTransposed(unsqueeze(rows, 2), unsqueeze(weight, 2), bias, geometry), 2),
+      asImages(rows, (images) => convolveTransposed(images, unsqueeze(weight, 2), bias, geometry)),
     given.layout,
   );
 }

@@ -129,6 +129,9 @@ function dtypeOfValues(values: (number | bigint | boolean)[]): DType {
   return 'float32';
 }
 
+/** @internal The names of {@link TensorOptions}. */
+export const tensorNames = ['dtype', 'device', 'requiresGrad'] as const;
+
 function fromTyped(
   bytes: TypedArray,
   from: DType,
@@ -157,7 +160,7 @@ export function tensor(
   if (shape !== undefined && !Array.isArray(shape)) {
     return tensor(values, undefined, shape as TensorOptions);
   }
-  const { dtype } = expectOptions('tensor', options, ['dtype', 'device', 'requiresGrad']);
+  const { dtype } = expectOptions('tensor', options, tensorNames);
   if (dtype !== undefined && !isDType(dtype)) dtypeCode('tensor', dtype);
   const array = widenedArray(values);
   if (array) {
@@ -174,7 +177,7 @@ export function tensor(
 
 /** Every element `value`. */
 export function full(shape: Shape, value: number, options: TensorOptions = {}): Tensor {
-  const on = deviceIn(expectOptions('full', options, ['dtype', 'device', 'requiresGrad']));
+  const on = deviceIn(expectOptions('full', options, tensorNames));
   const number = expectNumber('full', 'the value', value);
   const dtype = dtypeCode('full', options.dtype ?? 'float32');
   native.full(on.code, expectShape('full', shape), number, dtype);
@@ -217,7 +220,7 @@ function filledLike(op: string, x: Tensor, value: number, options: TensorOptions
   return full(shape, value, {
     dtype,
     device: on,
-    ...expectOptions(op, options, ['dtype', 'device', 'requiresGrad']),
+    ...expectOptions(op, options, tensorNames),
   });
 }
 
@@ -232,19 +235,12 @@ export function arange(
   options: TensorOptions = {},
 ): Tensor {
   expectNumber('arange', 'start', start);
-  if (typeof stop !== 'number')
-    return arange(0, start, 1, expectOptions('arange', stop, ['dtype', 'device', 'requiresGrad']));
-  if (typeof step !== 'number')
-    return arange(
-      start,
-      stop,
-      1,
-      expectOptions('arange', step, ['dtype', 'device', 'requiresGrad']),
-    );
+  if (typeof stop !== 'number') return arange(0, start, 1, stop);
+  if (typeof step !== 'number') return arange(start, stop, 1, step);
   for (const n of [start, stop, step]) {
     if (!Number.isFinite(n)) throw new RangeError(`arange: numbers must be finite, got ${n}`);
   }
-  expectOptions('arange', options, ['dtype', 'device', 'requiresGrad']);
+  expectOptions('arange', options, tensorNames);
   if (step === 0) throw new RangeError('arange: step must not be 0');
   const whole = [start, stop, step].every(Number.isInteger);
   const dtype = options.dtype ?? (whole ? 'int64' : 'float32');
@@ -279,11 +275,7 @@ export function logspace(
   options: TensorOptions = {},
 ): Tensor {
   expectNumber('logspace', 'base', base);
-  const { dtype = 'float32' } = expectOptions('logspace', options, [
-    'dtype',
-    'device',
-    'requiresGrad',
-  ]);
+  const { dtype = 'float32' } = expectOptions('logspace', options, tensorNames);
   const wide = dtype === 'float64' ? dtype : 'float32';
   const on = deviceIn(options);
   const exponents = spaced('logspace', start, end, steps, { dtype: wide, device: on });
@@ -300,7 +292,7 @@ function spaced(
   steps: number,
   options: TensorOptions,
 ): Tensor {
-  const { dtype = 'float32' } = expectOptions(op, options, ['dtype', 'device', 'requiresGrad']);
+  const { dtype = 'float32' } = expectOptions(op, options, tensorNames);
   const code = dtypeCode(op, dtype);
   if (!isFloating(dtype)) throw new TypeError(`${op}: needs a floating dtype, got ${dtype}`);
   const from = expectNumber(op, 'start', start);
@@ -314,7 +306,7 @@ function spaced(
 /** Ones on the main diagonal of [rows, columns], zeros elsewhere; square where columns is left out. */
 export function eye(rows: number, columns = rows, options: TensorOptions = {}): Tensor {
   const sizes = [rows, columns].map((n) => expectInteger('eye', 'each size', n, 0));
-  const { dtype = 'float32' } = expectOptions('eye', options, ['dtype', 'device', 'requiresGrad']);
+  const { dtype = 'float32' } = expectOptions('eye', options, tensorNames);
   const on = deviceIn(options);
   const code = dtypeCode('eye', dtype);
   const one = scalar('eye', 1, dtype, on);

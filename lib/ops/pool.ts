@@ -7,6 +7,7 @@ import { lt, maximum as maximumOf, where } from './binary.js';
 import { type OpRows, ruleOf } from './define.js';
 import { gather } from './gather.js';
 import {
+  asImages,
   batched,
   expectPair,
   expectSingle,
@@ -14,7 +15,7 @@ import {
   type Layout2d,
   type Pair,
 } from './spatial.js';
-import { reshape, squeeze, unsqueeze } from './view.js';
+import { reshape } from './view.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -171,6 +172,18 @@ function windowOf(op: string, x: Tensor, h: Axis, w: Axis, ceil: boolean): numbe
 
 const whole: Axis = { kernel: 1, stride: 1, padding: 0, dilation: 1 };
 
+/** @internal The names of options. */
+export const maxPoolNames = [
+  'dilation',
+  'stride',
+  'padding',
+  'ceilMode',
+  'relu',
+  'layout',
+] as const;
+
+export const avgPoolNames = ['countIncludePad', 'stride', 'padding', 'ceilMode', 'layout'] as const;
+
 function axes(op: string, kernelSize: Pair, given: MaxPool2dOptions): [Axis, Axis] {
   const kernel = expectPair(op, 'kernelSize', kernelSize, 1);
   const stride = expectPair(op, 'stride', given.stride ?? kernel, 1);
@@ -201,14 +214,7 @@ function singleAxis(op: string, kernelSize: number, given: MaxPool1dOptions): Ax
  * @returns [N, C, ⌊(H + 2·padding - dilation·(kernel - 1) - 1) / stride⌋ + 1, …], ⌈ ⌉ with ceilMode
  */
 export function maxPool2d(x: Tensor, kernelSize: Pair, options: MaxPool2dOptions = {}): Tensor {
-  const given = expectOptions('maxPool2d', options, [
-    'dilation',
-    'stride',
-    'padding',
-    'ceilMode',
-    'relu',
-    'layout',
-  ]);
+  const given = expectOptions('maxPool2d', options, maxPoolNames);
   const [h, w] = axes('maxPool2d', kernelSize, given);
   const ceil = expectBoolean('maxPool2d', 'ceilMode', given.ceilMode ?? false);
   const relu = expectBoolean('maxPool2d', 'relu', given.relu ?? false);
@@ -226,14 +232,7 @@ export function maxPool2d(x: Tensor, kernelSize: Pair, options: MaxPool2dOptions
  * @param x [N, C, L], or [C, L]
  */
 export function maxPool1d(x: Tensor, kernelSize: number, options: MaxPool1dOptions = {}): Tensor {
-  const given = expectOptions('maxPool1d', options, [
-    'dilation',
-    'stride',
-    'padding',
-    'ceilMode',
-    'relu',
-    'layout',
-  ]);
+  const given = expectOptions('maxPool1d', options, maxPoolNames);
   const axis = singleAxis('maxPool1d', kernelSize, given);
   const ceil = expectBoolean('maxPool1d', 'ceilMode', given.ceilMode ?? false);
   const relu = expectBoolean('maxPool1d', 'relu', given.relu ?? false);
@@ -241,11 +240,10 @@ export function maxPool1d(x: Tensor, kernelSize: number, options: MaxPool1dOptio
     'maxPool1d',
     x,
     3,
-    (rows) => {
-      const images = unsqueeze(rows, 2);
-      const window = windowOf('maxPool1d', images, whole, axis, ceil);
-      return squeeze(maximum(images, window, false, relu), 2);
-    },
+    (rows) =>
+      asImages(rows, (images) =>
+        maximum(images, windowOf('maxPool1d', images, whole, axis, ceil), false, relu),
+      ),
     given.layout,
   );
 }
@@ -260,13 +258,7 @@ export function avgPool2d(x: Tensor, kernelSize: Pair, options: AvgPool2dOptions
     countIncludePad = true,
     ceilMode = false,
     ...given
-  } = expectOptions('avgPool2d', options, [
-    'countIncludePad',
-    'stride',
-    'padding',
-    'ceilMode',
-    'layout',
-  ]);
+  } = expectOptions('avgPool2d', options, avgPoolNames);
   const [h, w] = axes('avgPool2d', kernelSize, { ...given, dilation: 1 });
   expectBoolean('avgPool2d', 'ceilMode', ceilMode);
   expectBoolean('avgPool2d', 'countIncludePad', countIncludePad);
@@ -289,13 +281,7 @@ export function avgPool1d(x: Tensor, kernelSize: number, options: AvgPool1dOptio
     countIncludePad = true,
     ceilMode = false,
     ...given
-  } = expectOptions('avgPool1d', options, [
-    'countIncludePad',
-    'stride',
-    'padding',
-    'ceilMode',
-    'layout',
-  ]);
+  } = expectOptions('avgPool1d', options, avgPoolNames);
   const axis = singleAxis('avgPool1d', kernelSize, { ...given, dilation: 1 });
   expectBoolean('avgPool1d', 'ceilMode', ceilMode);
   expectBoolean('avgPool1d', 'countIncludePad', countIncludePad);
@@ -303,11 +289,15 @@ export function avgPool1d(x: Tensor, kernelSize: number, options: AvgPool1dOptio
     'avgPool1d',
     x,
     3,
-    (rows) => {
-      const images = unsqueeze(rows, 2);
-      const window = windowOf('avgPool1d', images, whole, axis, ceilMode);
-      return squeeze(average(images, window, false, countIncludePad), 2);
-    },
+    (rows) =>
+      asImages(rows, (images) =>
+        average(
+          images,
+          windowOf('avgPool1d', images, whole, axis, ceilMode),
+          false,
+          countIncludePad,
+        ),
+      ),
     given.layout,
   );
 }
@@ -400,8 +390,7 @@ function adaptiveRows(
   pool: (images: Tensor, window: number[]) => Tensor,
 ): Tensor {
   const size = expectSingleOutput(op, outputSize);
-  return batched(op, x, 3, (rows) => {
-    const images = unsqueeze(rows, 2);
-    return squeeze(pool(images, adaptiveWindow(images, [1, size])), 2);
-  });
+  return batched(op, x, 3, (rows) =>
+    asImages(rows, (images) => pool(images, adaptiveWindow(images, [1, size]))),
+  );
 }

@@ -28,7 +28,7 @@ import { type Shape, Tensor, take } from '../tensor.js';
 import { add, mul } from './binary.js';
 import { cast } from './copy.js';
 import { notDifferentiable, type OpRow, type OpRows } from './define.js';
-import { deviceIn, finish, type TensorOptions } from './fill.js';
+import { deviceIn, finish, type TensorOptions, tensorNames } from './fill.js';
 import { bernoulliEach } from './sample.js';
 import { floor } from './unary.js';
 
@@ -207,7 +207,8 @@ export function generatorIn(op: string, options: { generator?: Generator }): Gen
   throw new TypeError(`${op}: generator must be a Generator, got ${describe(generator)}`);
 }
 
-const randomNames = ['generator', 'dtype', 'device', 'requiresGrad'] as const;
+/** @internal The names of {@link RandomOptions}. */
+export const randomNames = ['generator', ...tensorNames] as const;
 
 function draw(op: string, shape: Shape, options: RandomOptions, call: Draw): Tensor {
   expectOptions(op, options, randomNames);

@@ -16,7 +16,7 @@ import { type Shape, type Tensor, take } from '../tensor.js';
 import { cast } from './copy.js';
 import { notDifferentiable, type OpRow, type OpRows } from './define.js';
 import { deviceIn, finish } from './fill.js';
-import { type Generator, generatorIn, type RandomOptions } from './random.js';
+import { type Generator, generatorIn, type RandomOptions, randomNames } from './random.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -57,7 +57,7 @@ export const sampleOps: OpRows<'randperm' | 'multinomial' | 'bernoulliEach' | 't
  * bits each, so that a seed gives the same order on every device.
  */
 export function randperm(n: number, options: RandomOptions = {}): Tensor {
-  expectOptions('randperm', options, ['generator', 'dtype', 'device', 'requiresGrad']);
+  expectOptions('randperm', options, randomNames);
   const on = deviceIn(options);
   const count = expectInteger('randperm', 'n', n, 0, 2 ** 32);
   const { dtype = 'int64' } = options;
@@ -120,12 +120,7 @@ export function truncatedNormal(
   const spread = expectRange(op, 'std', std, 0);
   const from = expectNumber(op, 'low', low);
   const until = expectRange(op, 'high', high, from);
-  const { dtype = 'float32' } = expectOptions(op, options, [
-    'generator',
-    'dtype',
-    'device',
-    'requiresGrad',
-  ]);
+  const { dtype = 'float32' } = expectOptions(op, options, randomNames);
   const on = deviceIn(options);
   const { h } = generatorIn(op, options).state(on);
   const sizes = expectShape(op, shape);

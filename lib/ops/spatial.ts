@@ -70,3 +70,8 @@ export function batched(
         ];
   return permute(f(permute(x, there)), back);
 }
+
+/** Calls f with rows [N, C, L] as images [N, C, 1, L]; its result as rows again. */
+export function asImages(rows: Tensor, f: (images: Tensor) => Tensor): Tensor {
+  return squeeze(f(unsqueeze(rows, 2)), 2);
+}

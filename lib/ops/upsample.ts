@@ -88,6 +88,9 @@ function tents(from: number, { size, step }: Scaling, corners: boolean, like: Te
   return maximum(distance.neg().add(1), 0);
 }
 
+/** @internal The names of options. */
+export const upsampleNames = ['size', 'scaleFactor', 'mode', 'alignCorners'] as const;
+
 /**
  * Images of another size, by PyTorch's `interpolate`: 'nearest' takes pixel ⌊i·H/H'⌋, 'bilinear'
  * mixes the four around (i + ½)·H/H' - ½ (i·(H-1)/(H'-1) with alignCorners).
@@ -95,7 +98,7 @@ function tents(from: number, { size, step }: Scaling, corners: boolean, like: Te
  * @returns [N, C, H', W'] where size is [H', W']; with scaleFactor f, H' is ⌊f·H⌋
  */
 export function upsample(x: Tensor, options: UpsampleOptions): Tensor {
-  const given = expectOptions('upsample', options, ['size', 'scaleFactor', 'mode', 'alignCorners']);
+  const given = expectOptions('upsample', options, upsampleNames);
   const mode = expectOneOf('upsample', 'mode', given.mode ?? 'nearest', upsampleModes);
   const corners = expectBoolean('upsample', 'alignCorners', given.alignCorners ?? false);
   return batched('upsample', x, 4, (images) => {

@@ -34,6 +34,18 @@ export interface PlateauOptions {
 
 const name = 'ReduceLROnPlateau';
 
+/** @internal The names of {@link PlateauOptions}. */
+export const plateauNames = [
+  'mode',
+  'factor',
+  'patience',
+  'threshold',
+  'thresholdMode',
+  'cooldown',
+  'minLr',
+  'eps',
+] as const;
+
 /**
  * Multiplies the learning rates by `factor` where a measure, given to `step`, has not improved by
  * `threshold` for more than `patience` steps. As torch.optim.lr_scheduler.ReduceLROnPlateau.
@@ -59,16 +71,7 @@ export class ReduceLROnPlateau {
       cooldown: 0,
       minLr: 0,
       eps: 1e-8,
-      ...expectOptions(name, options, [
-        'mode',
-        'factor',
-        'patience',
-        'threshold',
-        'thresholdMode',
-        'cooldown',
-        'minLr',
-        'eps',
-      ]),
+      ...expectOptions(name, options, plateauNames),
     };
     expectOneOf(name, 'mode', given.mode, ['min', 'max']);
     expectOneOf(name, 'thresholdMode', given.thresholdMode, ['rel', 'abs']);

@@ -64,6 +64,8 @@ export interface NLLOptions extends LossOptions {
   ignoreIndex?: number;
 }
 
+const nllNames = ['weight', 'ignoreIndex', 'reduction'] as const;
+
 /**
  * Negative log-likelihood -w[target]·x[target] of log-probabilities; the mean counts each row by
  * its weight.
@@ -76,11 +78,7 @@ export function nllLoss(
   options: NLLOptions = {},
 ): Tensor {
   const name = 'nllLoss';
-  const {
-    reduction = 'mean',
-    weight,
-    ignoreIndex,
-  } = expectOptions(name, options, ['weight', 'ignoreIndex', 'reduction']);
+  const { reduction = 'mean', weight, ignoreIndex } = expectOptions(name, options, nllNames);
   expectOneOf(name, 'reduction', reduction, ['mean', 'sum', 'none']);
   const target = expectClasses(name, logProbabilities, targets);
   const classes = logProbabilities.shape[1] as number;
@@ -135,6 +133,8 @@ export interface BCEWithLogitsOptions extends BCEOptions {
   posWeight?: Tensor;
 }
 
+const logitsNames = ['posWeight', 'weight', 'reduction'] as const;
+
 /**
  * {@link binaryCrossEntropy} of sigmoid(logits), without its loss of precision:
  * (1 - t)·x + (1 + (posWeight - 1)·t)·ln(1 + e⁻ˣ).
@@ -145,11 +145,7 @@ export function binaryCrossEntropyWithLogits(
   options: BCEWithLogitsOptions = {},
 ): Tensor {
   const name = 'binaryCrossEntropyWithLogits';
-  const { reduction, weight, posWeight } = expectOptions(name, options, [
-    'posWeight',
-    'weight',
-    'reduction',
-  ]);
+  const { reduction, weight, posWeight } = expectOptions(name, options, logitsNames);
   expectSameShape(name, logits, target, ['logits', 'target']);
   const factor = posWeight === undefined ? null : expectTensor(name, posWeight, 'posWeight');
   const losses = pointwiseLoss(name, 'bceLogits', logits, target, 0, factor?.detach());
@@ -197,6 +193,8 @@ export interface MultiMarginOptions extends LossOptions {
   weight?: Tensor;
 }
 
+const multiMarginNames = ['p', 'margin', 'weight', 'reduction'] as const;
+
 /**
  * Hinge loss over classes: Σ_{c ≠ t} w[t]·max(0, margin - x[t] + x[c])ᵖ / C per row.
  * @param prediction scores [N, C]
@@ -208,12 +206,7 @@ export function multiMarginLoss(
   options: MultiMarginOptions = {},
 ): Tensor {
   const name = 'multiMarginLoss';
-  const {
-    reduction,
-    p = 1,
-    margin = 1,
-    weight,
-  } = expectOptions(name, options, ['p', 'margin', 'weight', 'reduction']);
+  const { reduction, p = 1, margin = 1, weight } = expectOptions(name, options, multiMarginNames);
   const target = expectClasses(name, prediction, targets);
   const classes = prediction.shape[1] as number;
   expectClassWeights(name, weight, classes);
@@ -245,7 +238,7 @@ export class CrossEntropyLoss extends Loss<CrossEntropyOptions> {
 /** {@link nllLoss} as a module. */
 export class NLLLoss extends Loss<NLLOptions> {
   constructor(options: NLLOptions = {}) {
-    super(options, ['weight', 'ignoreIndex', 'reduction']);
+    super(options, nllNames);
   }
   forward(logProbabilities: Tensor, target: Tensor): Tensor {
     return nllLoss(logProbabilities, target, this.options);
@@ -265,7 +258,7 @@ export class BCELoss extends Loss<BCEOptions> {
 /** {@link binaryCrossEntropyWithLogits} as a module. */
 export class BCEWithLogitsLoss extends Loss<BCEWithLogitsOptions> {
   constructor(options: BCEWithLogitsOptions = {}) {
-    super(options, ['posWeight', 'weight', 'reduction']);
+    super(options, logitsNames);
   }
   forward(logits: Tensor, target: Tensor): Tensor {
     return binaryCrossEntropyWithLogits(logits, target, this.options);
@@ -285,7 +278,7 @@ export class KLDivLoss extends Loss<KLDivOptions> {
 /** {@link multiMarginLoss} as a module. */
 export class MultiMarginLoss extends Loss<MultiMarginOptions> {
   constructor(options: MultiMarginOptions = {}) {
-    super(options, ['p', 'margin', 'weight', 'reduction']);
+    super(options, multiMarginNames);
   }
   forward(prediction: Tensor, target: Tensor): Tensor {
     return multiMarginLoss(prediction, target, this.options);

@@ -72,7 +72,7 @@ export function cosineEmbeddingLoss(
   options: MarginOptions = {},
 ): Tensor {
   const name = 'cosineEmbeddingLoss';
-  const { reduction, margin = 0 } = expectOptions(name, options, ['margin', 'reduction']);
+  const { reduction, margin = 0 } = expectOptions(name, options, marginNames);
   expectSameShape(name, a, b, ['a', 'b']);
   expectTensor(name, label, 'label');
   expectNumber(name, 'margin', margin);
@@ -102,7 +102,7 @@ export function hingeEmbeddingLoss(
   options: MarginOptions = {},
 ): Tensor {
   const name = 'hingeEmbeddingLoss';
-  const { reduction, margin = 1 } = expectOptions(name, options, ['margin', 'reduction']);
+  const { reduction, margin = 1 } = expectOptions(name, options, marginNames);
   expectSameShape(name, input, label, ['x', 'label']);
   const x = forPrecision(input);
   const short = relu(add(neg(x), expectNumber(name, 'margin', margin)));
@@ -133,7 +133,7 @@ export function marginRankingLoss(
   options: MarginOptions = {},
 ): Tensor {
   const name = 'marginRankingLoss';
-  const { reduction, margin = 0 } = expectOptions(name, options, ['margin', 'reduction']);
+  const { reduction, margin = 0 } = expectOptions(name, options, marginNames);
   expectSameShape(name, a, b, ['a', 'b']);
   expectSameShape(name, a, label, ['a', 'label']);
   expectNumber(name, 'margin', margin);
@@ -141,6 +141,10 @@ export function marginRankingLoss(
   const losses = relu(add(neg(mul(label, difference)), margin));
   return reduced(name, losses, reduction);
 }
+
+const marginNames = ['margin', 'reduction'] as const;
+
+const tripletNames = ['p', 'eps', 'swap', 'margin', 'reduction'] as const;
 
 export interface TripletMarginOptions extends MarginOptions {
   /** Which norm measures distances, above 0 or infinite; 2 where left out. */
@@ -169,7 +173,7 @@ export function tripletMarginLoss(
     p = 2,
     eps = 1e-6,
     swap = false,
-  } = expectOptions(name, options, ['p', 'eps', 'swap', 'margin', 'reduction']);
+  } = expectOptions(name, options, tripletNames);
   expectSameShape(name, anchor, positive, ['anchor', 'positive']);
   expectSameShape(name, anchor, negative, ['anchor', 'negative']);
   if (anchor.rank === 0) {
@@ -203,7 +207,7 @@ export class CosineSimilarity extends Module {
 /** {@link cosineEmbeddingLoss} as a module. */
 export class CosineEmbeddingLoss extends Loss<MarginOptions> {
   constructor(options: MarginOptions = {}) {
-    super(options, ['margin', 'reduction']);
+    super(options, marginNames);
   }
   forward(a: Tensor, b: Tensor, label: Tensor): Tensor {
     return cosineEmbeddingLoss(a, b, label, this.options);
@@ -213,7 +217,7 @@ export class CosineEmbeddingLoss extends Loss<MarginOptions> {
 /** {@link hingeEmbeddingLoss} as a module. */
 export class HingeEmbeddingLoss extends Loss<MarginOptions> {
   constructor(options: MarginOptions = {}) {
-    super(options, ['margin', 'reduction']);
+    super(options, marginNames);
   }
   forward(x: Tensor, label: Tensor): Tensor {
     return hingeEmbeddingLoss(x, label, this.options);
@@ -233,7 +237,7 @@ export class HingeLoss extends Loss<LossOptions> {
 /** {@link marginRankingLoss} as a module. */
 export class MarginRankingLoss extends Loss<MarginOptions> {
   constructor(options: MarginOptions = {}) {
-    super(options, ['margin', 'reduction']);
+    super(options, marginNames);
   }
   forward(a: Tensor, b: Tensor, label: Tensor): Tensor {
     return marginRankingLoss(a, b, label, this.options);
@@ -243,7 +247,7 @@ export class MarginRankingLoss extends Loss<MarginOptions> {
 /** {@link tripletMarginLoss} as a module. */
 export class TripletMarginLoss extends Loss<TripletMarginOptions> {
   constructor(options: TripletMarginOptions = {}) {
-    super(options, ['p', 'eps', 'swap', 'margin', 'reduction']);
+    super(options, tripletNames);
   }
   forward(anchor: Tensor, positive: Tensor, negative: Tensor): Tensor {
     return tripletMarginLoss(anchor, positive, negative, this.options);

@@ -98,6 +98,8 @@ export interface PoissonNLLOptions extends LossOptions {
   eps?: number;
 }
 
+const poissonNames = ['logInput', 'full', 'eps', 'reduction'] as const;
+
 /** Negative log-likelihood of counts: e^prediction - target·prediction, or of the rate itself. */
 export function poissonNLLLoss(
   prediction: Tensor,
@@ -110,7 +112,7 @@ export function poissonNLLLoss(
     logInput = true,
     full = false,
     eps = 1e-8,
-  } = expectOptions(name, options, ['logInput', 'full', 'eps', 'reduction']);
+  } = expectOptions(name, options, poissonNames);
   expectSameShape(name, prediction, target, pair);
   expectRange(name, 'eps', eps, 0);
   const x = forPrecision(prediction);
@@ -169,7 +171,7 @@ export class HuberLoss extends Loss<HuberOptions> {
 /** {@link poissonNLLLoss} as a module. */
 export class PoissonNLLLoss extends Loss<PoissonNLLOptions> {
   constructor(options: PoissonNLLOptions = {}) {
-    super(options, ['logInput', 'full', 'eps', 'reduction']);
+    super(options, poissonNames);
   }
   forward(prediction: Tensor, target: Tensor): Tensor {
     return poissonNLLLoss(prediction, target, this.options);

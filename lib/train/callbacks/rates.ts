@@ -1,6 +1,6 @@
 /** Changes learning rates as training goes, by the schedules of lib/optim. */
 import { describe, expectFunction, expectOneOf, expectOptions } from '../../check.js';
-import { type PlateauOptions, ReduceLROnPlateau } from '../../optim/plateau.js';
+import { type PlateauOptions, plateauNames, ReduceLROnPlateau } from '../../optim/plateau.js';
 import { type AnyOptimizer, Schedule, type ScheduleState } from '../../optim/schedule.js';
 import type { Tensor } from '../../tensor.js';
 import type { Callback, Run } from '../callback.js';
@@ -84,14 +84,7 @@ export class ReduceOnPlateau implements Callback {
 
   constructor(options: PlateauOptions & { monitor?: string } = {}) {
     const { monitor, ...rest } = expectOptions('ReduceOnPlateau', options, [
-      'mode',
-      'factor',
-      'patience',
-      'threshold',
-      'thresholdMode',
-      'cooldown',
-      'minLr',
-      'eps',
+      ...plateauNames,
       'monitor',
     ]);
     this.monitor = new Monitor('ReduceOnPlateau', monitor === undefined ? {} : { monitor });
