@@ -10,9 +10,6 @@
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
-// The largest that any chip with clusters takes.
-constexpr int kLargestCluster = 8;
-
 __device__ __forceinline__ uint32_t cluster_rank() {
 #ifdef NODEGRAD_EMULATED
   return emulation::cluster_rank();

@@ -205,8 +205,6 @@ __global__ void __launch_bounds__(kThreads)
   store_as(p.out, conv_out_offset<kMode>(p, line / p.rows, line % p.rows, column), p.s.dtype, sum);
 }
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 dim3 grid_of(int64_t blocks) {
   if (blocks > INT32_MAX) fail("conv2d: too many elements for one launch");
   return dim3(static_cast<unsigned>(blocks));

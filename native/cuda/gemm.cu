@@ -39,8 +39,6 @@ __global__ void __launch_bounds__(kSumThreads)
   finish_columns<T>(out, b, row, column, n, v);
 }
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 // A kernel's tiles and the multiply-adds that one multiprocessor does with each in a microsecond:
 // rough figures of an H100, of which only the ratios matter.
 struct TileRate {
@@ -65,7 +63,7 @@ struct Plan {
 // sums through memory.
 double estimated_microseconds(const TileRate& tile, const GemmArgs& args, int64_t blocks,
                               const Plan& plan, int processors) {
-  const double waves = static_cast<double>(ceil_div(blocks * plan.slices, processors));
+  const double waves = static_cast<double>(divide_up(blocks * plan.slices, processors));
   const double rate = waves == 1 ? tile.rate * kAlone : tile.rate;
   const double time = waves * tile.side * tile.side * plan.slice_k / rate;
   if (plan.slices == 1) return time;
@@ -80,12 +78,12 @@ Plan choose_plan(const TileRate (&tiles)[kTiles], const GemmArgs& args, int proc
   Plan best{};
   double least = 0;
   for (const TileRate& tile : tiles) {
-    const int64_t blocks = ceil_div(args.m, tile.side) * ceil_div(args.n, tile.side) * args.batch;
+    const int64_t blocks = divide_up(args.m, tile.side) * divide_up(args.n, tile.side) * args.batch;
     for (int64_t fill : {int64_t{0}, processors / blocks, 2 * processors / blocks}) {
       const int64_t wanted = std::max<int64_t>(1, std::min(fill, args.k / kLeastSlice));
       const int64_t slice_k =
-          std::max<int64_t>(1, ceil_div(args.k, wanted * kSliceMultiple)) * kSliceMultiple;
-      const int64_t slices = std::max<int64_t>(1, ceil_div(args.k, slice_k));
+          std::max<int64_t>(1, divide_up(args.k, wanted * kSliceMultiple)) * kSliceMultiple;
+      const int64_t slices = std::max<int64_t>(1, divide_up(args.k, slice_k));
       const Plan plan{tile.side, static_cast<int>(slices), slice_k};
       const double time = estimated_microseconds(tile, args, blocks, plan, processors);
       if (best.tile == 0 || time < least) {
@@ -120,8 +118,8 @@ GemmProblem make_problem(const GemmArgs& args, const Plan& plan) {
   p.b_ld = p.b_k_contiguous ? args.b_col : args.b_row;
   p.a_batch = one_batch ? 0 : args.a_batch;
   p.b_batch = one_batch ? 0 : args.b_batch;
-  p.tiles_m = static_cast<int32_t>(ceil_div(args.m, plan.tile));
-  p.tiles_n = static_cast<int32_t>(ceil_div(args.n, plan.tile));
+  p.tiles_m = static_cast<int32_t>(divide_up(args.m, plan.tile));
+  p.tiles_n = static_cast<int32_t>(divide_up(args.n, plan.tile));
   p.a_access = access_of(args.a, p.a_ld, p.a_batch, bytes);
   p.b_access = access_of(args.b, p.b_ld, p.b_batch, bytes);
   p.out = make_output(args);
@@ -129,7 +127,7 @@ GemmProblem make_problem(const GemmArgs& args, const Plan& plan) {
 }
 
 void launch_sum(Stream& stream, const GemmArgs& args, const GemmProblem& p) {
-  const int64_t blocks = ceil_div(ceil_div(p.n, 4) * p.m * args.batch, kSumThreads);
+  const int64_t blocks = divide_up(divide_up(p.n, 4) * p.m * args.batch, kSumThreads);
   auto kernel = args.dtype == DType::bfloat16  ? sum_slices_kernel<BFloat16>
                 : args.dtype == DType::float16 ? sum_slices_kernel<Float16>
                                                : sum_slices_kernel<float>;
@@ -146,7 +144,7 @@ void gemm_own(Stream& stream, const GemmArgs& args) {
       simt ? choose_plan(kSimtTiles, args, processors) : choose_plan(kMmaTiles, args, processors);
   GemmProblem p = make_problem(args, plan);
   if (plan.slices > 1) {
-    p.out.partial_ld = ceil_div(args.n, 8) * 8;
+    p.out.partial_ld = divide_up(args.n, 8) * 8;
     p.out.partial = static_cast<float*>(acquire_scratch(
         stream, sizeof(float) * args.batch * plan.slices * args.m * p.out.partial_ld));
   }
@@ -213,7 +211,7 @@ void gemm(Stream& stream, const GemmArgs& args) {
   if (gemm_by_cublaslt(stream, args)) return;
 
   // The smallest tile's blocks bound what one launch takes; 8 stands for slices of K.
-  const int64_t per_batch = ceil_div(args.m, 16) * ceil_div(args.n, 16) * 8;
+  const int64_t per_batch = divide_up(args.m, 16) * divide_up(args.n, 16) * 8;
   const int64_t most = std::max<int64_t>(1, kMostBlocks / per_batch);
   const size_t bytes = item_size(args.dtype);
   for (int64_t first = 0; first < args.batch; first += most) {

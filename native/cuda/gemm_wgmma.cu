@@ -9,10 +9,7 @@
 // A stage holds 128-byte lines under the 128-byte swizzle (wgmma.h): rows of M or N where K is
 // contiguous, else for each 64 of M or N 64 lines of K. Cost: 2·M·N·K operations, floor
 // 2MNK / 989e12 s on H100 (TF32: 495e12); a tile of 128x256 moves 1 byte per 85 operations.
-#include <bit>
-#include <cstdio>
-#include <cstdlib>
-#include <optional>
+#include <algorithm>
 
 #include "gemm_tile.h"
 #include "gemm_transpose.h"
@@ -23,7 +20,6 @@
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
-constexpr int kLine = 128;  // bytes
 constexpr int kWarpgroup = 128;
 constexpr int kGroup = 64;  // rows of M or N in a line, where they are contiguous
 constexpr int kPeriod = 8 * kLine;
@@ -342,13 +338,6 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 #endif
 }
 
-int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
-// Clusters of so many blocks, a power of two, that are resident at once.
-int room_of(const WgmmaRoom& room, int blocks) {
-  return room.clusters[std::bit_width(blocks - 1u)];
-}
-
 // An operand as a tensor for its copies: lines along K, or along M or N.
 struct OperandView {
   const void* data;
@@ -364,7 +353,7 @@ bool encode_operand(CUtensorMap* map, const OperandView& x, int box_rows, int bo
   const int64_t inner = x.k_contiguous ? x.k : x.rows, outer = x.k_contiguous ? x.rows : x.k;
   const int64_t line = x.ld * x.item, step = x.batch_stride * x.item;
   // A dimension of one element has no stride of its own.
-  const int64_t outer_stride = outer > 1 ? line : ceil_div(inner * x.item, 16) * 16;
+  const int64_t outer_stride = outer > 1 ? line : divide_up(inner * x.item, 16) * 16;
   const int64_t batch_stride = batched ? step : outer_stride;
   const auto usable = [](int64_t bytes) {
     return bytes > 0 && bytes % 16 == 0 && bytes < int64_t{1} << 40;
@@ -407,11 +396,11 @@ bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
   p.out = make_output(args);
   p.m = args.m;
   p.n = args.n;
-  p.k_blocks = static_cast<int32_t>(ceil_div(args.k, C::kTileK));
+  p.k_blocks = static_cast<int32_t>(divide_up(args.k, C::kTileK));
   p.multicast = multicast;
   p.cluster = static_cast<uint8_t>(multicast ? plan.cluster : std::min(plan.slices, p.k_blocks));
-  p.units_m = static_cast<int32_t>(ceil_div(args.m, int64_t{C::kBM} * plan.cluster));
-  p.tiles_n = static_cast<int32_t>(ceil_div(args.n, C::kBN));
+  p.units_m = static_cast<int32_t>(divide_up(args.m, int64_t{C::kBM} * plan.cluster));
+  p.tiles_n = static_cast<int32_t>(divide_up(args.n, C::kBN));
   const int64_t units = int64_t{p.units_m} * p.tiles_n * args.batch;
   if (units * p.cluster >= int64_t{1} << 31) return false;
   p.units = static_cast<int32_t>(units);
@@ -421,7 +410,7 @@ bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
   p.b_k_contiguous = b_k;
   // A cluster that slices K makes one tile; others walk on.
   const bool sliced = p.cluster > 1 && !multicast;
-  const int64_t clusters = sliced ? units : std::min<int64_t>(units, room_of(room, p.cluster));
+  const int64_t clusters = sliced ? units : std::min<int64_t>(units, room.of(p.cluster));
   launch_clusters(stream, "gemm_wgmma", gemm_wgmma_kernel<C>,
                   dim3(static_cast<unsigned>(clusters * p.cluster)), dim3(C::kThreads), p.cluster,
                   sizeof(typename C::Shared), a_map, b_map, p);
@@ -444,29 +433,6 @@ bool launch_shape(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
   }
 }
 
-// Rough figures of an H100, per multiprocessor and cycle, of which only the ratios matter.
-constexpr double kOperationsPerCycle = 32;  // products of a line of 128 bytes of K
-constexpr double kBytesPerCycle = 40;       // from L2
-constexpr double kStageCycles = 60;         // to hand over a stage
-constexpr double kTileCycles = 1500;        // to fill the first stage and to end a tile
-constexpr double kSumCycles = 1500;         // two barriers of a cluster and the sums' way
-constexpr int kLeastSliceBlocks = 4;
-
-double estimated_cycles(const GemmArgs& args, const WgmmaPlan& plan, const WgmmaRoom& room) {
-  const double blocks =
-      static_cast<double>(ceil_div(args.k * static_cast<int64_t>(item_size(args.dtype)), kLine));
-  const int64_t units =
-      ceil_div(args.m, plan.bm * plan.cluster) * ceil_div(args.n, plan.bn) * args.batch;
-  const double waves =
-      static_cast<double>(ceil_div(units, room_of(room, plan.cluster * plan.slices)));
-  const double area = static_cast<double>(plan.bm) * plan.bn;
-  const double bytes = (plan.bm + static_cast<double>(plan.bn) / plan.cluster) * kLine;
-  const double block = std::max(area / kOperationsPerCycle, bytes / kBytesPerCycle);
-  return waves * (blocks / plan.slices * (block + kStageCycles) + kTileCycles +
-                  area / kOperationsPerCycle) +
-         (plan.slices > 1 ? kSumCycles : 0);
-}
-
 }  // namespace
 
 bool has_wgmma(Stream& stream) {
@@ -483,53 +449,10 @@ static WgmmaRoom room_on(Stream& stream) {
   return {{multiprocessors(stream), clusters(2), clusters(4), clusters(8)}};
 }
 
-// The quickest of all shapes by that estimate: in pairs where tiles fill the chip more than once,
-// K sliced where they fill it once at most.
-WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room) {
-  constexpr WgmmaPlan kShapes[] = {
-      {128, 256, 1, 1}, {128, 192, 1, 1}, {128, 128, 1, 1}, {128, 64, 1, 1}, {64, 128, 1, 1}};
-  WgmmaPlan best = kShapes[0];
-  double least = estimated_cycles(args, best, room);
-  const auto consider = [&](const WgmmaPlan& plan) {
-    const double cycles = estimated_cycles(args, plan, room);
-    if (cycles >= least) return;
-    least = cycles;
-    best = plan;
-  };
-  const int64_t blocks = ceil_div(args.k * static_cast<int64_t>(item_size(args.dtype)), kLine);
-  for (const WgmmaPlan& shape : kShapes) {
-    consider(shape);
-    const int64_t tiles = ceil_div(args.m, shape.bm) * ceil_div(args.n, shape.bn) * args.batch;
-    if (shape.bm == 128) {
-      if (tiles > room_of(room, 1) && args.m > shape.bm) consider({shape.bm, shape.bn, 2, 1});
-      continue;
-    }
-    for (int slices = 2; slices <= kLargestCluster; slices *= 2) {
-      if (tiles > room_of(room, slices) || blocks < slices * kLeastSliceBlocks) break;
-      consider({shape.bm, shape.bn, 1, slices});
-    }
-  }
-  return best;
-}
-
-// Whether wgmma gains more over mma.sync, some 190 against 100 multiply-adds a picosecond on an
-// H100, than it costs to read and write the operands that are not contiguous along K once more.
-static bool worth_turning(const GemmArgs& args, bool a_turns, bool b_turns) {
-  constexpr double kLaunch = 3, kBytesPerMicrosecond = 2.5e6;  // each in microseconds
-  constexpr double kGainPerMultiplyAdd = 1 / 1.0e8 - 1 / 1.9e8;
-  const auto cost = [&](int64_t rows, int64_t batch_stride) {
-    const int64_t copies = batch_stride == 0 ? 1 : args.batch;
-    return kLaunch + 2.0 * sizeof(float) * double(rows * copies) * args.k / kBytesPerMicrosecond;
-  };
-  const double all =
-      (a_turns ? cost(args.m, args.a_batch) : 0) + (b_turns ? cost(args.n, args.b_batch) : 0);
-  return all <= double(args.m) * args.n * args.k * args.batch * kGainPerMultiplyAdd;
-}
-
 static bool launch_float32(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
                            const WgmmaRoom& room) {
   const bool a_turns = args.a_col != 1, b_turns = args.b_row != 1;
-  const int64_t ld = ceil_div(args.k, 4) * 4;
+  const int64_t ld = divide_up(args.k, 4) * 4;
   GemmArgs turned = args;
   bool possible = true;
   const auto turn = [&](int64_t rows, const void*& data, int64_t from_ld, int64_t& batch_stride) {
@@ -559,25 +482,6 @@ static bool launch_float32(Stream& stream, const GemmArgs& args, const WgmmaPlan
   return possible;
 }
 
-// The plan of NODEGRAD_WGMMA_PLAN, "rows,columns,cluster,slices", null where there is none or it is
-// none of this kernel's. Read once.
-static const WgmmaPlan* asked_plan() {
-  static const std::optional<WgmmaPlan> asked = []() -> std::optional<WgmmaPlan> {
-    const char* text = std::getenv("NODEGRAD_WGMMA_PLAN");
-    WgmmaPlan p{};
-    if (!text || std::sscanf(text, "%d,%d,%d,%d", &p.bm, &p.bn, &p.cluster, &p.slices) != 4) {
-      return std::nullopt;
-    }
-    const bool small = p.bm == 64 && p.bn == 128 && p.cluster == 1 && p.slices >= 1 &&
-                       p.slices <= kLargestCluster && std::has_single_bit(unsigned(p.slices));
-    const bool large = p.bm == 128 && p.bn >= 64 && p.bn <= 256 && p.bn % 64 == 0 &&
-                       (p.cluster == 1 || p.cluster == 2) && p.slices == 1;
-    if (!small && !large) return std::nullopt;
-    return p;
-  }();
-  return asked ? &*asked : nullptr;
-}
-
 bool launch_gemm_wgmma(Stream& stream, const GemmArgs& args, const WgmmaPlan* plan) {
   // For medium, too: TF32 is more exact than bfloat16, and quicker than rounding to it here.
   const bool tf32 = args.dtype == DType::float32 && args.precision != Precision::highest;
@@ -586,11 +490,11 @@ bool launch_gemm_wgmma(Stream& stream, const GemmArgs& args, const WgmmaPlan* pl
     return false;
   }
   const WgmmaRoom room = room_on(stream);
-  if (!plan) plan = asked_plan();
+  if (!plan) plan = asked_wgmma_plan();
   const WgmmaPlan chosen = plan ? *plan : choose_wgmma_plan(args, room);
   if (tf32) {
     // What was asked for is done, for tests of small sizes.
-    if (!plan && !worth_turning(args, args.a_col != 1, args.b_row != 1)) return false;
+    if (!plan && !worth_turning(args)) return false;
     return launch_float32(stream, args, chosen, room);
   }
   return args.dtype == DType::bfloat16

@@ -15,9 +15,22 @@ struct WgmmaPlan {
 // What is resident at once, a block taking a multiprocessor: clusters of 1, 2, 4 and 8 blocks.
 struct WgmmaRoom {
   int clusters[4];
+  int of(int blocks) const;  // clusters of so many blocks
 };
 
+// Bytes of K that a stage holds of each row and column.
+constexpr int kLine = 128;
+
+// The quickest of all shapes by an estimate.
 WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room);
+
+// The plan of NODEGRAD_WGMMA_PLAN, "rows,columns,cluster,slices", null where there is none or it is
+// none of the kernel's. Read once.
+const WgmmaPlan* asked_wgmma_plan();
+
+// Whether wgmma gains more over mma.sync than it costs to turn float32 operands that are not
+// contiguous along K.
+bool worth_turning(const GemmArgs& args);
 
 // Enqueues the product and returns true, or false where it is not one for this kernel: another
 // chip, dtype or precision, float32 operands not contiguous along K, addresses or strides that are

@@ -160,8 +160,6 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 dim3 grid_of(const char* name, int64_t blocks) {
   if (blocks > INT32_MAX) fail("%s: the tensors are too large for one launch", name);
   return dim3(static_cast<unsigned>(blocks));

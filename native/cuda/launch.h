@@ -39,6 +39,12 @@ void launch(Stream& stream, const char* name, void (*kernel)(P...), dim3 grid, d
   check_launch(cudaLaunchKernelEx(&config, kernel, static_cast<P>(std::forward<A>(args))...), name);
 }
 
+// ⌈a / b⌉ of a ≥ 0: blocks that cover a units, b each.
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Blocks of the largest cluster that any chip with clusters takes.
+constexpr int kLargestCluster = 8;
+
 // Scratch memory in stream order, 512-byte aligned: valid for the launches enqueued between the
 // two calls; a captured graph keeps what it used. Throws where there is no memory.
 void* acquire_scratch(Stream& stream, size_t bytes);

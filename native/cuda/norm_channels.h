@@ -20,8 +20,6 @@ constexpr int64_t kMostSplits = 128;
 constexpr int64_t kPerThread = 8;  // loads that are worth a thread of a channel's sum
 constexpr int kEightBlocks = 3;    // on a multiprocessor: eight states need registers
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 int64_t clamp(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
 
 dim3 grid_of(const char* name, int64_t blocks) {

@@ -306,8 +306,6 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
   if (lane == 0 && k < kept) state.write(out, k, out_dtype, reduced, flag);
 }
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 int64_t clamp(int64_t x, int64_t low, int64_t high) { return x < low ? low : x > high ? high : x; }
 
 // Splits a reduction of `reduced` elements so that about kBlocksWanted blocks have work, each

@@ -109,8 +109,6 @@ __global__ void __launch_bounds__(kBlock)
   }
 }
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class T, bool product>
 void run(Stream& stream, const char* name, bool reverse, const View& x, const View& out) {
   using A = Arith<T>;

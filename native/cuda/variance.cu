@@ -116,8 +116,6 @@ __global__ void __launch_bounds__(kReduceBlock)
   mean[line] = from_arith<T>(pivot + state.mean);
 }
 
-int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
-
 template <class T>
 void run(Stream& stream, const View& x, double freedom, const View& variance, const View& mean) {
   using S = State<Arith<T>>;
