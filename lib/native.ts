@@ -43,6 +43,7 @@ export type UnaryName =
   | 'ceil'
   | 'round'
   | 'trunc'
+  | 'frac'
   | 'exp2'
   | 'log2'
   | 'log10'

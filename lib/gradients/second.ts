@@ -90,6 +90,7 @@ const derivatives: Record<UnaryName, (saved: Tensor) => Tensor | number> = {
   ceil: () => 0,
   round: () => 0,
   trunc: () => 0,
+  frac: () => 1,
   exp2: (y) => mul(y, Math.LN2),
   log2: (x) => div(Math.LOG2E, x),
   log10: (x) => div(Math.LOG10E, x),

@@ -51,6 +51,7 @@ const differentiable = {
   ceil: elementwise('ceil', 'numeric', 'input', 'smallest integer not below x'),
   round: elementwise('round', 'numeric', 'input', 'nearest integer, halves to even'),
   trunc: elementwise('trunc', 'numeric', 'input', 'x without its fraction'),
+  frac: elementwise('frac', 'converted', 'input', 'x - trunc(x)'),
   exp2: elementwise('exp2', 'converted', 'output', '2ˣ'),
   log2: elementwise('log2', 'converted', 'input', 'logarithm of base 2'),
   log10: elementwise('log10', 'converted', 'input', 'logarithm of base 10'),
@@ -190,6 +191,8 @@ export const ceil = unary('ceil');
 export const round = unary('round');
 /** x without its fraction, towards 0. The gradient is 0. */
 export const trunc = unary('trunc');
+/** The fraction x − trunc(x), with the sign of x; NaN for infinities. */
+export const frac = unary('frac');
 /** 2ˣ. */
 export const exp2 = unary('exp2');
 /** The logarithm of base 2; NaN below 0, −∞ at 0. */
@@ -272,6 +275,7 @@ const functions: Record<UnaryName | PredicateName, UnaryFunction> = {
   ceil,
   round,
   trunc,
+  frac,
   exp2,
   log2,
   log10,

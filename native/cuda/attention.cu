@@ -39,8 +39,8 @@ __global__ void __launch_bounds__(kReduceBlock)
   const int64_t row = (static_cast<int64_t>(blockIdx.x) * kReduceBlock + threadIdx.x) / lanes;
   A total = A(0);
   if (row < rows) {
-    const int64_t i = row % a.queries, head = row / a.queries % a.heads;
-    const int64_t batch = row / a.queries / a.heads;
+    const int64_t batch_head = row / a.queries, i = row - batch_head * a.queries;
+    const int64_t batch = batch_head / a.heads, head = batch_head - batch * a.heads;
     const T* const out = row_of<T>(a.out, batch, head, i);
     const T* const dout = row_of<T>(a.dout, batch, head, i);
     visit_row<kPerVector<T>>(a.width, aligned_head(out, dout, a.width), lane, lanes,

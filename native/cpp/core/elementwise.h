@@ -40,6 +40,7 @@
   X(ceil, floating, input, m_ceil(x), T(0))                                                      \
   X(round, floating, input, m_round(x), T(0)) /* halves to even */                               \
   X(trunc, floating, input, m_trunc(x), T(0))                                                    \
+  X(frac, floating, input, x - m_trunc(x), T(1))                                                 \
   X(exp2, floating, output, m_exp2(x), T(0.69314718055994530942) * s)                            \
   X(log2, floating, input, m_log2(x), T(1.44269504088896340736) / s)                             \
   X(log10, floating, input, m_log10(x), T(0.43429448190325182765) / s)                           \

@@ -127,6 +127,9 @@ export const unaryRows: readonly OpRow[] = [
   unary('ceil', ng.ceil, Math.ceil, steps),
   unary('round', ng.round, roundHalfEven, steps),
   unary('trunc', ng.trunc, Math.trunc, steps),
+  unary('frac', ng.frac, (x) => x - Math.trunc(x), {
+    domain: { low: -3, high: 3, avoid: (x) => Math.abs(x - Math.round(x)) < 0.05 },
+  }),
   unary('exp2', ng.exp2, (x) => 2 ** x),
   unary('log2', ng.log2, Math.log2, { domain: positive }),
   unary('log10', ng.log10, Math.log10, { domain: positive }),
