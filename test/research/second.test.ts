@@ -142,6 +142,10 @@ const functions: Record<string, (x: Tensor) => Tensor> = {
         padding: 1,
       })
       .pow(2),
+  rotary: (x) =>
+    new ng.nn.RotaryPositions(4, 2, { dtype: 'float64', base: 3 })
+      .forward(x.square().reshape([3, 2]), 1)
+      .pow(3),
   attention: (x) => {
     const q = x.reshape([1, 2, 3, 1]);
     const k = x

@@ -178,6 +178,8 @@ void register_ops(Registry& registry) {
   registry.add("dropout", ops::dropout);
   registry.add("dropoutBackward", ops::dropout_backward);
 
+  registry.add("rotary", ops::rotary);
+
   registry.add("embedding", ops::embedding);
   registry.add("embeddingBackward", ops::embedding_backward);
   registry.add("embeddingBackwardInto", ops::embedding_backward_into);

@@ -194,6 +194,10 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& x,
 std::tuple<Tensor, Tensor> dropout(const Tensor& x, const Tensor& state, double p);
 Tensor dropout_backward(const Tensor& mask, const Tensor& dy, double p);
 
+// rotary: the tables [length, width/2] from row `offset` on; turns back where `inverse`
+Tensor rotary(const Tensor& x, const Tensor& cosines, const Tensor& sines, int64_t offset,
+              bool inverse);
+
 // embedding: `padding` is the row that gets no gradient, or -1
 Tensor embedding(const Tensor& weight, const Tensor& index);
 Tensor embedding_backward(const Shape& shape, const Tensor& index, const Tensor& dy,
