@@ -150,7 +150,8 @@ export interface CrossEntropyOptions {
   labelSmoothing?: number;
 }
 
-const noIndex = Number.MIN_SAFE_INTEGER;
+/** @internal An `ignoreIndex` that ignores nothing. */
+export const noIndex = Number.MIN_SAFE_INTEGER;
 
 function inShape(x: Tensor, shape: Shape): Tensor {
   return sameShape(x.shape, shape) ? x : reshape(x, shape);

@@ -152,6 +152,15 @@ Tensor pointwise_loss(int64_t kind, const Tensor& x, const Tensor& target,
 Tensor pointwise_loss_backward(int64_t kind, const Tensor& x, const Tensor& target,
                                const std::optional<Tensor>& factor, double parameter,
                                const Tensor& dloss, bool of_target);
+// x: [N,C,…], target: [N,…]; gives the loss and, for a mean, the weight of all rows
+std::tuple<Tensor, std::optional<Tensor>> nll_loss(const Tensor& x, const Tensor& target,
+                                                   const std::optional<Tensor>& weight,
+                                                   int64_t ignore_index, int64_t reduction);
+// `shape` is x's, its dtype dloss's.
+Tensor nll_loss_backward(const Shape& shape, const Tensor& target,
+                         const std::optional<Tensor>& weight, int64_t ignore_index,
+                         int64_t reduction, const std::optional<Tensor>& total,
+                         const Tensor& dloss);
 
 // norm: each gives y and what backward needs; `axes` trailing axes form a row. Gradients that are
 // not needed come as empty tensors.
