@@ -27,7 +27,12 @@ import {
   savedOfNLL,
 } from '../ops/loss.js';
 import { sum } from '../ops/reduce.js';
-import { logSoftmax, type SoftAttributes, softmaxOps } from '../ops/softmax.js';
+import {
+  type HardAttributes,
+  logSoftmax,
+  type SoftAttributes,
+  softmaxOps,
+} from '../ops/softmax.js';
 import { abs, exp, log, log1p, neg, sigmoid, sign, softplus } from '../ops/unary.js';
 import { reshape, unsqueeze } from '../ops/view.js';
 import type { Shape, Tensor } from '../tensor.js';
@@ -94,8 +99,8 @@ differentiable(lossOps.nllLoss.gradient as Rule<NLLAttributes>, (dout, saved, at
 });
 
 differentiable(
-  softmaxOps.crossEntropy.gradient as Rule<number>,
-  (dout, [logits, target], ignoreIndex) => {
+  softmaxOps.crossEntropy.gradient as Rule<HardAttributes>,
+  (dout, [logits, target], { ignoreIndex }) => {
     const [x, t] = [logits as Tensor, target as Tensor];
     const slopes = mul(
       unsqueeze(dout.to(x.dtype), 1),

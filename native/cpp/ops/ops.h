@@ -134,8 +134,9 @@ Tensor softmax(const Tensor& x, bool logarithm);
 Tensor softmax_backward(const Tensor& y, const Tensor& dy, bool logarithm);
 std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const Tensor& target,
                                          int64_t ignore_index);
+// `spare`: the logits serve nobody else and may become their gradient.
 Tensor cross_entropy_backward(const Tensor& logits, const Tensor& target, const Tensor& lse,
-                              const Tensor& dloss, int64_t ignore_index);
+                              const Tensor& dloss, int64_t ignore_index, bool spare);
 // target: classes [N] or probabilities [N,C]; the results are loss, lse and mass.
 std::tuple<Tensor, Tensor, Tensor> soft_cross_entropy(const Tensor& logits, const Tensor& target,
                                                       const std::optional<Tensor>& weight,
@@ -144,7 +145,8 @@ std::tuple<Tensor, Tensor> soft_cross_entropy_backward(const Tensor& logits, con
                                                        const std::optional<Tensor>& weight,
                                                        double smoothing, int64_t ignore_index,
                                                        const Tensor& lse, const Tensor& mass,
-                                                       const Tensor& dloss, bool target_gradient);
+                                                       const Tensor& dloss, bool target_gradient,
+                                                       bool spare);
 
 // loss: elementwise, of promoted dtype; `kind` is a code of families/loss.h, `factor` broadcasts
 Tensor pointwise_loss(int64_t kind, const Tensor& x, const Tensor& target,
