@@ -224,6 +224,7 @@ struct NllArgs {
 
 template <class T>
 T element(const Operand& o, int64_t at) {
+  if (!o.store) return static_cast<const T*>(o.data)[at];
   T value;
   o.load(advance_by(static_cast<const void*>(o.data), at * o.bytes), 1, &value, 1);
   return value;
@@ -258,16 +259,20 @@ template <class T>
 void nll_kernel(const void* raw, int64_t chunk) {
   const NllArgs& a = *static_cast<const NllArgs*>(raw);
   LossSum sum{0.0, 0.0};
-  const int64_t last = min_of(a.rows, (chunk + 1) * kRowsPerChunk);
-  for (int64_t r = chunk * kRowsPerChunk; r < last; ++r) {
+  const int64_t first = chunk * kRowsPerChunk, last = min_of(a.rows, first + kRowsPerChunk);
+  int64_t d = first % max_of(1, a.to.inner), begin = first / max_of(1, a.to.inner) * a.strides[0];
+  for (int64_t r = first; r < last; ++r) {
     const int64_t t = a.to.target[r];
     T loss = T(0), weight = T(0);
     if (t != a.to.ignore_index) {
-      const int64_t n = r / a.to.inner, d = r % a.to.inner;
       weight = weight_of<T>(a, t);
       loss = is_class(a.to, t)
-                 ? -weight * element<T>(a.x, n * a.strides[0] + t * a.strides[1] + d * a.strides[2])
+                 ? -weight * element<T>(a.x, begin + t * a.strides[1] + d * a.strides[2])
                  : T(kNaN);
+    }
+    if (++d == a.to.inner) {
+      d = 0;
+      begin += a.strides[0];
     }
     if (a.reduction == Reduction::none) put(a.loss, r, loss);
     sum.loss += static_cast<double>(loss);
