@@ -173,6 +173,7 @@ void backward(Stream& stream, LossKind kind, const View& x, const View& t, const
 }
 
 constexpr int kRowsPerBlock = 4096;
+constexpr int kAhead = 4;  // rows whose targets a thread loads at once
 
 // Rows of classes as the kernels see them.
 struct Classes {
@@ -202,23 +203,24 @@ __device__ __forceinline__ A weight_of(const Classes& to, int64_t t) {
   return is_class(to, t) ? load_as<A>(to.weight, t, to.dtype) : A(NAN);
 }
 
+// Of a row with the class t.
 template <class A>
-__device__ __forceinline__ LossSum<A> row_loss(const Classes& to, const void* x, int64_t row) {
-  const int64_t t = to.target[row];
-  if (t == to.ignored) return {A(0), A(0)};
+__device__ __forceinline__ LossSum<A> row_loss(const Classes& to, const void* x, int64_t row,
+                                               int64_t t) {
   const int64_t n = static_cast<int64_t>(divide(static_cast<uint64_t>(row), to.inner, to.narrow));
   const int64_t d = row - n * static_cast<int64_t>(to.inner.divisor);
-  const A weight = weight_of<A>(to, t);
-  if (!is_class(to, t)) return {A(NAN), weight};
   const int64_t at = n * to.stride[0] + t * to.stride[1] + d * to.stride[2];
-  return {-weight * load_as<A>(x, at, to.dtype), weight};
+  const bool counts = t != to.ignored, inside = counts && is_class(to, t);
+  const A value = inside ? load_as<A>(x, at, to.dtype) : A(NAN);
+  const A weight = counts ? weight_of<A>(to, t) : A(0);
+  return {counts ? -weight * value : A(0), weight};
 }
 
 template <class A>
 __global__ void __launch_bounds__(kBlock)
     nll_rows_kernel(const __grid_constant__ Classes to, const void* x, void* loss, int64_t rows) {
   const int64_t row = static_cast<int64_t>(blockIdx.x) * kBlock + static_cast<int>(threadIdx.x);
-  if (row < rows) store_as(loss, row, to.dtype, row_loss<A>(to, x, row).loss);
+  if (row < rows) store_as(loss, row, to.dtype, row_loss<A>(to, x, row, to.target[row]).loss);
 }
 
 // The block's sum: its result where it is the only one, else one of `sums`.
@@ -246,13 +248,20 @@ __global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
                A* total, int64_t rows) {
   const int64_t first = static_cast<int64_t>(blockIdx.x) * kRowsPerBlock;
   LossSum<A> sum{A(0), A(0)};
-#pragma unroll 4
-  for (int k = 0; k < kRowsPerBlock; k += kReduceBlock) {
-    const int64_t row = first + k + static_cast<int>(threadIdx.x);
-    if (row >= rows) break;
-    const LossSum<A> own = row_loss<A>(to, x, row);
-    sum.loss += own.loss;
-    sum.weight += own.weight;
+#pragma unroll 1
+  for (int k = 0; k < kRowsPerBlock && first + k < rows; k += kReduceBlock * kAhead) {
+    int64_t row[kAhead], t[kAhead];
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      row[j] = first + k + j * kReduceBlock + static_cast<int>(threadIdx.x);
+      t[j] = row[j] < rows ? to.target[row[j]] : to.ignored;
+    }
+#pragma unroll
+    for (int j = 0; j < kAhead; ++j) {
+      const LossSum<A> own = row_loss<A>(to, x, row[j], t[j]);
+      sum.loss += own.loss;
+      sum.weight += own.weight;
+    }
   }
   finish_block(sum, to, sums, loss, total);
 }

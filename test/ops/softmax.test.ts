@@ -155,6 +155,17 @@ describe.each(devices)('the gradient of cross-entropy on $name', (device) => {
     }
   });
 
+  it.each(options)('keeps a few numbers a row beside the logits, %o', (given) => {
+    scope(() => {
+      const logits = uniformOf(5, [rows, classes]).to('float32', device).requireGrad();
+      const target = classOf([rows]);
+      const before = memory.stats(device).allocated;
+      memory.resetPeak(device);
+      crossEntropy(logits, target, given);
+      expect(memory.stats(device).peakAllocated - before).toBeLessThan(bytes / 8);
+    });
+  });
+
   it('leaves logits alone that others hold', () => {
     scope(() => {
       const x = uniformOf(5, [3, 5], -2, 2).to('float32', device).requireGrad();
