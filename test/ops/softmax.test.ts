@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import {
   autocast,
+  capture,
   crossEntropy,
   type Device,
   grad,
@@ -164,6 +165,25 @@ describe.each(devices)('the gradient of cross-entropy on $name', (device) => {
       crossEntropy(logits, target, given);
       expect(memory.stats(device).peakAllocated - before).toBeLessThan(bytes / 8);
     });
+  });
+
+  it('is the same in a captured step', async () => {
+    const x = scope(() => uniformOf(5, [4, 9], -2, 2).to('bfloat16', device))
+      .requireGrad()
+      .keep();
+    const target = tensor([0n, 8n, 2n, 2n], { device }).keep();
+    const run = (): Tensor[] => {
+      x.zeroGrad();
+      const loss = autocast({}, () => crossEntropy(x.mul(2), target));
+      loss.backward();
+      return [loss];
+    };
+    scope(run);
+    const expected = x.grad?.toArray();
+    const step = capture(run);
+    for (let i = 0; i < 3; ++i) await step();
+    expect(x.grad?.toArray()).toEqual(expected);
+    step.dispose();
   });
 
   it('leaves logits alone that others hold', () => {
