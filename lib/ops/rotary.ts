@@ -1,4 +1,7 @@
-/** Rotary positions, one kernel forward and the same one backward; core/families/rotary.h has the formula. */
+/**
+ * Rotary positions, one kernel forward and the same one backward; core/families/rotary.h has the
+ * formula.
+ */
 import { differentiable, type Rule, record } from '../autograd.js';
 import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
