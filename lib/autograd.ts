@@ -45,6 +45,18 @@ export interface GradientState {
 export type GradientHook = (gradient: Tensor) => Tensor | void;
 
 let serial = 0;
+// Saved tensors of the node whose rule runs that only it can use; null while the graph is kept.
+let released: readonly Tensor[] | null = null;
+
+/**
+ * Inside a rule: whether a saved tensor's values serve nobody after it, so that the rule may write
+ * over them. Its owner has released it, or it was `unseen`, made by the op for itself; no other
+ * node saved it and this one is about to be freed. Other tensors in the same memory are for native
+ * code to see.
+ */
+export function spare(saved: Tensor, unseen = false): boolean {
+  return released !== null && saved.holds === 1 && (unseen || released.includes(saved));
+}
 
 export class Node {
   readonly id = ++serial;
@@ -107,8 +119,11 @@ export class Node {
     this.retained = null;
   }
 
-  /** The gradients of the inputs by a rule: the node's own, or one that is itself recorded. */
-  run(dout: Tensor, rule: Rule = this.rule, recorded = false): readonly Gradient[] {
+  /**
+   * The gradients of the inputs by a rule: the node's own, or one that is itself recorded.
+   * @param last whether the node is freed afterwards
+   */
+  run(dout: Tensor, rule: Rule = this.rule, recorded = false, last = false): readonly Gradient[] {
     const revived: Tensor[] = [];
     for (let i = 0; i < this.saved.length; ++i) {
       const tensor = this.saved[i] as Tensor;
@@ -125,6 +140,8 @@ export class Node {
         `grad: createGraph needs the tensors of the graph, but what ${this.name} saved was released`,
       );
     }
+    const before = released;
+    released = last ? revived : null;
     try {
       return rule(
         dout,
@@ -133,6 +150,7 @@ export class Node {
         this.parents.map((parent) => parent !== null),
       );
     } finally {
+      released = before;
       for (const tensor of revived) tensor.retire();
     }
   }

@@ -173,13 +173,15 @@ function arrive(node: Node, part: Tensor, recorded: boolean): void {
 }
 
 function visit(node: Node, walk: Walk): void {
-  const { recorded, sink } = walk;
+  const { recorded, retainGraph, sink } = walk;
   let dout = node.pending as Tensor;
   const revived = dout.revive();
   if (node.hooks.length > 0) dout = withHooks(dout, node.hooks);
   if (node.retained) setRetained(node.retained, dout, walk.outer);
   walk.wanted.get(node)?.(dout);
-  let gradients = recorded ? node.run(dout, recordedRule(node), true) : node.run(dout);
+  let gradients = recorded
+    ? node.run(dout, recordedRule(node), true)
+    : node.run(dout, node.rule, false, !retainGraph);
   if (watcher !== null) gradients = watcher(node, gradients);
   for (let i = 0; i < node.parents.length; ++i) {
     const parent = node.parents[i];

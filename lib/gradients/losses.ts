@@ -3,6 +3,7 @@
  * of core/families/loss.h and softmax.h.
  */
 import { differentiable, type Rule } from '../autograd.js';
+import type { DType } from '../dtype.js';
 import {
   add,
   div,
@@ -18,12 +19,23 @@ import {
   where,
 } from '../ops/binary.js';
 import { arange } from '../ops/fill.js';
-import { type LossAttributes, type LossKind, lossOps } from '../ops/loss.js';
+import {
+  type LossAttributes,
+  type LossKind,
+  lossOps,
+  type NLLAttributes,
+  savedOfNLL,
+} from '../ops/loss.js';
 import { sum } from '../ops/reduce.js';
-import { logSoftmax, type SoftAttributes, softmaxOps } from '../ops/softmax.js';
+import {
+  type HardAttributes,
+  logSoftmax,
+  type SoftAttributes,
+  softmaxOps,
+} from '../ops/softmax.js';
 import { abs, exp, log, log1p, neg, sigmoid, sign, softplus } from '../ops/unary.js';
-import { unsqueeze } from '../ops/view.js';
-import type { Tensor } from '../tensor.js';
+import { reshape, unsqueeze } from '../ops/view.js';
+import type { Shape, Tensor } from '../tensor.js';
 
 type Slope = (x: Tensor, t: Tensor, parameter: number, factor: Tensor | number) => Tensor;
 
@@ -62,19 +74,38 @@ differentiable(
   },
 );
 
-/** [N,C]: 1 at each row's class, NaN throughout where there is no such class. */
-function shares(target: Tensor, like: Tensor): Tensor {
-  const classes = like.shape[1] as number;
-  const at = unsqueeze(target, 1);
-  const hits = eq(at, arange(0, classes, 1, { device: like.device })).to(like.dtype);
-  return where(logicalAnd(ge(at, 0), lt(at, classes)), hits, Number.NaN);
+/** Values of classes, [C], along the axis of classes in [N, C, …], or in [C]. */
+const alongClasses = (values: Tensor, shape: Shape): Tensor =>
+  reshape(values, [values.size, ...shape.slice(2).map(() => 1)]);
+
+/** [N,C,…] or [C]: 1 at each row's class, NaN throughout where there is no such class. */
+function shares(target: Tensor, shape: Shape, dtype: DType): Tensor {
+  const axis = Math.min(1, shape.length - 1);
+  const classes = shape[axis] as number;
+  const at = unsqueeze(target, axis);
+  const places = alongClasses(arange(0, classes, 1, { device: target.device }), shape);
+  return where(logicalAnd(ge(at, 0), lt(at, classes)), eq(at, places).to(dtype), Number.NaN);
 }
 
+differentiable(lossOps.nllLoss.gradient as Rule<NLLAttributes>, (dout, saved, attributes) => {
+  const { target, weight, total } = savedOfNLL(saved, attributes);
+  const { shape, dtype, ignoreIndex, reduction } = attributes;
+  const axis = Math.min(1, shape.length - 1);
+  const hits = shares(target, shape, dtype);
+  const weighted = weight ? mul(hits, alongClasses(weight, shape)) : hits;
+  const upstream = total ? div(dout, total) : dout;
+  const slopes = mul(weighted, reduction === 'none' ? unsqueeze(upstream, axis) : upstream);
+  return [where(unsqueeze(ne(target, ignoreIndex), axis), neg(slopes), 0)];
+});
+
 differentiable(
-  softmaxOps.crossEntropy.gradient as Rule<number>,
-  (dout, [logits, target], ignoreIndex) => {
+  softmaxOps.crossEntropy.gradient as Rule<HardAttributes>,
+  (dout, [logits, target], { ignoreIndex }) => {
     const [x, t] = [logits as Tensor, target as Tensor];
-    const slopes = mul(unsqueeze(dout.to(x.dtype), 1), sub(exp(logSoftmax(x)), shares(t, x)));
+    const slopes = mul(
+      unsqueeze(dout.to(x.dtype), 1),
+      sub(exp(logSoftmax(x)), shares(t, x.shape, x.dtype)),
+    );
     return [where(unsqueeze(ne(t, ignoreIndex), 1), slopes, 0), null];
   },
 );
@@ -84,7 +115,7 @@ differentiable(
   (dout, saved, { smoothing, ignoreIndex }, needs) => {
     const [x, target, , , weight] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor?];
     const classes = target.dtype === 'int64';
-    const t = classes ? shares(target, x) : target;
+    const t = classes ? shares(target, x.shape, x.dtype) : target;
     const spread = add(mul(t, 1 - smoothing), smoothing / (x.shape[1] as number));
     const weighted = weight ? mul(spread, weight) : spread;
     const q = classes ? where(unsqueeze(ne(target, ignoreIndex), 1), weighted, 0) : weighted;

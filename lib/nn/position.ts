@@ -1,9 +1,8 @@
 /** Positions: sinusoidal, learned and rotary. */
 import { describe, expectInteger, expectOptions, expectRange, expectTensor } from '../check.js';
-import { mul } from '../ops/binary.js';
 import type { TensorOptions } from '../ops/fill.js';
 import { tensor, zeros } from '../ops/fill.js';
-import { roll } from '../ops/movement.js';
+import { rotary } from '../ops/rotary.js';
 import { slice } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
 import { normal } from './init.js';
@@ -115,7 +114,7 @@ export class LearnedPositions extends Module {
  * @example const rope = new nn.RotaryPositions(1024, 64); q = rope.forward(q); k = rope.forward(k);
  */
 export class RotaryPositions extends Module {
-  /** [maxLength, D]: cosines, and sines with the sign that a column takes */
+  /** [maxLength, D/2], of the angles of each position; not trained */
   cosines: Tensor;
   sines: Tensor;
 
@@ -137,30 +136,25 @@ export class RotaryPositions extends Module {
     const { base = 10000, ...place } = expectOptions(name, options, ['base', 'dtype', 'device']);
     const steps = frequencies(width, expectRange(name, 'base', base, 1));
     const half = width / 2;
-    const table = (f: (angle: number, d: number) => number): Tensor => {
-      const values = Float64Array.from({ length: maxLength * width }, (_, i) => {
-        const d = i % width;
-        return f(Math.floor(i / width) * (steps[d % half] as number), d);
-      });
-      return buffer(tensor(values, [maxLength, width], { dtype: 'float32', ...place }));
+    const table = (f: (angle: number) => number): Tensor => {
+      const values = Float64Array.from({ length: maxLength * half }, (_, i) =>
+        f(Math.floor(i / half) * (steps[i % half] as number)),
+      );
+      return buffer(tensor(values, [maxLength, half], { dtype: 'float32', ...place }));
     };
     this.cosines = table(Math.cos);
-    this.sines = table((angle, d) => (d < half ? -Math.sin(angle) : Math.sin(angle)));
+    this.sines = table(Math.sin);
   }
 
   /**
+   * One kernel, in float32 where x has 16 bits.
    * @param x [B, H, T, D] or [..., T, D]: queries or keys
    * @param offset the position of the first one; 0 where left out
    */
   forward(x: Tensor, offset = 0): Tensor {
     const name = 'RotaryPositions';
     expectInteger(name, 'offset', offset, 0, this.maxLength);
-    const length = expectSequence(name, x, this.width, this.maxLength - offset);
-    const part = (table: Tensor): Tensor => slice(table, 0, offset, offset + length);
-    const swapped = roll(x, this.width / 2, -1);
-    // In the tables' float32 where x has 16 bits.
-    return mul(x, part(this.cosines))
-      .add(mul(swapped, part(this.sines)))
-      .to(x.dtype);
+    expectSequence(name, x, this.width, this.maxLength - offset);
+    return rotary(x, this.cosines, this.sines, offset);
   }
 }

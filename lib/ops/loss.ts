@@ -1,13 +1,16 @@
 /**
- * Losses of one element against its target, each one kernel forward and one backward; formulas are
- * in core/families/loss.h. lib/nn/loss makes the losses of them that users call.
+ * Losses of one element against its target, and of chosen classes, each one kernel forward and one
+ * backward; formulas are in core/families/loss.h. lib/nn/loss makes the losses of them that users
+ * call.
  */
 import { forPrecision } from '../autocast.js';
 import { type Rule, record } from '../autograd.js';
 import { expectTensor } from '../check.js';
+import type { DType } from '../dtype.js';
 import { native } from '../native.js';
-import { type Tensor, take } from '../tensor.js';
+import { type Shape, type Tensor, take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
+import type { Reduction } from './softmax.js';
 
 declare module '../native.js' {
   interface NativeOps {
@@ -17,6 +20,13 @@ declare module '../native.js' {
       target: Handle,
       factor: Handle | undefined,
       parameter: number,
+    ): void;
+    nllLoss(
+      x: Handle,
+      target: Handle,
+      weight: Handle | undefined,
+      ignoreIndex: number,
+      reduction: number,
     ): void;
   }
   interface NativeKernels {
@@ -28,6 +38,15 @@ declare module '../native.js' {
       parameter: number,
       dloss: Handle,
       ofTarget: boolean,
+    ): void;
+    nllLossBackward(
+      shape: Numbers,
+      target: Handle,
+      weight: Handle | undefined,
+      ignoreIndex: number,
+      reduction: number,
+      total: Handle | undefined,
+      dloss: Handle,
     ): void;
   }
 }
@@ -52,12 +71,51 @@ const rule: Rule<LossAttributes> = (dout, saved, { kind, parameter }, needs) => 
   return [needs[0] ? slope(false) : null, needs[1] ? slope(true) : null];
 };
 
-export const lossOps: OpRows<'pointwiseLoss'> = {
+/** @internal */
+export interface NLLAttributes {
+  ignoreIndex: number;
+  reduction: Reduction;
+  /** Of the log-probabilities. */
+  shape: Shape;
+  dtype: DType;
+}
+
+const reductionCodes = { mean: 0, sum: 1, none: 2 } as const satisfies Record<Reduction, number>;
+
+/** @internal What a call saved: the classes, the weights and, for a mean, what these add up to. */
+export interface NLLSaved {
+  target: Tensor;
+  weight: Tensor | undefined;
+  total: Tensor | undefined;
+}
+
+/** @internal */
+export function savedOfNLL(saved: readonly Tensor[], { reduction }: NLLAttributes): NLLSaved {
+  const [target, ...rest] = saved as [Tensor, ...Tensor[]];
+  const total = reduction === 'mean' ? rest.pop() : undefined;
+  return { target, weight: rest[0], total };
+}
+
+const nllRule: Rule<NLLAttributes> = (dout, saved, attributes) => {
+  const { target, weight, total } = savedOfNLL(saved, attributes);
+  const { shape, ignoreIndex, reduction } = attributes;
+  const code = reductionCodes[reduction];
+  native.nllLossBackward(shape, target.h, weight?.h, ignoreIndex, code, total?.h, dout.h);
+  return [take(0, dout.device)];
+};
+
+export const lossOps: OpRows<'pointwiseLoss' | 'nllLoss'> = {
   pointwiseLoss: {
     family: 'loss',
     summary: 'squared, absolute, Huber and binary cross-entropy loss per element, fused',
     dtypes: 'floating',
     gradient: rule,
+  },
+  nllLoss: {
+    family: 'loss',
+    summary: '-w[target]·x[target] per row, or their sum or mean, fused',
+    dtypes: 'floating',
+    gradient: nllRule,
   },
 };
 
@@ -83,5 +141,30 @@ export function pointwiseLoss(
     [x, target],
     () => (factor ? [x, target, factor] : [x, target]),
     { kind, parameter },
+  );
+}
+
+/**
+ * -w[target]·x[target] of log-probabilities x [N, C, …] and classes [N, …], int64, or of [C] and []:
+ * each, their sum, or that by the sum of the weights. The weights w [C] have x's dtype and get no
+ * gradient; x is not kept for the gradient.
+ */
+export function nll(
+  x: Tensor,
+  target: Tensor,
+  weight: Tensor | undefined,
+  ignoreIndex: number,
+  reduction: Reduction,
+): Tensor {
+  native.nllLoss(x.h, target.h, weight?.h, ignoreIndex, reductionCodes[reduction]);
+  const loss = take(0, x.device);
+  const total = reduction === 'mean' ? [take(1, x.device)] : [];
+  return record(
+    'nllLoss',
+    ruleOf(lossOps.nllLoss),
+    loss,
+    [x],
+    () => [target, ...(weight ? [weight] : []), ...total],
+    { ignoreIndex, reduction, shape: x.shape, dtype: x.dtype },
   );
 }

@@ -1,7 +1,7 @@
 /** Softmax and cross-entropy over the last axis, each one kernel forward and one backward. */
 
 import { forPrecision } from '../autocast.js';
-import { type Rule, record } from '../autograd.js';
+import { type Rule, record, spare } from '../autograd.js';
 import {
   describe,
   expectAxis,
@@ -41,6 +41,7 @@ declare module '../native.js' {
       lse: Handle,
       dloss: Handle,
       ignoreIndex: number,
+      spare: boolean,
     ): void;
     softCrossEntropyBackward(
       logits: Handle,
@@ -52,6 +53,7 @@ declare module '../native.js' {
       mass: Handle,
       dloss: Handle,
       targetGradient: boolean,
+      spare: boolean,
     ): void;
   }
 }
@@ -61,17 +63,25 @@ const softmaxRule: Rule<boolean> = (dout, [y], logarithm) => {
   return [take(0, dout.device)];
 };
 
-const crossEntropyRule: Rule<number> = (dout, [logits, target, lse], ignoreIndex) => {
-  const x = logits as Tensor;
-  native.crossEntropyBackward(x.h, (target as Tensor).h, (lse as Tensor).h, dout.h, ignoreIndex);
-  return [take(0, dout.device), null];
-};
+/** @internal */
+export interface HardAttributes {
+  ignoreIndex: number;
+  /** Whether the logits are a copy that nobody but the op knows. */
+  copied: boolean;
+}
 
 /** @internal */
-export interface SoftAttributes {
+export interface SoftAttributes extends HardAttributes {
   smoothing: number;
-  ignoreIndex: number;
 }
+
+// Where nobody reads the logits again, their gradient takes their place.
+const crossEntropyRule: Rule<HardAttributes> = (dout, saved, { ignoreIndex, copied }) => {
+  const [logits, target, lse] = saved as [Tensor, Tensor, Tensor];
+  const over = spare(logits, copied);
+  native.crossEntropyBackward(logits.h, target.h, lse.h, dout.h, ignoreIndex, over);
+  return [take(0, dout.device), null];
+};
 
 const softCrossEntropyRule: Rule<SoftAttributes> = (dout, saved, attributes, needs) => {
   const [logits, target, lse, mass, weight] = saved as [Tensor, Tensor, Tensor, Tensor, Tensor?];
@@ -86,6 +96,7 @@ const softCrossEntropyRule: Rule<SoftAttributes> = (dout, saved, attributes, nee
     mass.h,
     dout.h,
     wanted,
+    spare(logits, attributes.copied),
   );
   const dx = take(0, dout.device);
   const dt = take(1, dout.device);
@@ -150,7 +161,8 @@ export interface CrossEntropyOptions {
   labelSmoothing?: number;
 }
 
-const noIndex = Number.MIN_SAFE_INTEGER;
+/** @internal An `ignoreIndex` that ignores nothing. */
+export const noIndex = Number.MIN_SAFE_INTEGER;
 
 function inShape(x: Tensor, shape: Shape): Tensor {
   return sameShape(x.shape, shape) ? x : reshape(x, shape);
@@ -203,11 +215,12 @@ export function crossEntropy(
     );
   }
   const x = classesLast(logits);
+  const copied = x !== scores;
   const t = classes ? inShape(target, [target.size]) : classesLast(to(target, logits.dtype));
   const losses =
     classes && !weight && labelSmoothing === 0
-      ? hardLosses(x, t, ignoreIndex)
-      : softLosses(x, t, weight, labelSmoothing, ignoreIndex);
+      ? hardLosses(x, t, { ignoreIndex, copied })
+      : softLosses(x, t, weight, { smoothing: labelSmoothing, ignoreIndex, copied });
   if (reduction === 'none') return inShape(losses, rowShape);
   if (reduction === 'sum') return sum(losses);
   if (!classes || (!weight && options.ignoreIndex === undefined)) return mean(losses);
@@ -218,8 +231,8 @@ export function crossEntropy(
   return sum(losses.to(wide)).div(sum(counted)).to(logits.dtype);
 }
 
-function hardLosses(x: Tensor, target: Tensor, ignoreIndex: number): Tensor {
-  native.crossEntropy(x.h, target.h, ignoreIndex);
+function hardLosses(x: Tensor, target: Tensor, attributes: HardAttributes): Tensor {
+  native.crossEntropy(x.h, target.h, attributes.ignoreIndex);
   const losses = take(0, x.device);
   const lse = take(1, x.device);
   return record(
@@ -228,7 +241,7 @@ function hardLosses(x: Tensor, target: Tensor, ignoreIndex: number): Tensor {
     losses,
     [x, target],
     () => [x, target, lse],
-    ignoreIndex,
+    attributes,
   );
 }
 
@@ -236,9 +249,9 @@ function softLosses(
   x: Tensor,
   target: Tensor,
   weight: Tensor | undefined,
-  smoothing: number,
-  ignoreIndex: number,
+  attributes: SoftAttributes,
 ): Tensor {
+  const { smoothing, ignoreIndex } = attributes;
   const w = weight && to(weight.detach(), x.dtype);
   native.softCrossEntropy(x.h, target.h, w?.h, smoothing, ignoreIndex);
   const losses = take(0, x.device);
@@ -250,7 +263,7 @@ function softLosses(
     losses,
     [x, target],
     () => [x, target, lse, mass, ...(w ? [w] : [])],
-    { smoothing, ignoreIndex },
+    attributes,
   );
 }
 

@@ -21,6 +21,7 @@ import { poolOps } from './pool.js';
 import { randomOps } from './random.js';
 import { reduceOps } from './reduce.js';
 import { rnnOps } from './rnn.js';
+import { rotaryOps } from './rotary.js';
 import { sampleOps } from './sample.js';
 import { scanOps } from './scan.js';
 import { softmaxOps } from './softmax.js';
@@ -48,6 +49,7 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...softmaxOps,
   ...normOps,
   ...dropoutOps,
+  ...rotaryOps,
   ...attentionOps,
   ...rnnOps,
   ...lossOps,

@@ -72,12 +72,14 @@ export function layer(
   make: Constructor,
   args: Entry['args'],
   input: Entry['args'],
+  more: Partial<Entry> = {},
 ): void {
   plain(`nn.${name}`, (...given: never[]) => String(new make(...given)), args);
   plain(
     `nn.${name}.forward`,
     (x: ng.Tensor, ...given: never[]) => new make(...given).forward(x),
     (m) => [...input(m), ...args(m)],
+    more,
   );
 }
 export const module = (): ng.nn.Module =>

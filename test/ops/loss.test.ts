@@ -1,5 +1,5 @@
 import { describe, expect, it } from 'vitest';
-import { crossEntropy, nn, scope, tensor } from '../../lib/index.js';
+import { crossEntropy, memory, nn, ones, profile, scope, tensor, zeros } from '../../lib/index.js';
 import { devices } from '../support/devices.js';
 import { testOps } from '../support/op.js';
 import { lossRows, softCrossEntropyRows } from './rows/loss.js';
@@ -75,6 +75,27 @@ describe.each(devices)('losses on $name', (device) => {
         expect(first).not.toBeNaN();
         expect(second).toBeNaN();
       }
+    });
+  });
+
+  it('of classes are one kernel each way, and keep no log-probabilities', () => {
+    scope(() => {
+      const x = ones([8, 1024], { device, requiresGrad: true });
+      const logs = x.mul(2);
+      const target = zeros([8], { device, dtype: 'int64' });
+      const before = memory.stats(device).allocated;
+      const given = { weight: ones([1024], { device }), ignoreIndex: 3 };
+      const run = profile(() => nn.nllLoss(logs, target, given));
+      logs.dispose();
+      expect(memory.stats(device).allocated).toBeLessThan(before - 8 * 1024 * 2);
+      const back = profile(() => run.result.backward());
+      const kernels = [...run.summary(), ...back.summary()].filter(({ kind }) => kind === 'kernel');
+      const calls = kernels.filter(({ name }) => /^nll/.test(name));
+      expect(calls.map((row) => row.calls)).toEqual([1, 1]);
+      // Beside them the seed of backward(), the gradient of mul and its copy.
+      expect(kernels.length).toBe(5);
+      expect(run.result.item()).toBe(-2);
+      expect(x.grad?.sum().item()).toBe(-2);
     });
   });
 });

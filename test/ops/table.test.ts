@@ -22,6 +22,7 @@ import { normRows } from './rows/norm.js';
 import { avgPoolRows, maxPoolRows } from './rows/pool.js';
 import { argReduceRows, reduceRows } from './rows/reduce.js';
 import { rnnRows } from './rows/rnn.js';
+import { rotaryRows } from './rows/rotary.js';
 import { scanRows } from './rows/scan.js';
 import { softmaxRowsAll } from './rows/softmax.js';
 import { sortRows } from './rows/sort.js';
@@ -48,6 +49,7 @@ const rows = [
   ...normRows,
   ...dropoutRows,
   ...attentionRows,
+  ...rotaryRows,
   ...rnnRows,
   ...lossRows,
   ...softCrossEntropyRows,

@@ -67,6 +67,16 @@ const functions: Record<string, (x: Tensor) => Tensor> = {
   softmax: (x) => x.softmax().mul(w([2, 3])),
   logSoftmax: (x) => x.logSoftmax().mul(w([2, 3])),
   crossEntropy: (x) => ng.crossEntropy(x.mul(x), target()),
+  crossEntropyImages: (x) =>
+    ng.crossEntropy(x.square().reshape([1, 3, 2]), tensor([[2n, 0n]]), { ignoreIndex: 1 }),
+  nll: (x) => ng.nn.nllLoss(x.square().logSoftmax().square(), target(), { weight: w([3]).abs() }),
+  nllImages: (x) =>
+    ng.nn
+      .nllLoss(x.pow(3).reshape([1, 3, 2]), tensor([[2n, 0n]]), {
+        ignoreIndex: 0,
+        reduction: 'none',
+      })
+      .square(),
   soft: (x) => ng.crossEntropy(x.mul(x), target(), { labelSmoothing: 0.2, weight: w([3]).abs() }),
   shares: (x) => ng.crossEntropy(x.square(), x.mul(w([2, 3])).softmax(), { labelSmoothing: 0.1 }),
   mse: (x) => ng.nn.mseLoss(x.square(), x.mul(w([2, 3]))),
@@ -142,6 +152,10 @@ const functions: Record<string, (x: Tensor) => Tensor> = {
         padding: 1,
       })
       .pow(2),
+  rotary: (x) =>
+    new ng.nn.RotaryPositions(4, 2, { dtype: 'float64', base: 3 })
+      .forward(x.square().reshape([3, 2]), 1)
+      .pow(3),
   attention: (x) => {
     const q = x.reshape([1, 2, 3, 1]);
     const k = x

@@ -222,6 +222,11 @@ def loss_cases():
     add("cosineSimilarity", lambda x, t: f.cosine_similarity(*x), [logits, logits])
     add("cosineSimilarity", lambda x, t: f.cosine_similarity(*x, dim=0), [volume, volume],
         {"axis": 0})
+    for r in ("mean", "none"):
+        add("nllLoss", lambda x, t: f.nll_loss(*x, labels[0], reduction=r, **t), [((5,), *wide)],
+            {"reduction": r}, (labels[0],), {"weight": ("weight", (5,))})
+    add("nllLoss", lambda x, t: f.nll_loss(*x, labels, reduction="sum", ignore_index=4, **t),
+        [logits], {"reduction": "sum", "ignoreIndex": 4}, (labels,), {"weight": ("weight", (5,))})
     return cases
 
 

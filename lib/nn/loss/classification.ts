@@ -13,11 +13,16 @@ import { asClasses, to } from '../../ops/copy.js';
 import { arange, ones } from '../../ops/fill.js';
 import { gather } from '../../ops/gather.js';
 import { indexSelect } from '../../ops/index.js';
-import { pointwiseLoss } from '../../ops/loss.js';
-import { mean, sum } from '../../ops/reduce.js';
-import { type CrossEntropyOptions, crossEntropy, type Reduction } from '../../ops/softmax.js';
-import { exp, log, neg, relu, square } from '../../ops/unary.js';
-import { permute, reshape, squeeze, unsqueeze } from '../../ops/view.js';
+import { nll, pointwiseLoss } from '../../ops/loss.js';
+import { sum } from '../../ops/reduce.js';
+import {
+  type CrossEntropyOptions,
+  crossEntropy,
+  noIndex,
+  type Reduction,
+} from '../../ops/softmax.js';
+import { exp, log, relu, square } from '../../ops/unary.js';
+import { squeeze, unsqueeze } from '../../ops/view.js';
 import type { Tensor } from '../../tensor.js';
 import { expectSameShape, Loss, type LossOptions, reduced, weighted } from './reduction.js';
 
@@ -44,12 +49,12 @@ function expectClassWeights(name: string, weight: unknown, classes: number): voi
   throw new RangeError(`${name}: the weight must be [${classes}], got [${shape}]`);
 }
 
-/** Classes as int64, for shapes [N, C, d1…] and [N, d1…]. */
-function expectClasses(name: string, x: Tensor, classes: Tensor): Tensor {
+/** Classes as int64, for shapes [N, C, d1…] and [N, d1…], or [C] and [] where that is allowed. */
+function expectClasses(name: string, x: Tensor, classes: Tensor, least = 2): Tensor {
   expectTensor(name, x, 'prediction');
   const target = asClasses(name, classes, 'target');
-  const rows = x.shape.filter((_, axis) => axis !== 1);
-  if (x.rank < 2 || rows.join() !== target.shape.join()) {
+  const rows = x.shape.filter((_, axis) => axis !== Math.min(1, x.rank - 1));
+  if (x.rank < least || rows.join() !== target.shape.join()) {
     throw new RangeError(
       `${name}: shapes must be [N,C,…] and [N,…], got [${x.shape}] and [${target.shape}]`,
     );
@@ -69,8 +74,8 @@ const nllNames = ['weight', 'ignoreIndex', 'reduction'] as const;
 /**
  * Negative log-likelihood -w[target]·x[target] of log-probabilities; the mean counts each row by
  * its weight.
- * @param logProbabilities [N, C] or [N, C, d1…], as logSoftmax gives them
- * @param targets classes [N] or [N, d1…]; a class outside [0, C) gives NaN
+ * @param logProbabilities [N, C] or [N, C, d1…], as logSoftmax gives them, or [C] for one row
+ * @param targets classes [N] or [N, d1…], or [] for one; a class outside [0, C) gives NaN
  */
 export function nllLoss(
   logProbabilities: Tensor,
@@ -78,32 +83,18 @@ export function nllLoss(
   options: NLLOptions = {},
 ): Tensor {
   const name = 'nllLoss';
-  const { reduction = 'mean', weight, ignoreIndex } = expectOptions(name, options, nllNames);
+  const {
+    reduction = 'mean',
+    weight,
+    ignoreIndex = noIndex,
+  } = expectOptions(name, options, nllNames);
   expectOneOf(name, 'reduction', reduction, ['mean', 'sum', 'none']);
-  const target = expectClasses(name, logProbabilities, targets);
-  const classes = logProbabilities.shape[1] as number;
-  expectClassWeights(name, weight, classes);
-  const axes = logProbabilities.shape.map((_, axis) => axis);
-  const wide = forPrecision(logProbabilities);
-  const x = reshape(permute(wide, [0, ...axes.slice(2), 1]), [target.size, classes]);
-  const t = reshape(target, [target.size]);
-  let losses = neg(picked(x, t));
-  let kept: Tensor | null = null;
-  if (weight) {
-    kept = classWeights(x, t, weight);
-    losses = mul(losses, kept);
-  }
-  if (ignoreIndex !== undefined) {
-    const wanted = ne(t, expectInteger(name, 'ignoreIndex', ignoreIndex));
-    losses = where(wanted, losses, 0);
-    kept = kept ? where(wanted, kept, 0) : wanted;
-  }
-  if (reduction === 'none') return reshape(losses, target.shape);
-  if (reduction === 'sum') return sum(losses);
-  if (!kept) return mean(losses);
-  // The 16-bit floats could not count the rows of a large batch.
-  const counting = x.dtype === 'float64' ? 'float64' : 'float32';
-  return to(div(sum(to(losses, counting)), sum(to(kept, counting))), x.dtype);
+  const target = expectClasses(name, logProbabilities, targets, 1);
+  const { shape } = logProbabilities;
+  expectClassWeights(name, weight, shape[Math.min(1, shape.length - 1)] as number);
+  const x = forPrecision(logProbabilities);
+  const ignored = expectInteger(name, 'ignoreIndex', ignoreIndex);
+  return nll(x, target, weight && to(weight.detach(), x.dtype), ignored, reduction);
 }
 
 export interface BCEOptions extends LossOptions {

@@ -165,6 +165,8 @@ void register_ops(Registry& registry) {
 
   registry.add("pointwiseLoss", ops::pointwise_loss);
   registry.add("pointwiseLossBackward", ops::pointwise_loss_backward);
+  registry.add("nllLoss", ops::nll_loss);
+  registry.add("nllLossBackward", ops::nll_loss_backward);
 
   registry.add("layerNorm", ops::layer_norm);
   registry.add("layerNormBackward", ops::layer_norm_backward);
@@ -177,6 +179,8 @@ void register_ops(Registry& registry) {
 
   registry.add("dropout", ops::dropout);
   registry.add("dropoutBackward", ops::dropout_backward);
+
+  registry.add("rotary", ops::rotary);
 
   registry.add("embedding", ops::embedding);
   registry.add("embeddingBackward", ops::embedding_backward);

@@ -26,6 +26,7 @@
 #include "core/families/random.h"
 #include "core/families/reduce.h"
 #include "core/families/rnn.h"
+#include "core/families/rotary.h"
 #include "core/families/sample.h"
 #include "core/families/scaler.h"
 #include "core/families/scan.h"

@@ -1,8 +1,9 @@
-// Losses of one element against its target, and their derivatives: core/families/loss.h has the
-// formulas, which are those of torch.nn.functional.
-// Arithmetic in float32 or float64. Operands are contiguous, or one element throughout.
+// Losses of one element against its target and of chosen classes, and their derivatives:
+// core/families/loss.h has the formulas, which are those of torch.nn.functional.
+// Arithmetic in float32 or float64; sums over rows in double, chunk by chunk.
 // Cost: two operands read and the loss written, backward three and one: bandwidth-bound, but for
-// the logarithms and exponentials of bce.
+// the logarithms and exponentials of bce. Of classes one element a row is read, and backward
+// writes N·C zeros beside as many gradients.
 #include "core/backend.h"
 #include "cpu/iterate.h"
 #include "cpu/math.h"
@@ -202,9 +203,177 @@ void backward(Stream& stream, LossKind kind, const View& x, const View& t, const
   launch_loss(stream, kind, of_target ? Result::by_t : Result::by_x, x, t, factor, a, dloss, d);
 }
 
+constexpr int64_t kRowsPerChunk = 4096;
+constexpr int64_t kColumns = 512;  // of an inner axis that a chunk of the gradient takes together
+
+// Σ loss and Σ weight over rows.
+struct LossSum {
+  double loss, weight;
+};
+
+struct NllArgs {
+  Operand x, weight, loss, dx;  // loss: backward dloss
+  ClassTarget to;
+  int64_t strides[3];  // of x
+  int64_t rows, chunks;
+  LossSum* sums;  // of the chunks
+  void* total;    // of the type of arithmetic
+  Reduction reduction;
+  int64_t width, units, units_per_chunk;  // of the gradient: columns of a unit, and units
+};
+
+template <class T>
+T element(const Operand& o, int64_t at) {
+  if (!o.store) return static_cast<const T*>(o.data)[at];
+  T value;
+  o.load(advance_by(static_cast<const void*>(o.data), at * o.bytes), 1, &value, 1);
+  return value;
+}
+
+template <class T>
+void put(const Operand& o, int64_t at, T value) {
+  if (o.store) {
+    o.store(&value, advance_by(o.data, at * o.bytes), 1);
+  } else {
+    static_cast<T*>(o.data)[at] = value;
+  }
+}
+
+bool is_class(const ClassTarget& to, int64_t t) { return t >= 0 && t < to.classes; }
+
+// NaN where there is no such class.
+template <class T>
+T weight_of(const NllArgs& a, int64_t t) {
+  if (!a.to.weight.data) return T(1);
+  return is_class(a.to, t) ? element<T>(a.weight, t) : T(kNaN);
+}
+
+template <class T>
+void store_result(const NllArgs& a, LossSum sum) {
+  const bool mean = a.reduction == Reduction::mean;
+  put(a.loss, 0, static_cast<T>(mean ? sum.loss / sum.weight : sum.loss));
+  if (mean) *static_cast<T*>(a.total) = static_cast<T>(sum.weight);
+}
+
+template <class T>
+void nll_kernel(const void* raw, int64_t chunk) {
+  const NllArgs& a = *static_cast<const NllArgs*>(raw);
+  LossSum sum{0.0, 0.0};
+  const int64_t first = chunk * kRowsPerChunk, last = min_of(a.rows, first + kRowsPerChunk);
+  int64_t d = first % max_of(1, a.to.inner), begin = first / max_of(1, a.to.inner) * a.strides[0];
+  for (int64_t r = first; r < last; ++r) {
+    const int64_t t = a.to.target[r];
+    T loss = T(0), weight = T(0);
+    if (t != a.to.ignore_index) {
+      weight = weight_of<T>(a, t);
+      loss = is_class(a.to, t)
+                 ? -weight * element<T>(a.x, begin + t * a.strides[1] + d * a.strides[2])
+                 : T(kNaN);
+    }
+    if (++d == a.to.inner) {
+      d = 0;
+      begin += a.strides[0];
+    }
+    if (a.reduction == Reduction::none) put(a.loss, r, loss);
+    sum.loss += static_cast<double>(loss);
+    sum.weight += static_cast<double>(weight);
+  }
+  if (a.reduction == Reduction::none) return;
+  if (a.chunks == 1) {
+    store_result<T>(a, sum);
+  } else {
+    a.sums[chunk] = sum;
+  }
+}
+
+template <class T>
+void nll_join_kernel(const void* raw, int64_t) {
+  const NllArgs& a = *static_cast<const NllArgs*>(raw);
+  LossSum sum{0.0, 0.0};
+  for (int64_t i = 0; i < a.chunks; ++i) {
+    sum.loss += a.sums[i].loss;
+    sum.weight += a.sums[i].weight;
+  }
+  store_result<T>(a, sum);
+}
+
+// A unit is `width` neighbours of the inner axis, of all classes.
+template <class T>
+void nll_backward_kernel(const void* raw, int64_t chunk) {
+  const NllArgs& a = *static_cast<const NllArgs*>(raw);
+  const ClassTarget& to = a.to;
+  const T scale = a.reduction == Reduction::mean ? T(1) / *static_cast<const T*>(a.total) : T(1);
+  const int64_t blocks = chunk_count(to.inner, a.width);
+  const int64_t last = min_of(a.units, (chunk + 1) * a.units_per_chunk);
+  for (int64_t unit = chunk * a.units_per_chunk; unit < last; ++unit) {
+    const int64_t n = unit / blocks, first = unit % blocks * a.width;
+    const int64_t count = min_of(a.width, to.inner - first);
+    const int64_t begin = n * to.classes * to.inner + first;
+    const bool whole = count == to.inner;
+    for (int64_t c = 0; c < (whole ? 1 : to.classes); ++c) {
+      __builtin_memset(advance_by(a.dx.data, (begin + c * to.inner) * a.dx.bytes), 0,
+                       static_cast<size_t>((whole ? count * to.classes : count) * a.dx.bytes));
+    }
+    for (int64_t d = 0; d < count; ++d) {
+      const int64_t row = n * to.inner + first + d, t = to.target[row];
+      if (t == to.ignore_index) continue;
+      if (is_class(to, t)) {
+        const T dloss = element<T>(a.loss, a.loss.step * row);
+        put(a.dx, begin + t * to.inner + d, -weight_of<T>(a, t) * dloss * scale);
+        continue;
+      }
+      for (int64_t c = 0; c < to.classes; ++c) put(a.dx, begin + c * to.inner + d, T(kNaN));
+    }
+  }
+}
+
+NllArgs nll_args(const ClassTarget& to, Reduction reduction, const View& loss, const View& total) {
+  NllArgs a;
+  a.loss = operand_of(loss);
+  a.weight = operand_of(to.weight);
+  a.to = to;
+  a.rows = to.batch * to.inner;
+  a.total = total.data;
+  a.reduction = reduction;
+  return a;
+}
+
+void nll(Stream& stream, const View& x, const ClassTarget& to, Reduction reduction,
+         const View& loss, const View& total) {
+  NllArgs a = nll_args(to, reduction, loss, total);
+  a.x = operand_of(x);
+  for (int i = 0; i < 3; ++i) a.strides[i] = x.strides[i];
+  // Even no rows have a sum.
+  a.chunks = reduction == Reduction::none ? chunk_count(a.rows, kRowsPerChunk)
+                                          : max_of(1, chunk_count(a.rows, kRowsPerChunk));
+  if (a.chunks == 0) return;
+  const bool wide = x.dtype == DType::float64, joins = reduction != Reduction::none && a.chunks > 1;
+  a.sums = joins ? static_cast<LossSum*>(
+                       acquire_scratch(stream, static_cast<size_t>(a.chunks) * sizeof(LossSum)))
+                 : nullptr;
+  launch(stream, "nll_loss", wide ? nll_kernel<double> : nll_kernel<float>, &a, sizeof a, a.chunks);
+  if (!joins) return;
+  launch(stream, "nll_loss", wide ? nll_join_kernel<double> : nll_join_kernel<float>, &a, sizeof a,
+         1);
+  release_scratch(stream, a.sums);
+}
+
+void nll_backward(Stream& stream, const ClassTarget& to, Reduction reduction, const View& total,
+                  const View& dloss, const View& dx) {
+  if (element_count(dx) == 0) return;
+  NllArgs a = nll_args(to, reduction, dloss, total);
+  a.dx = operand_of(dx);
+  a.width = min_of(kColumns, to.inner);
+  a.units = to.batch * chunk_count(to.inner, a.width);
+  a.units_per_chunk = max_of(1, kChunk / (a.width * to.classes));
+  launch(stream, "nll_loss_backward",
+         dx.dtype == DType::float64 ? nll_backward_kernel<double> : nll_backward_kernel<float>, &a,
+         sizeof a, chunk_count(a.units, a.units_per_chunk));
+}
+
 }  // namespace
 
 extern const LossFamily loss_family;
-const LossFamily loss_family = {forward, backward};
+const LossFamily loss_family = {forward, backward, nll, nll_backward};
 
 }  // namespace nodegrad::cpu::NODEGRAD_ISA

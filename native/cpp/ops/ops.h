@@ -134,8 +134,9 @@ Tensor softmax(const Tensor& x, bool logarithm);
 Tensor softmax_backward(const Tensor& y, const Tensor& dy, bool logarithm);
 std::tuple<Tensor, Tensor> cross_entropy(const Tensor& logits, const Tensor& target,
                                          int64_t ignore_index);
+// `spare`: the logits serve nobody else and may become their gradient.
 Tensor cross_entropy_backward(const Tensor& logits, const Tensor& target, const Tensor& lse,
-                              const Tensor& dloss, int64_t ignore_index);
+                              const Tensor& dloss, int64_t ignore_index, bool spare);
 // target: classes [N] or probabilities [N,C]; the results are loss, lse and mass.
 std::tuple<Tensor, Tensor, Tensor> soft_cross_entropy(const Tensor& logits, const Tensor& target,
                                                       const std::optional<Tensor>& weight,
@@ -144,7 +145,8 @@ std::tuple<Tensor, Tensor> soft_cross_entropy_backward(const Tensor& logits, con
                                                        const std::optional<Tensor>& weight,
                                                        double smoothing, int64_t ignore_index,
                                                        const Tensor& lse, const Tensor& mass,
-                                                       const Tensor& dloss, bool target_gradient);
+                                                       const Tensor& dloss, bool target_gradient,
+                                                       bool spare);
 
 // loss: elementwise, of promoted dtype; `kind` is a code of families/loss.h, `factor` broadcasts
 Tensor pointwise_loss(int64_t kind, const Tensor& x, const Tensor& target,
@@ -152,6 +154,15 @@ Tensor pointwise_loss(int64_t kind, const Tensor& x, const Tensor& target,
 Tensor pointwise_loss_backward(int64_t kind, const Tensor& x, const Tensor& target,
                                const std::optional<Tensor>& factor, double parameter,
                                const Tensor& dloss, bool of_target);
+// x: [N,C,…], target: [N,…]; gives the loss and, for a mean, the weight of all rows
+std::tuple<Tensor, std::optional<Tensor>> nll_loss(const Tensor& x, const Tensor& target,
+                                                   const std::optional<Tensor>& weight,
+                                                   int64_t ignore_index, int64_t reduction);
+// `shape` is x's, its dtype dloss's.
+Tensor nll_loss_backward(const Shape& shape, const Tensor& target,
+                         const std::optional<Tensor>& weight, int64_t ignore_index,
+                         int64_t reduction, const std::optional<Tensor>& total,
+                         const Tensor& dloss);
 
 // norm: each gives y and what backward needs; `axes` trailing axes form a row. Gradients that are
 // not needed come as empty tensors.
@@ -193,6 +204,10 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& x,
 // dropout: `state` as for random; the mask is uint8
 std::tuple<Tensor, Tensor> dropout(const Tensor& x, const Tensor& state, double p);
 Tensor dropout_backward(const Tensor& mask, const Tensor& dy, double p);
+
+// rotary: the tables [length, width/2] from row `offset` on; turns back where `inverse`
+Tensor rotary(const Tensor& x, const Tensor& cosines, const Tensor& sines, int64_t offset,
+              bool inverse);
 
 // embedding: `padding` is the row that gets no gradient, or -1
 Tensor embedding(const Tensor& weight, const Tensor& index);

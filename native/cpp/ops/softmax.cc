@@ -75,8 +75,20 @@ std::tuple<Tensor, Tensor> cross_entropy(const Tensor& input, const Tensor& clas
   return {loss, lse};
 }
 
+namespace {
+
+// Where the gradient of logits x goes: over x itself, if nobody reads x again. That is so of a copy
+// made here, and of `input` where the caller says so and no other tensor lies in its memory.
+Tensor gradient_place(const Tensor& x, const Tensor& input, bool spare) {
+  const bool copied = x.storage.get() != input.storage.get();
+  const bool alone = spare && input.storage->references() == 2;  // input and x
+  return copied || alone ? x : empty_like(x, x.dtype(), "crossEntropy");
+}
+
+}  // namespace
+
 Tensor cross_entropy_backward(const Tensor& input, const Tensor& classes, const Tensor& lse,
-                              const Tensor& dloss, int64_t ignore_index) {
+                              const Tensor& dloss, int64_t ignore_index, bool spare) {
   check_cross_entropy(input, classes);
   if (dloss.rank() != 1 || dloss.size(0) != input.size(0) || dloss.dtype() != input.dtype() ||
       lse.rank() != 1 || lse.size(0) != input.size(0)) {
@@ -84,7 +96,7 @@ Tensor cross_entropy_backward(const Tensor& input, const Tensor& classes, const 
          (long long)input.size(0), dtype_name(dloss.dtype()), shape_text(dloss.view).c_str());
   }
   const Tensor x = contiguous(input), target = contiguous(classes);
-  Tensor dx = empty_like(x, x.dtype(), "crossEntropy");
+  Tensor dx = gradient_place(x, input, spare);
   x.backend().softmax->cross_entropy_backward(x.stream(), x.view, target.view, ignore_index,
                                               lse.view, dloss.view, dx.view);
   return dx;
@@ -147,7 +159,8 @@ std::tuple<Tensor, Tensor> soft_cross_entropy_backward(const Tensor& input, cons
                                                        const std::optional<Tensor>& weights,
                                                        double smoothing, int64_t ignore_index,
                                                        const Tensor& lse, const Tensor& mass,
-                                                       const Tensor& dloss, bool target_gradient) {
+                                                       const Tensor& dloss, bool target_gradient,
+                                                       bool spare) {
   const Tensor x = contiguous(input), target = contiguous(labels);
   const std::optional<Tensor> weight = contiguous_if(weights);
   const SoftTarget soft = soft_target(x, target, weight, smoothing, ignore_index);
@@ -161,9 +174,9 @@ std::tuple<Tensor, Tensor> soft_cross_entropy_backward(const Tensor& input, cons
     fail("crossEntropy: the gradient must be %s, got %s", dtype_name(x.dtype()),
          dtype_name(dloss.dtype()));
   }
-  Tensor dx = empty_like(x, x.dtype(), "crossEntropy");
-  // One element where no gradient of the target is wanted.
+  // One element where no gradient of the target is wanted; where it is, it is computed from x, too.
   const bool both = target_gradient && target.dtype() != DType::int64;
+  Tensor dx = both ? empty_like(x, x.dtype(), "crossEntropy") : gradient_place(x, input, spare);
   Tensor dt = both ? empty_like(x, x.dtype(), "crossEntropy")
                    : empty(x.device(), Shape{}, x.dtype(), "crossEntropy");
   View wanted = dt.view;

@@ -103,6 +103,7 @@ for (const name of ['SinusoidalPositions', 'LearnedPositions', 'RotaryPositions'
     nn[name] as never,
     () => [4, 6],
     (m) => [m.make([...m.shape(m.integer(0, 2)), m.integer(0, 4), 6], m.float())],
+    name === 'RotaryPositions' ? { op: 'rotary' } : {},
   );
 }
 const tiny = {

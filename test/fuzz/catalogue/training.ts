@@ -34,10 +34,12 @@ for (const name of [
   plain(`nn.${name}`, nn[name], args, pointwise.includes(name) ? { op: 'pointwiseLoss' } : {});
 }
 for (const name of ['nllLoss', 'multiMarginLoss'] as const) {
-  plain(`nn.${name}`, nn[name], (m) => {
+  const args = (m: Maker): unknown[] => {
     const [rows, classes] = [m.integer(0, 12), m.integer(1, 9)];
-    return [m.make([rows, classes], m.float()), m.index(rows, classes + 1), { reduction: 'sum' }];
-  });
+    const options = { reduction: m.pick(['sum', 'mean', 'none']) };
+    return [m.make([rows, classes], m.float()), m.index(rows, classes + 1), options];
+  };
+  plain(`nn.${name}`, nn[name], args, name === 'nllLoss' ? { op: name } : {});
 }
 for (const name of [
   'MSELoss',

@@ -133,8 +133,6 @@ const positives: OpRow = {
   wider: halves,
 };
 
-export const lossRows: readonly OpRow[] = [...pointwise, positives];
-
 /** Σ_c q_c·(lse - x_c) per row, q = w·((1 - ε)·t + ε/C). */
 function softLoss(x: Nd, t: (row: number, c: number) => number, w: number[], epsilon: number): Nd {
   const [rows, classes] = x.shape as [number, number];
@@ -156,6 +154,74 @@ function weightOf(x: ng.Tensor): ng.Tensor {
   const values = Array.from({ length: x.shape[1] as number }, (_, c) => weights[c % 5] as number);
   return ng.tensor(values, { device: x.device, dtype: x.dtype });
 }
+
+const classes: Domain = { low: -0.49, high: 4.49, integer: true };
+
+/** -w·x of each row's class in [N, 5, D], 0 where it is `ignored`. */
+function classLosses(x: Nd, t: Nd, ignored = -1): Nd {
+  const inner = x.data.length / 5 / Math.max(1, x.shape[0] as number);
+  return nd(
+    t.shape,
+    t.data.map((c, row) => {
+      const at = (Math.floor(row / inner) * 5 + c) * inner + (row % inner);
+      return c === ignored ? 0 : -(weights[c] as number) * (x.data[at] as number);
+    }),
+  );
+}
+
+const nll: readonly OpRow[] = [
+  {
+    op: 'nllLoss',
+    variant: 'per row of images, weighted',
+    fn: (x, t) =>
+      nn.nllLoss(x as ng.Tensor, t as ng.Tensor, {
+        reduction: none,
+        weight: weightOf(x as ng.Tensor),
+        ignoreIndex: 2,
+      }),
+    reference: (x: Nd, t: Nd) => classLosses(x, t, 2),
+    inputs: [
+      { shape: (n) => [n, 5, 3], domain: wide },
+      { shape: (n) => [n, 3], dtype: 'int64', domain: classes },
+    ],
+    sizes: [0, 1, 33],
+    large: 20_001,
+    errors: [
+      {
+        name: 'other rows',
+        call: (device) =>
+          nn.nllLoss(ng.zeros([2, 3], { device }), ng.zeros([3], { device, dtype: 'int64' })),
+        message: 'nllLoss: shapes must be [N,C,…] and [N,…], got [2,3] and [3]',
+      },
+      {
+        name: 'weights of another number',
+        call: (device) =>
+          nn.nllLoss(ng.zeros([2, 3], { device }), ng.zeros([2], { device, dtype: 'int64' }), {
+            weight: ng.zeros([2], { device }),
+          }),
+        message: 'nllLoss: the weight must be [3], got [2]',
+      },
+    ],
+  },
+  {
+    op: 'nllLoss',
+    variant: 'mean, weighted',
+    fn: (x, t) => nn.nllLoss(x as ng.Tensor, t as ng.Tensor, { weight: weightOf(x as ng.Tensor) }),
+    reference: (x: Nd, t: Nd) => {
+      const total = t.data.reduce((sum, c) => sum + (weights[c] as number), 0);
+      return nd([], [classLosses(x, t).data.reduce((a, b) => a + b, 0) / total]);
+    },
+    inputs: [
+      { shape: (n) => [n, 5], domain: wide },
+      { shape: (n) => [n], dtype: 'int64', domain: classes },
+    ],
+    sizes: [1, 33, 5000],
+    large: 20_001,
+    terms: (n) => n,
+  },
+];
+
+export const lossRows: readonly OpRow[] = [...pointwise, positives, ...nll];
 
 const logits: Domain = { low: -4, high: 4 };
 const wider: OpRow['wider'] = {

@@ -1,4 +1,5 @@
-// Losses of one element: the contract of loss.cc and loss.cu (see core/backend.h).
+// Losses of elements and of chosen classes: the contract of loss.cc and loss.cu (see
+// core/backend.h).
 #pragma once
 
 #include "core/view.h"
@@ -19,6 +20,16 @@ enum class LossKind : uint8_t {
 };
 constexpr int kLossKinds = 6;
 
+enum class Reduction : uint8_t { mean, sum, none };
+
+// Rows [N,D] of classes C, each row with one: log-probabilities are [N,C,D].
+struct ClassTarget {
+  const int64_t* target;  // t, [N,D]; a loss of 0 where it is ignore_index, NaN where no class
+  int64_t ignore_index;
+  View weight;  // w, [C], contiguous, of the loss's dtype; no data: all 1
+  int64_t batch, classes, inner;
+};
+
 // All operands have one floating dtype and are contiguous with the output's elements; `factor` and
 // `dloss` may be one element (rank 0) instead; a factor without data is 1. float32 inside, or
 // float64.
@@ -28,6 +39,15 @@ struct LossFamily {
   // d = dloss · the derivative by x, or by t where `of_target`.
   void (*backward)(Stream&, LossKind, const View& x, const View& t, const View& factor, double a,
                    const View& dloss, bool of_target, const View& d);
+  // Per row -w[t]·x[n,t,d]; `loss` is [N,D] where nothing is reduced, else one element: their sum,
+  // or that by `total`, the sum of w[t] over rows not ignored (float32, or float64 for float64),
+  // which is written for a mean alone. x is [N,C,D] of any strides.
+  void (*nll)(Stream&, const View& x, const ClassTarget&, Reduction, const View& loss,
+              const View& total);
+  // dx[n,c,d] = -w[c]·dloss[n,d] where c = t, else 0 (NaN throughout rows of no class), by `total`
+  // for a mean. dloss is [N,D], contiguous, or one element (rank 0).
+  void (*nll_backward)(Stream&, const ClassTarget&, Reduction, const View& total, const View& dloss,
+                       const View& dx);
 };
 
 }  // namespace nodegrad

@@ -25,14 +25,14 @@ struct SoftmaxFamily {
   // [0,C) gives NaN (the host cannot look without waiting).
   void (*cross_entropy)(Stream&, const View& x, const View& target, int64_t ignore_index,
                         const View& loss, const View& lse);
-  // dx[n,c] = (exp(x - lse[n]) - [c = target[n]]) · dloss[n]; dloss is [N] and may have stride 0.
+  // dx[n,c] = (exp(x - lse[n]) - [c = target[n]]) · dloss[n]; dloss [N] may have stride 0, dx be x.
   void (*cross_entropy_backward)(Stream&, const View& x, const View& target, int64_t ignore_index,
                                  const View& lse, const View& dloss, const View& dx);
   // loss[n] = Σ q·(lse - x) (0 where q is), mass[n] = Σ q; lse and mass are as lse above.
   void (*soft_cross_entropy)(Stream&, const View& x, const SoftTarget&, const View& loss,
                              const View& lse, const View& mass);
-  // dx = (exp(x - lse)·mass - q)·dloss; where dt has data, of probabilities:
-  // dt = (1 - smoothing)·w·(lse - x)·dloss. All contiguous but dloss, which may have stride 0.
+  // dx = (exp(x - lse)·mass - q)·dloss, and may be x unless dt has data, of probabilities: dt =
+  // (1 - smoothing)·w·(lse - x)·dloss. All contiguous but dloss, which may have stride 0.
   void (*soft_cross_entropy_backward)(Stream&, const View& x, const SoftTarget&, const View& lse,
                                       const View& mass, const View& dloss, const View& dx,
                                       const View& dt);
