@@ -153,30 +153,29 @@ Tensor pointwise_loss_backward(int64_t kind, const Tensor& x, const Tensor& targ
                                const std::optional<Tensor>& factor, double parameter,
                                const Tensor& dloss, bool of_target);
 
-// norm: each gives y and what backward needs; `axes` trailing axes form a row. Gradients that are
-// not needed come as empty tensors.
+// norm: each gives y and what backward needs; `axes` trailing axes form a row. Backward gives dx,
+// dweight and dbias, those that are needed.
+using NormGradients =
+    std::tuple<std::optional<Tensor>, std::optional<Tensor>, std::optional<Tensor>>;
 std::tuple<Tensor, Tensor, Tensor> layer_norm(const Tensor& x, int64_t axes,
                                               const std::optional<Tensor>& weight,
                                               const std::optional<Tensor>& bias, double eps);
-std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& x, int64_t axes,
-                                                       const std::optional<Tensor>& weight,
-                                                       const Tensor& mean, const Tensor& rstd,
-                                                       const Tensor& dy, bool needs_x,
-                                                       bool needs_weight, bool needs_bias);
+NormGradients layer_norm_backward(const Tensor& x, int64_t axes,
+                                  const std::optional<Tensor>& weight, const Tensor& mean,
+                                  const Tensor& rstd, const Tensor& dy, bool needs_x,
+                                  bool needs_weight, bool needs_bias);
 std::tuple<Tensor, Tensor> rms_norm(const Tensor& x, int64_t axes,
                                     const std::optional<Tensor>& weight, double eps);
-std::tuple<Tensor, Tensor> rms_norm_backward(const Tensor& x, int64_t axes,
-                                             const std::optional<Tensor>& weight,
-                                             const Tensor& rstd, const Tensor& dy, bool needs_x,
-                                             bool needs_weight);
+NormGradients rms_norm_backward(const Tensor& x, int64_t axes, const std::optional<Tensor>& weight,
+                                const Tensor& rstd, const Tensor& dy, bool needs_x,
+                                bool needs_weight);
 std::tuple<Tensor, Tensor, Tensor> group_norm(const Tensor& x, int64_t groups,
                                               const std::optional<Tensor>& weight,
                                               const std::optional<Tensor>& bias, double eps);
-std::tuple<Tensor, Tensor, Tensor> group_norm_backward(const Tensor& x, int64_t groups,
-                                                       const std::optional<Tensor>& weight,
-                                                       const Tensor& mean, const Tensor& rstd,
-                                                       const Tensor& dy, bool needs_x,
-                                                       bool needs_weight, bool needs_bias);
+NormGradients group_norm_backward(const Tensor& x, int64_t groups,
+                                  const std::optional<Tensor>& weight, const Tensor& mean,
+                                  const Tensor& rstd, const Tensor& dy, bool needs_x,
+                                  bool needs_weight, bool needs_bias);
 // Updates the running statistics where it trains; momentum below 0: the mean of all batches.
 std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& x, const std::optional<Tensor>& weight,
                                               const std::optional<Tensor>& bias,
@@ -184,11 +183,9 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& x, const std::option
                                               const std::optional<Tensor>& running_variance,
                                               const std::optional<Tensor>& batches, double momentum,
                                               double eps, bool training);
-std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& x,
-                                                       const std::optional<Tensor>& weight,
-                                                       const Tensor& mean, const Tensor& rstd,
-                                                       const Tensor& dy, bool training,
-                                                       bool needs_x);
+NormGradients batch_norm_backward(const Tensor& x, const std::optional<Tensor>& weight,
+                                  const Tensor& mean, const Tensor& rstd, const Tensor& dy,
+                                  bool training, bool needs_x, bool needs_weight, bool needs_bias);
 
 // dropout: `state` as for random; the mask is uint8
 std::tuple<Tensor, Tensor> dropout(const Tensor& x, const Tensor& state, double p);
