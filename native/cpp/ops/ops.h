@@ -249,17 +249,19 @@ Tensor nonzero(const Tensor& x);  // waits for the device
 // optim
 using TensorList = std::vector<Tensor>;
 // `rule` and `options` are the codes of families/optim.h; states that the rule lacks are empty.
+// Where the flag `found` is set, nothing changes.
 void update_parameters(int64_t rule, const TensorList& params, const TensorList& grads,
                        const TensorList& first, const TensorList& second, const TensorList& third,
-                       const TensorList& masters, const Tensor& hyper, int64_t options);
+                       const TensorList& masters, const Tensor& hyper, int64_t options,
+                       const std::optional<Tensor>& found);
 Tensor total_norm(const TensorList& grads, double p);
 void scale_gradients(const TensorList& grads, const Tensor& norm, double limit);
 void clamp_gradients(const TensorList& grads, double limit);
 
 // scaler
-void unscale_into(const Tensor& x, const Tensor& scale, const Tensor& found);
-void copy_if(const Tensor& out, const Tensor& x, const Tensor& found);
-Tensor backup_if(const Tensor& x, const Tensor& found);
+void unscale_gradients(const TensorList& grads, const Tensor& scale, const Tensor& found);
+void update_scale(const Tensor& scale, const Tensor& tracker, const Tensor& found, double growth,
+                  double backoff, int64_t interval);
 
 // Shared by the families.
 DType promote(DType a, DType b);
