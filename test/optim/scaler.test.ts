@@ -133,6 +133,38 @@ describe.each(devices)('GradScaler on $name', (device) => {
     });
   });
 
+  it('skips the steps of one optimizer alone, and has one scale for all', async () => {
+    const [a, b] = [1, 2].map((x) => nn.parameter(tensor([x], { device }))) as [Tensor, Tensor];
+    const optimizers = [new optim.SGD([a], { lr: 1 }), new optim.SGD([b], { lr: 1 })];
+    const weights: [string, Tensor][] = [
+      ['a', a],
+      ['b', b],
+    ];
+    const ema = new optim.EMA({ namedParameters: () => weights }, { decay: 0 });
+    const scaler = new optim.GradScaler(options);
+    const step = capture((factor: Tensor) => {
+      for (const optimizer of optimizers) optimizer.zeroGrad();
+      scaler.scale(a.add(b.mul(factor)).sum()).backward();
+      for (const optimizer of optimizers) scaler.step(optimizer);
+      scaler.update();
+      ema.update();
+    });
+    const seen: unknown[] = [];
+    for (const factor of [1, 2, Number.NaN, 1]) {
+      await step(tensor([factor], { device }));
+      const averages = [...ema.stateDict()].filter(([name]) => name.startsWith('average'));
+      seen.push([a.item(), b.item(), averages.map(([, x]) => x.item()), scaler.getScale()]);
+    }
+    expect(seen).toEqual([
+      [0, 1, [0, 1], 8],
+      [-1, -1, [-1, -1], 16],
+      [-2, -1, [-2, -1], 8],
+      [-3, -2, [-3, -2], 8],
+    ]);
+    expect(step.recordings).toBe(1);
+    step.dispose();
+  });
+
   it('launches one kernel over all gradients, and copies nothing', () => {
     const p = [1, 2, 3, 4].map((x) => nn.parameter(tensor([x, x], { device })));
     const optimizer = new optim.Adam(p);
