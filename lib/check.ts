@@ -50,9 +50,15 @@ export function expectNames<T extends object>(
 ): T {
   if (value === undefined) return {} as T;
   for (const name in expectObject(op, value)) {
-    if (!known.includes(name)) throw unknownOption(op, name, known);
+    if (!holds(known, name)) throw unknownOption(op, name, known);
   }
   return value;
+}
+
+/** As `includes`, which takes twice the time on lists as short as those of options. */
+function holds(names: readonly string[], name: string): boolean {
+  for (let i = 0; i < names.length; ++i) if (names[i] === name) return true;
+  return false;
 }
 
 function unknownOption(op: string, name: string, known: readonly string[]): TypeError {

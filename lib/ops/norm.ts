@@ -89,6 +89,8 @@ declare module '../native.js' {
       dy: Handle,
       training: boolean,
       needsX: boolean,
+      needsWeight: boolean,
+      needsBias: boolean,
     ): void;
   }
 }
@@ -115,15 +117,14 @@ export function savedOf(
   return { x, mean: first, rstd: mean ? second : first, weight };
 }
 
-/** The gradients that the last native call left, for x and those parameters that there are. */
+/** The gradients that the last native call left: of x, weight and bias those that are needed. */
 function takeGradients(x: Tensor, needs: readonly boolean[], { weight, bias }: NormAttributes) {
-  const all = [take(0, x.device)];
-  if (weight) all.push(take(1, x.device));
-  if (bias) all.push(take(2, x.device));
-  const shapes = [x.shape, ...(weight ? [weight] : []), ...(bias ? [bias] : [])];
-  return all.map((gradient, i) =>
-    needs[i] ? (i === 0 ? gradient : reshape(gradient, shapes[i] as Shape)) : null,
-  );
+  let next = 0;
+  return [x.shape, weight, bias].slice(0, needs.length).map((shape, i) => {
+    if (!needs[i]) return null;
+    const gradient = take(next++, x.device);
+    return i === 0 ? gradient : reshape(gradient, shape as Shape);
+  });
 }
 
 const layerNormRule: Rule<NormAttributes> = (dout, saved, attributes, needs) => {
@@ -169,8 +170,18 @@ const rmsNormRule: Rule<NormAttributes> = (dout, saved, attributes, needs) => {
 
 const batchNormRule: Rule<NormAttributes> = (dout, saved, attributes, needs) => {
   const { x, mean, rstd, weight } = savedOf(saved, true);
-  const [dx = false] = needs;
-  native.batchNormBackward(x.h, weight?.h, mean.h, rstd.h, dout.h, attributes.training, dx);
+  const [dx = false, dweight = false, dbias = false] = needs;
+  native.batchNormBackward(
+    x.h,
+    weight?.h,
+    mean.h,
+    rstd.h,
+    dout.h,
+    attributes.training,
+    dx,
+    dweight,
+    dbias,
+  );
   return takeGradients(x, needs, attributes);
 };
 

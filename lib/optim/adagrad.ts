@@ -6,7 +6,9 @@
  * Sources: Duchi, Hazan and Singer 2011; Zeiler 2012.
  */
 import { expectBoolean, expectNames, expectRange } from '../check.js';
-import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
+import type { Parameters } from './groups.js';
+import { Optimizer } from './optimizer.js';
+import { flags, type StateNames } from './rules.js';
 
 export interface AdagradOptions {
   /** Learning rate; 0.01 where left out. */

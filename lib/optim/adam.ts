@@ -7,7 +7,9 @@
  * Sources: Kingma and Ba 2015; Loshchilov and Hutter 2019; Reddi, Kale and Kumar 2018 (AMSGrad).
  */
 import { expectBoolean, expectNames, expectRange } from '../check.js';
-import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
+import type { Parameters } from './groups.js';
+import { Optimizer } from './optimizer.js';
+import { flags, type StateNames } from './rules.js';
 
 export interface AdamOptions {
   /** Learning rate; 0.001 where left out. */

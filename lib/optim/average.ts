@@ -14,7 +14,7 @@ import { copyInto } from '../ops/copy.js';
 import { tensor, zeros } from '../ops/fill.js';
 import { scope } from '../scope.js';
 import { sameShape, type Tensor } from '../tensor.js';
-import { flags, handles, isHalf, rules } from './optimizer.js';
+import { flags, handles, isHalf, rules } from './rules.js';
 
 /** Something with parameters, and perhaps buffers, by name: a module. */
 export interface HasWeights extends HasParameters {
@@ -87,6 +87,7 @@ abstract class WeightAverage {
           : nothing,
         hyper.h,
         this.options,
+        undefined,
       );
       for (const { average } of weights) ++average.version;
     }

@@ -7,7 +7,7 @@ import { observe } from '../guards.js';
 import { native } from '../native.js';
 import { to } from '../ops/copy.js';
 import { type Tensor, take } from '../tensor.js';
-import { byDevice, handles } from './optimizer.js';
+import { byDevice, handles } from './rules.js';
 
 declare module '../native.js' {
   interface NativeKernels {

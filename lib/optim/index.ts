@@ -3,13 +3,9 @@ export { Adadelta, type AdadeltaOptions, Adagrad, type AdagradOptions } from './
 export { Adam, type AdamOptions, AdamW } from './adam.js';
 export { EMA, type EMAOptions, type HasWeights, SWA } from './average.js';
 export { clipGradNorm, clipGradValue, getTotalNorm } from './clip.js';
+export type { ParameterGroup, Parameters } from './groups.js';
 export { Lion, type LionOptions } from './lion.js';
-export {
-  Optimizer,
-  type OptimizerState,
-  type ParameterGroup,
-  type Parameters,
-} from './optimizer.js';
+export { Optimizer, type OptimizerState } from './optimizer.js';
 export { type PlateauOptions, ReduceLROnPlateau } from './plateau.js';
 export { RMSprop, type RMSpropOptions } from './rmsprop.js';
 export { GradScaler, type GradScalerOptions } from './scaler.js';

@@ -4,7 +4,9 @@
  */
 import { expectBoolean, expectNames, expectRange } from '../check.js';
 import { expectBetas } from './adam.js';
-import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
+import type { Parameters } from './groups.js';
+import { Optimizer } from './optimizer.js';
+import { flags, type StateNames } from './rules.js';
 
 export interface LionOptions {
   /** Learning rate; 1e-4 where left out: a third to a tenth of AdamW's. */

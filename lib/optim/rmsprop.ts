@@ -5,7 +5,9 @@
  * Sources: Tieleman and Hinton 2012; Graves 2013 (centered).
  */
 import { expectBoolean, expectNames, expectRange } from '../check.js';
-import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
+import type { Parameters } from './groups.js';
+import { Optimizer } from './optimizer.js';
+import { flags, type StateNames } from './rules.js';
 
 export interface RMSpropOptions {
   /** Learning rate; 0.01 where left out. */

@@ -5,9 +5,8 @@
  * has it, but scale, check and decision stay on the device: nothing is read, so that it works in
  * captured steps. Source: Micikevicius et al. 2018.
  *
- * A skipped step is undone rather than not made, whatever the optimizer: before a step there is
- * room for a copy of what it changes, written and read only where the step is to be skipped.
- * Memory: that room, during step(). Cost: one more pass over the gradients.
+ * The optimizer's kernels read the flag and change nothing where it is set. Cost: a pass over the
+ * gradients, one launch per device and dtype; one to clear each flag, one for the scale.
  */
 import {
   describe,
@@ -22,19 +21,24 @@ import { noGrad } from '../context.js';
 import type { Device } from '../device.js';
 import { observe } from '../guards.js';
 import { native } from '../native.js';
-import { add, eq, logicalAnd, maximum, mul, ne, sub, where } from '../ops/binary.js';
+import { maximum, mul } from '../ops/binary.js';
 import { copyInto, to } from '../ops/copy.js';
-import { full, zerosLike } from '../ops/fill.js';
-import { isfinite } from '../ops/unary.js';
-import { slice } from '../ops/view.js';
-import { type Tensor, take } from '../tensor.js';
-import { hyper, Optimizer } from './optimizer.js';
+import { full } from '../ops/fill.js';
+import type { Tensor } from '../tensor.js';
+import { Optimizer } from './optimizer.js';
+import { handles } from './rules.js';
 
 declare module '../native.js' {
   interface NativeKernels {
-    unscaleInto(x: Handle, scale: Handle, found: Handle): void;
-    copyIf(out: Handle, x: Handle, found: Handle): void;
-    backupIf(x: Handle, found: Handle): void;
+    unscaleGradients(grads: Numbers, scale: Handle, found: Handle): void;
+    updateScale(
+      scale: Handle,
+      growthTracker: Handle,
+      found: Handle,
+      growthFactor: number,
+      backoffFactor: number,
+      growthInterval: number,
+    ): void;
   }
 }
 
@@ -69,7 +73,7 @@ type AnyOptimizer = Optimizer<any>;
 
 /**
  * Multiplies losses by a scale that keeps small gradients of float16 from vanishing, divides the
- * gradients by it before a step, and undoes steps whose gradients are not all finite.
+ * gradients by it before a step, and skips steps whose gradients are not all finite.
  * @example
  * const scaler = new GradScaler();
  * const loss = autocast({ dtype: 'float16' }, () => criterion.forward(model.forward(x), y));
@@ -101,7 +105,7 @@ export class GradScaler {
     expectRange('GradScaler', 'initScale', initScale, Number.MIN_VALUE);
     expectRange('GradScaler', 'growthFactor', growthFactor, 1);
     expectRange('GradScaler', 'backoffFactor', backoffFactor, Number.MIN_VALUE, 1, true);
-    expectInteger('GradScaler', 'growthInterval', growthInterval, 1);
+    expectInteger('GradScaler', 'growthInterval', growthInterval, 1, 2 ** 31 - 1);
     expectBoolean('GradScaler', 'enabled', enabled);
   }
 
@@ -154,12 +158,14 @@ export class GradScaler {
     }
     for (const [device, found] of progress.found) {
       const scale = noGrad(() => to(this.on(device).scale, device));
-      native.fillInto(found.h, 0);
+      const gradients: Tensor[] = [];
       for (const { gradient, device: on } of optimizer.trained()) {
         if (on !== device || !gradient?.filled || !gradient.required || !gradient.buffer) continue;
-        native.unscaleInto(gradient.buffer.h, scale.h, found.h);
-        ++gradient.buffer.version;
+        gradients.push(gradient.buffer);
       }
+      native.fillInto(found.h, 0);
+      native.unscaleGradients(handles(gradients), scale.h, found.h);
+      for (const gradient of gradients) ++gradient.version;
     }
     if (progress.found.size > 1) {
       const any = foundAnywhere([...progress.found.values()]);
@@ -181,34 +187,8 @@ export class GradScaler {
       throw new Error('step: was done already since update(), call update() between steps');
     }
     if (progress.stage === 'ready') this.unscale(optimizer);
-    noGrad(() => this.guardedStep(optimizer, progress.found));
+    optimizer.stepUnless(progress.found);
     progress.stage = 'stepped';
-  }
-
-  private guardedStep(optimizer: AnyOptimizer, foundOn: Progress['found']): void {
-    const found = ({ device }: Tensor): Tensor => foundOn.get(device) as Tensor;
-    const changing = new Set<Tensor>(optimizer.deviceState().values());
-    for (const parameter of optimizer.trained()) if (parameter.grad) changing.add(parameter);
-    const backups = [...changing].map((tensor) => {
-      native.backupIf(tensor.h, found(tensor).h);
-      return [tensor, take(0, tensor.device)] as const;
-    });
-    optimizer.step();
-    for (const [tensor, backup] of backups) {
-      native.copyIf(tensor.h, backup.h, found(tensor).h);
-      backup.dispose();
-    }
-    const seen = new Set(changing);
-    for (const [name, tensor] of optimizer.deviceState()) {
-      if (seen.has(tensor)) continue;
-      seen.add(tensor);
-      if (name.endsWith('.hyper')) {
-        const count = slice(tensor, 0, hyper.step, hyper.step + 1);
-        copyInto(count, sub(count, found(tensor).to('float64')));
-      } else {
-        native.copyIf(tensor.h, zerosLike(tensor).h, found(tensor).h);
-      }
-    }
   }
 
   /** Makes the scale smaller after a skipped step, larger after enough good ones. */
@@ -226,13 +206,16 @@ export class GradScaler {
         progress.stage = 'ready';
       }
       if (flags.length === 0) throw new Error('update: needs a step() or unscale() before it');
-      const skipped = ne(foundAnywhere(flags), 0);
-      const good = add(growthTracker, 1);
-      const due = eq(good, growthInterval);
-      const larger = mul(scale, growthFactor);
-      const grown = where(logicalAnd(due, isfinite(larger)), larger, scale);
-      copyInto(scale, where(skipped, mul(scale, backoffFactor), grown));
-      copyInto(growthTracker, where(skipped, 0, where(due, 0, good)));
+      native.updateScale(
+        scale.h,
+        growthTracker.h,
+        foundAnywhere(flags).h,
+        growthFactor,
+        backoffFactor,
+        growthInterval,
+      );
+      ++scale.version;
+      ++growthTracker.version;
     });
   }
 

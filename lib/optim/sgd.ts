@@ -1,6 +1,8 @@
 /** Stochastic gradient descent, with momentum in two forms. */
 import { expectBoolean, expectNames, expectNumber, expectOneOf, expectRange } from '../check.js';
-import { flags, Optimizer, type Parameters, type StateNames } from './optimizer.js';
+import type { Parameters } from './groups.js';
+import { Optimizer } from './optimizer.js';
+import { flags, type StateNames } from './rules.js';
 
 export interface SGDOptions {
   /** Learning rate; 0.001 where left out. */

@@ -1,98 +1,21 @@
-// Updates of many tensors a launch, by the rules of optim_rules.h; norms and bounds of gradients.
-// The tensors' table travels in the kernel's parameters, and blocks take chunks of equal size
-// across them. Hyper-parameters are read from device memory when the kernel runs; scalars are
-// formed in double, once a block, and rounded once to the type of arithmetic. 16-bit parameters are
-// updated in float32 and kept so beside (`master`). Cost: SGD 3N·4 bytes, with momentum 5N·4, Adam
-// 7N·4 read and written: bandwidth-bound. Norms read N·4, in double sums per chunk that one block
-// joins in order.
+// Updates of many tensors a launch (multi_tensor.h), by the rules of optim_rules.h; norms and
+// bounds of gradients. Hyper-parameters and the flag that skips an update are read from device
+// memory when the kernel runs; scalars are formed in double, once a block, and rounded once to the
+// type of arithmetic. 16-bit parameters are updated in float32 and kept so beside (`master`). Cost:
+// SGD 3N·4 bytes, with momentum 5N·4, Adam 7N·4 read and written: bandwidth-bound. Norms read N·4,
+// in double sums per chunk that one block joins in order.
 #include <cmath>
 
 #include "core/error.h"
 #include "device_math.h"
 #include "families.h"
 #include "launch.h"
+#include "multi_tensor.h"
 #include "optim_rules.h"
 #include "reduction.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
-
-constexpr int kBlock = 256;
-constexpr int kVectorsPerThread = 4;
-constexpr int kTensorsPerLaunch = 60;
-
-struct Table {
-  OptimTensor tensors[kTensorsPerLaunch];
-  uint32_t first_chunk[kTensorsPerLaunch];
-  int32_t count;
-};
-static_assert(sizeof(Table) + 64 <= 4096, "kernel parameters hold 4 KB");
-
-// Elements that a thread moves at once: 16 bytes of what it computes in (A: float, or double).
-template <class A>
-inline constexpr int kWidth = kPerVector<A>;
-
-template <class A>
-inline constexpr int kChunk = kBlock * kVectorsPerThread * kWidth<A>;
-
-// V neighbours of a parameter or its gradient, whose dtype is known at run time only.
-template <int V, class A>
-__device__ __forceinline__ void load_elements(const void* data, int64_t i, DType dtype, A (&x)[V]) {
-  if constexpr (same_type<A, float>) {
-    if (dtype != DType::float32) {
-      const auto bits = load_vector<V>(static_cast<const uint16_t*>(data) + i);
-#pragma unroll
-      for (int j = 0; j < V; ++j) {
-        x[j] = dtype == DType::bfloat16 ? to_float(BFloat16{bits[j]}) : to_float(Float16{bits[j]});
-      }
-      return;
-    }
-  }
-  const auto loaded = load_vector<V>(static_cast<const A*>(data) + i);
-#pragma unroll
-  for (int j = 0; j < V; ++j) x[j] = loaded[j];
-}
-
-template <int V, class A>
-__device__ __forceinline__ void store_elements(void* data, int64_t i, DType dtype,
-                                               const A (&x)[V]) {
-  if constexpr (same_type<A, float>) {
-    if (dtype != DType::float32) {
-      Vector<uint16_t, V> bits;
-#pragma unroll
-      for (int j = 0; j < V; ++j) {
-        bits[j] = dtype == DType::bfloat16 ? from_float<BFloat16>(x[j]).bits
-                                           : from_float<Float16>(x[j]).bits;
-      }
-      store_global(static_cast<uint16_t*>(data) + i, bits);
-      return;
-    }
-  }
-  Vector<A, V> packed;
-#pragma unroll
-  for (int j = 0; j < V; ++j) packed[j] = x[j];
-  store_global(static_cast<A*>(data) + i, packed);
-}
-
-// x as the dtype has it.
-__device__ __forceinline__ float rounded(float x, DType dtype) {
-  return dtype == DType::bfloat16 ? to_float(from_float<BFloat16>(x))
-                                  : to_float(from_float<Float16>(x));
-}
-
-// The tensor whose chunks include `chunk`.
-__device__ __forceinline__ int tensor_of(const Table& table, uint32_t chunk) {
-  int low = 0;
-  for (int high = table.count; high - low > 1;) {
-    const int middle = (low + high) / 2;
-    if (table.first_chunk[middle] <= chunk) {
-      low = middle;
-    } else {
-      high = middle;
-    }
-  }
-  return low;
-}
 
 template <int V, class T>
 __device__ __forceinline__ Vector<T, V> load_state(const void* data, int64_t i) {
@@ -133,42 +56,29 @@ __device__ __forceinline__ void update_part(const Scalars<A>& s, const OptimTens
   store_state<V, A>(t.master, i, master);
 }
 
-// Calls f(Width<V>{}, i) for the elements of this block's chunk; `chunk` is its number in the
-// tensor. Vectors where all addresses are multiples of 16 bytes.
-template <int V, class F>
-__device__ __forceinline__ void visit_chunk(const OptimTensor& t, uint32_t chunk, const F& f) {
-  const uintptr_t addresses =
-      reinterpret_cast<uintptr_t>(t.param) | reinterpret_cast<uintptr_t>(t.grad) |
-      reinterpret_cast<uintptr_t>(t.first) | reinterpret_cast<uintptr_t>(t.second) |
-      reinterpret_cast<uintptr_t>(t.third) | reinterpret_cast<uintptr_t>(t.master);
-  const bool vector = addresses % 16 == 0;
-  const int64_t base = static_cast<int64_t>(chunk) * (kBlock * kVectorsPerThread * V);
-#pragma unroll 1
-  for (int u = 0; u < kVectorsPerThread; ++u) {
-    const int64_t first = base + (u * kBlock + static_cast<int>(threadIdx.x)) * V;
-    if (vector && first + V <= t.n) {
-      f(Width<V>{}, first);
-    } else {
-      for (int j = 0; j < V; ++j) {
-        if (first + j < t.n) f(Width<1>{}, first + j);
-      }
-    }
-  }
-}
+// What a block finds out once.
+template <class A>
+struct Prepared {
+  Scalars<A> scalars;
+  bool skipped;
+};
+
+__device__ __forceinline__ bool is_set(const int32_t* flag) { return flag && *flag != 0; }
 
 template <class A, class Rule>
 __global__ void __launch_bounds__(kBlock)
     update_kernel(const __grid_constant__ Table table, const DType dtype, const double* hyper,
-                  const int options) {
-  using Shared = Scalars<A>;
-  Shared& shared = shared_memory<Shared>();
+                  const int options, const int32_t* found) {
+  Prepared<A>& shared = shared_memory<Prepared<A>>();
   if (threadIdx.x == 0) {
-    Shared made(hyper, options);
+    Scalars<A> made(hyper, options);
     Rule::prepare(made, hyper, options);
-    shared = made;
+    shared.scalars = made;
+    shared.skipped = is_set(found);
   }
   __syncthreads();
-  const Shared scalars = shared;
+  if (shared.skipped) return;
+  const Scalars<A> scalars = shared.scalars;
   const int which = tensor_of(table, blockIdx.x);
   const OptimTensor tensor = table.tensors[which];
   visit_chunk<kWidth<A>>(tensor, blockIdx.x - table.first_chunk[which], [&](auto width, int64_t i) {
@@ -176,70 +86,50 @@ __global__ void __launch_bounds__(kBlock)
   });
 }
 
-__global__ void __launch_bounds__(1) advance_kernel(double* hyper) { hyper[kStep] += 1.0; }
-
-// Calls flush(table, chunks) with as many tensors as fit a launch.
-template <class F>
-void for_tables(const OptimTensor* tensors, int count, int64_t per_chunk, const F& flush) {
-  Table table{};
-  int64_t chunks = 0;
-  const auto finish = [&] {
-    if (table.count > 0) flush(table, chunks);
-    table.count = 0;
-    chunks = 0;
-  };
-  for (int i = 0; i < count; ++i) {
-    if (tensors[i].n == 0) continue;
-    const int64_t more = (tensors[i].n + per_chunk - 1) / per_chunk;
-    if (table.count == kTensorsPerLaunch || chunks + more > INT32_MAX) finish();
-    table.tensors[table.count] = tensors[i];
-    table.first_chunk[table.count] = static_cast<uint32_t>(chunks);
-    ++table.count;
-    chunks += more;
-  }
-  finish();
+__global__ void __launch_bounds__(1) advance_kernel(double* hyper, const int32_t* found) {
+  if (!is_set(found)) hyper[kStep] += 1.0;
 }
 
 template <class Rule>
 void launch_updates(Stream& stream, const OptimTensor* tensors, int count, DType dtype,
-                    const View& hyper, int options) {
+                    const View& hyper, int options, const int32_t* found) {
   const bool served = with_float_arith(dtype, [&](auto zero) {
     using A = decltype(zero);
     for_tables(tensors, count, kChunk<A>, [&](const Table& table, int64_t chunks) {
       launch(stream, "optimizer", update_kernel<A, Rule>, dim3(static_cast<unsigned>(chunks)),
-             dim3(kBlock), sizeof(Scalars<A>), table, dtype, static_cast<const double*>(hyper.data),
-             options);
+             dim3(kBlock), sizeof(Prepared<A>), table, dtype,
+             static_cast<const double*>(hyper.data), options, found);
     });
   });
   if (!served) fail("optimizer: takes floating dtypes, got %s", dtype_name(dtype));
 }
 
 void update(Stream& stream, UpdateRule rule, const OptimTensor* tensors, int count, DType dtype,
-            const View& hyper, int options) {
+            const View& hyper, int options, const int32_t* found) {
   switch (rule) {
     case UpdateRule::sgd:
       if (options & kClassical) {
-        return launch_updates<ClassicalSgd>(stream, tensors, count, dtype, hyper, options);
+        return launch_updates<ClassicalSgd>(stream, tensors, count, dtype, hyper, options, found);
       }
-      return launch_updates<Sgd>(stream, tensors, count, dtype, hyper, options);
+      return launch_updates<Sgd>(stream, tensors, count, dtype, hyper, options, found);
     case UpdateRule::adam:
-      return launch_updates<Adam>(stream, tensors, count, dtype, hyper, options);
+      return launch_updates<Adam>(stream, tensors, count, dtype, hyper, options, found);
     case UpdateRule::rmsprop:
-      return launch_updates<RmsProp>(stream, tensors, count, dtype, hyper, options);
+      return launch_updates<RmsProp>(stream, tensors, count, dtype, hyper, options, found);
     case UpdateRule::adagrad:
-      return launch_updates<Adagrad>(stream, tensors, count, dtype, hyper, options);
+      return launch_updates<Adagrad>(stream, tensors, count, dtype, hyper, options, found);
     case UpdateRule::adadelta:
-      return launch_updates<Adadelta>(stream, tensors, count, dtype, hyper, options);
+      return launch_updates<Adadelta>(stream, tensors, count, dtype, hyper, options, found);
     case UpdateRule::lion:
-      return launch_updates<Lion>(stream, tensors, count, dtype, hyper, options);
+      return launch_updates<Lion>(stream, tensors, count, dtype, hyper, options, found);
     case UpdateRule::average:
-      return launch_updates<Average>(stream, tensors, count, dtype, hyper, options);
+      return launch_updates<Average>(stream, tensors, count, dtype, hyper, options, found);
   }
 }
 
-void advance(Stream& stream, const View& hyper) {
+void advance(Stream& stream, const View& hyper, const int32_t* found) {
   launch(stream, "optim_advance", advance_kernel, dim3(1), dim3(1), 0,
-         static_cast<double*>(hyper.data));
+         static_cast<double*>(hyper.data), found);
 }
 
 // How a norm joins its terms.
@@ -349,20 +239,6 @@ struct Clamping {
     return below < -limit ? -limit : below;
   }
 };
-
-template <class A, class F>
-__device__ __forceinline__ void change_chunk(const Table& table, DType dtype, const F& f) {
-  const int which = tensor_of(table, blockIdx.x);
-  const OptimTensor& tensor = table.tensors[which];
-  visit_chunk<kWidth<A>>(tensor, blockIdx.x - table.first_chunk[which], [&](auto width, int64_t i) {
-    constexpr int V = decltype(width)::value;
-    A x[V];
-    load_elements<V>(tensor.param, i, dtype, x);
-#pragma unroll
-    for (int j = 0; j < V; ++j) x[j] = f(x[j]);
-    store_elements<V>(tensor.param, i, dtype, x);
-  });
-}
 
 template <class A>
 __global__ void __launch_bounds__(kBlock)

@@ -7,7 +7,7 @@
  */
 import { describe, expect, it } from 'vitest';
 import type { Device, DType, opTable, Shape } from '../../lib/index.js';
-import { noGrad, scope, type Tensor, tensor, zeros } from '../../lib/index.js';
+import { grad, memory, noGrad, scope, type Tensor, tensor, zeros } from '../../lib/index.js';
 import { expectClose, valuesOf } from './compare.js';
 import { cpu, devices } from './devices.js';
 import { count, map, type Nd, nd } from './nd.js';
@@ -246,6 +246,33 @@ function checkGradient(row: OpRow, n: number): void {
   });
 }
 
+function checkRelease(row: OpRow): void {
+  const dtype = (row.dtypes ?? floatingDTypes)[0] as DType;
+  const floating = row.inputs.flatMap(({ dtype: own }, i) => (own ? [] : [i]));
+  const run = (wanted: readonly number[]): number => {
+    scope(() => {
+      const leaves = rounded(row, gradientSize, dtype).map((x, i) => {
+        const leaf = (row.inputs[i]?.dtype ? x : x.to(dtype)).detach();
+        return wanted.includes(i) ? leaf.requireGrad() : leaf;
+      });
+      const output = row.fn(...leaves);
+      if (wanted.length === 0) return;
+      // Not in the leaves, which would hold them for as long as the garbage collector does.
+      grad(
+        output.to('float64').sum(),
+        wanted.map((i) => leaves[i] as Tensor),
+      );
+    });
+    return memory.stats(cpu).liveTensors;
+  };
+  let live = run(floating);
+  for (const wanted of [[], ...(floating.length > 1 ? floating.map((i) => [i]) : []), floating]) {
+    const after = run(wanted);
+    expect(after, `gradients of inputs ${wanted}`).toBeLessThanOrEqual(live);
+    live = after;
+  }
+}
+
 /** Defines the tests of one row. */
 export function testOp(row: OpRow, on: readonly Device[] = devices): void {
   const name = row.variant ? `${row.op} ${row.variant}` : row.op;
@@ -286,6 +313,8 @@ export function testOp(row: OpRow, on: readonly Device[] = devices): void {
           scope(() => checkGradient(row, n));
         }
       });
+
+      it('leaves no tensor behind, whichever inputs need gradients', () => checkRelease(row));
     }
 
     for (const device of on) {

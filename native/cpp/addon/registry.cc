@@ -206,9 +206,8 @@ void register_ops(Registry& registry) {
   registry.add("scaleGradients", ops::scale_gradients);
   registry.add("clampGradients", ops::clamp_gradients);
 
-  registry.add("unscaleInto", ops::unscale_into);
-  registry.add("copyIf", ops::copy_if);
-  registry.add("backupIf", ops::backup_if);
+  registry.add("unscaleGradients", ops::unscale_gradients);
+  registry.add("updateScale", ops::update_scale);
 }
 
 }  // namespace nodegrad

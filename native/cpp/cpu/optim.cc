@@ -1,57 +1,18 @@
-// Updates of many tensors a launch, in chunks of equal size across them, by the rules of
-// optim_rules.h; and norms and bounds of gradients.
-// Hyper-parameters are read from device memory when the kernel runs, so that a captured step sees
-// their changes. Scalars are formed in double and rounded once to the type of arithmetic; 16-bit
-// parameters are updated in float32 and kept so beside (`master`). Norms add up in double.
-// Cost: SGD 3N·4 bytes, with momentum 5N·4, Adam 7N·4 read and written: bandwidth-bound.
+// Updates of many tensors a launch (multi_tensor.h), by the rules of optim_rules.h; and norms and
+// bounds of gradients.
+// Hyper-parameters and the flag that skips an update are read from device memory when the kernel
+// runs, so that a captured step sees their changes. Scalars are formed in double and rounded once
+// to the type of arithmetic; 16-bit parameters are updated in float32 and kept so beside
+// (`master`). Norms add up in double. Cost: SGD 3N·4 bytes, with momentum 5N·4, Adam 7N·4 read and
+// written: bandwidth-bound.
 #include "core/backend.h"
 #include "core/error.h"
 #include "cpu/accumulate.h"
-#include "cpu/iterate.h"
+#include "cpu/multi_tensor.h"
 #include "cpu/optim_rules.h"
 
 namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
-
-constexpr int64_t kTensorChunk = 16384;
-constexpr int kTensorsPerLaunch = 64;
-static_assert(kTensorChunk == kNormChunk);
-
-struct Entry {
-  OptimTensor tensor;
-  int64_t first_chunk;
-};
-
-struct ListArgs {
-  const double* hyper;
-  int32_t count;
-  int32_t options;
-  LoadRow load;
-  StoreRow store;  // null where the dtype is that of arithmetic
-  int64_t bytes;   // of an element
-  const void* norm;
-  bool wide_norm;  // float64
-  double number;   // the norm's p, or a limit
-  double* partials;
-  Entry entries[kTensorsPerLaunch];
-};
-
-// The tensor of a chunk, and where the chunk begins in it.
-struct Place {
-  const OptimTensor* tensor;
-  int64_t begin, n;
-};
-
-Place place_of(const ListArgs& a, int64_t chunk) {
-  int low = 0;
-  for (int high = a.count; high - low > 1;) {
-    const int middle = (low + high) / 2;
-    (a.entries[middle].first_chunk <= chunk ? low : high) = middle;
-  }
-  const OptimTensor& t = a.entries[low].tensor;
-  const int64_t begin = (chunk - a.entries[low].first_chunk) * kTensorChunk;
-  return {&t, begin, min_of(kTensorChunk, t.n - begin)};
-}
 
 template <class T, int mask, class Rule>
 void update_run(const Rule& rule, T* param, const T* grad, T* first, T* second, T* third,
@@ -72,9 +33,12 @@ void update_run(const Rule& rule, T* param, const T* grad, T* first, T* second, 
   }
 }
 
+bool is_set(const int32_t* flag) { return flag && *flag != 0; }
+
 template <class T, class Rule, int mask>
 void update_kernel(const void* raw, int64_t chunk) {
   const ListArgs& a = *static_cast<const ListArgs*>(raw);
+  if (is_set(a.skip)) return;
   const Place at = place_of(a, chunk);
   const OptimTensor& t = *at.tensor;
   const Rule rule(a.hyper, a.options);
@@ -103,43 +67,6 @@ void update_kernel(const void* raw, int64_t chunk) {
                         third ? third + i : nullptr, n);
     a.store(own, param, n);
   }
-}
-
-// Fills the arguments' entries launch by launch; `flush(chunks)` gives them to the stream.
-template <class F>
-void for_lists(ListArgs& args, const OptimTensor* tensors, int count, const F& flush) {
-  for (int next = 0; next < count;) {
-    int64_t chunks = 0;
-    int32_t used = 0;
-    for (; next < count && used < kTensorsPerLaunch; ++next) {
-      if (tensors[next].n == 0) continue;
-      args.entries[used].tensor = tensors[next];
-      args.entries[used].first_chunk = chunks;
-      chunks += chunk_count(tensors[next].n, kTensorChunk);
-      ++used;
-    }
-    if (used == 0) return;
-    args.count = used;
-    flush(chunks);
-  }
-}
-
-size_t bytes_of(const ListArgs& args) {
-  return offsetof(ListArgs, entries) + static_cast<size_t>(args.count) * sizeof(Entry);
-}
-
-ListArgs list_args(DType dtype) {
-  ListArgs args;
-  args.hyper = nullptr;
-  args.options = 0;
-  args.load = row_loader(dtype);
-  args.store = row_storer(dtype);
-  args.bytes = static_cast<int64_t>(item_size(dtype));
-  args.norm = nullptr;
-  args.partials = nullptr;
-  args.number = 0;
-  args.wide_norm = false;
-  return args;
 }
 
 template <class T, class Rule, int mask>
@@ -182,7 +109,7 @@ Kernel update_kernel_of(UpdateRule rule, int mask, int options) {
 }
 
 void update(Stream& stream, UpdateRule rule, const OptimTensor* tensors, int count, DType dtype,
-            const View& hyper, int options) {
+            const View& hyper, int options, const int32_t* found) {
   if (count == 0) return;
   const int mask = (tensors[0].first ? kFirst : 0) | (tensors[0].second ? kSecond : 0) |
                    (tensors[0].third ? kThird : 0);
@@ -192,18 +119,25 @@ void update(Stream& stream, UpdateRule rule, const OptimTensor* tensors, int cou
   ListArgs args = list_args(dtype);
   args.hyper = static_cast<const double*>(hyper.data);
   args.options = options;
+  args.skip = found;
   for_lists(args, tensors, count, [&](int64_t chunks) {
     launch(stream, "optimizer", kernel, &args, bytes_of(args), chunks);
   });
 }
 
+struct AdvanceArgs {
+  double* hyper;
+  const int32_t* skip;
+};
+
 void advance_kernel(const void* raw, int64_t) {
-  double* const hyper = *static_cast<double* const*>(raw);
-  hyper[kStep] += 1.0;
+  const AdvanceArgs& a = *static_cast<const AdvanceArgs*>(raw);
+  if (!is_set(a.skip)) a.hyper[kStep] += 1.0;
 }
 
-void advance_step(Stream& stream, const View& hyper) {
-  launch(stream, "optim_advance", advance_kernel, &hyper.data, sizeof hyper.data, 1);
+void advance_step(Stream& stream, const View& hyper, const int32_t* found) {
+  const AdvanceArgs args{static_cast<double*>(hyper.data), found};
+  launch(stream, "optim_advance", advance_kernel, &args, sizeof args, 1);
 }
 
 template <class T>
@@ -285,24 +219,6 @@ void norm_total_kernel(const void* raw, int64_t) {
 void norm_total(Stream& stream, const double* partials, int64_t count, double p, const View& norm) {
   const TotalArgs args = {partials, count, p, norm.data, norm.dtype == DType::float64};
   launch(stream, "norm_total", norm_total_kernel, &args, sizeof args, 1);
-}
-
-// Changes the chunk's elements of `param` where they are, by f(values, n).
-template <class T, class F>
-void change_in_place(const ListArgs& a, int64_t chunk, const F& f) {
-  const Place at = place_of(a, chunk);
-  if (!a.store) {
-    f(static_cast<T*>(at.tensor->param) + at.begin, at.n);
-    return;
-  }
-  alignas(64) T values[kBlock];
-  for (int64_t i = 0; i < at.n; i += kBlock) {
-    const int64_t n = min_of(kBlock, at.n - i);
-    void* const place = advance_by(at.tensor->param, (at.begin + i) * a.bytes);
-    a.load(place, 1, values, n);
-    f(values, n);
-    a.store(values, place, n);
-  }
 }
 
 template <class T>

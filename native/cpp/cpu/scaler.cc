@@ -1,74 +1,84 @@
-// Gradient scaling: x ← x·(1/scale) with a flag for what is not finite, and copies that the flag
-// decides. 16-bit gradients compute in float32.
-// Cost: unscale N·size bytes read + written: bandwidth-bound. copy_if reads 4 bytes where the flag
-// is not set.
+// Gradient scaling: x ← x·(1/scale) over many tensors a launch (multi_tensor.h), with a flag for
+// what is not finite; and the update of the scale. 16-bit gradients compute in float32; what counts
+// as finite is the value as it is stored. Cost: unscale N·size bytes read + written:
+// bandwidth-bound.
 #include "core/backend.h"
-#include "cpu/iterate.h"
+#include "cpu/multi_tensor.h"
 
 namespace nodegrad::cpu::NODEGRAD_ISA {
 namespace {
 
-struct UnscaleArgs {
-  void* x;
-  int64_t size;
-  const float* scale;
-  int32_t* found;
-};
+template <class T>
+bool is_finite(T x) {
+  return x - x == T(0);
+}
 
-template <class S>
-void unscale_kernel(const void* raw, int64_t chunk) {
-  using T = typename Stored<S>::Arithmetic;
-  const UnscaleArgs& a = *static_cast<const UnscaleArgs*>(raw);
-  const int64_t begin = chunk * kChunk, n = min_of(kChunk, a.size - begin);
-  S* const x = static_cast<S*>(a.x) + begin;
-  const T inverse = T(1) / static_cast<T>(*a.scale);
-  // 0·y is 0 for a finite y and NaN for any other.
-  T zero = T(0);
+// x ← x·factor; whether all of it is finite then.
+template <class T>
+bool multiply(T* x, T factor, int64_t n) {
+  int32_t strange = 0;
   for (int64_t i = 0; i < n; ++i) {
-    const S stored = Stored<S>::store(Stored<S>::load(x[i]) * inverse);
-    x[i] = stored;
-    zero = zero + Stored<S>::load(stored) * T(0);
+    x[i] *= factor;
+    strange |= !is_finite(x[i]);
   }
-  if (!(zero == T(0))) __atomic_store_n(a.found, 1, __ATOMIC_RELAXED);
+  return strange == 0;
 }
 
-void unscale(Stream& stream, const View& x, const View& scale, const View& found) {
-  const UnscaleArgs args{x.data, element_count(x), static_cast<const float*>(scale.data),
-                         static_cast<int32_t*>(found.data)};
-  Kernel kernel = unscale_kernel<float>;
-  if (x.dtype == DType::float64) kernel = unscale_kernel<double>;
-  if (x.dtype == DType::bfloat16) kernel = unscale_kernel<BFloat16>;
-  if (x.dtype == DType::float16) kernel = unscale_kernel<Float16>;
-  launch(stream, "unscale", kernel, &args, sizeof args, chunk_count(args.size));
+template <class T>
+void unscale_kernel(const void* raw, int64_t chunk) {
+  const ListArgs& a = *static_cast<const ListArgs*>(raw);
+  const T inverse = T(1) / static_cast<T>(*a.scale);
+  bool finite = true;
+  change_in_place<T>(a, chunk, [&](T* values, int64_t n) {
+    finite &= multiply(values, inverse, n);
+    if (!a.store) return;
+    alignas(64) unsigned char bits[kBlock * 2];
+    a.store(values, bits, n);
+    a.load(bits, 1, values, n);
+    finite &= multiply(values, T(1), n);
+  });
+  if (!finite) __atomic_store_n(a.found, 1, __ATOMIC_RELAXED);
 }
 
-struct CopyArgs {
-  char* out;
-  const char* x;
-  int64_t bytes;
+void unscale(Stream& stream, const OptimTensor* tensors, int count, DType dtype, const View& scale,
+             const View& found) {
+  ListArgs args = list_args(dtype);
+  args.scale = static_cast<const float*>(scale.data);
+  args.found = static_cast<int32_t*>(found.data);
+  const Kernel kernel = dtype == DType::float64 ? unscale_kernel<double> : unscale_kernel<float>;
+  for_lists(args, tensors, count, [&](int64_t chunks) {
+    launch(stream, "unscale", kernel, &args, bytes_of(args), chunks);
+  });
+}
+
+struct ScaleArgs {
+  float* scale;
+  int32_t* tracker;
   const int32_t* found;
+  ScaleRule rule;
 };
-constexpr int64_t kCopyBytes = 256 * 1024;
 
-void copy_if_kernel(const void* raw, int64_t chunk) {
-  const CopyArgs& a = *static_cast<const CopyArgs*>(raw);
-  if (*a.found == 0) return;
-  const int64_t begin = chunk * kCopyBytes;
-  const int64_t n = min_of(kCopyBytes, a.bytes - begin);
-  __builtin_memcpy(a.out + begin, a.x + begin, static_cast<size_t>(n));
+void update_kernel(const void* raw, int64_t) {
+  const ScaleArgs& a = *static_cast<const ScaleArgs*>(raw);
+  const bool skipped = *a.found != 0;
+  const int32_t good = skipped ? 0 : *a.tracker + 1;
+  const bool due = good == a.rule.interval;
+  const double factor = skipped ? a.rule.backoff : due ? a.rule.growth : 1.0;
+  const float next = static_cast<float>(static_cast<double>(*a.scale) * factor);
+  if (skipped || is_finite(next)) *a.scale = next;
+  *a.tracker = due ? 0 : good;
 }
 
-void copy_if(Stream& stream, const View& out, const View& x, const View& found) {
-  const CopyArgs args{static_cast<char*>(out.data), static_cast<const char*>(x.data),
-                      element_count(x) * static_cast<int64_t>(item_size(x.dtype)),
-                      static_cast<const int32_t*>(found.data)};
-  launch(stream, "copy_if", copy_if_kernel, &args, sizeof args,
-         chunk_count(args.bytes, kCopyBytes));
+void update(Stream& stream, const View& scale, const View& tracker, const View& found,
+            const ScaleRule& rule) {
+  const ScaleArgs args{static_cast<float*>(scale.data), static_cast<int32_t*>(tracker.data),
+                       static_cast<const int32_t*>(found.data), rule};
+  launch(stream, "update_scale", update_kernel, &args, sizeof args, 1);
 }
 
 }  // namespace
 
 extern const ScalerFamily scaler_family;
-const ScalerFamily scaler_family = {unscale, copy_if};
+const ScalerFamily scaler_family = {unscale, update};
 
 }  // namespace nodegrad::cpu::NODEGRAD_ISA

@@ -84,25 +84,22 @@ void check_backward(const char* op, const Tensor& x, const Tensor& dy, const Ten
   }
 }
 
-// dx, dweight and dbias; those that are not wanted are empty tensors.
-std::tuple<Tensor, Tensor, Tensor> rows_backward(const char* op, const NormShape& shape,
-                                                 const Tensor& input,
-                                                 const std::optional<Tensor>& weight,
-                                                 const Tensor& mean, const Tensor& rstd,
-                                                 const Tensor& gradient, bool centered,
-                                                 bool needs_x, bool needs_weight, bool needs_bias) {
+// dx, dweight and dbias, those that are wanted.
+NormGradients rows_backward(const char* op, const NormShape& shape, const Tensor& input,
+                            const std::optional<Tensor>& weight, const Tensor& mean,
+                            const Tensor& rstd, const Tensor& gradient, bool centered, bool needs_x,
+                            bool needs_weight, bool needs_bias) {
   check_backward(op, input, gradient, mean, rstd, shape.samples * shape.groups);
   const Tensor x = contiguous(input), dy = contiguous(gradient);
   const auto w = parameter_of(op, "weight", x, weight, shape.channels);
   const DType wide = wide_of(x.dtype());
-  const Shape none = {0}, channels = {shape.channels};
-  Tensor dx = needs_x ? empty_like(x, x.dtype(), op) : empty(x.device(), none, x.dtype(), op);
-  Tensor dweight = empty(x.device(), needs_weight ? channels : none, wide, op);
-  Tensor dbias = empty(x.device(), needs_bias ? channels : none, wide, op);
-  x.backend().norm->rows_backward(
-      x.stream(), shape, x.view, view_of(w), centered ? &mean.view : nullptr, rstd.view, dy.view,
-      needs_x ? &dx.view : nullptr, needs_weight ? &dweight.view : nullptr,
-      needs_bias ? &dbias.view : nullptr);
+  std::optional<Tensor> dx, dweight, dbias;
+  if (needs_x) dx = empty_like(x, x.dtype(), op);
+  if (needs_weight) dweight = empty(x.device(), {shape.channels}, wide, op);
+  if (needs_bias) dbias = empty(x.device(), {shape.channels}, wide, op);
+  x.backend().norm->rows_backward(x.stream(), shape, x.view, view_of(w),
+                                  centered ? &mean.view : nullptr, rstd.view, dy.view, view_of(dx),
+                                  view_of(dweight), view_of(dbias));
   return {dx, dweight, dbias};
 }
 
@@ -131,11 +128,10 @@ std::tuple<Tensor, Tensor, Tensor> layer_norm(const Tensor& x, int64_t axes,
   return normalize_rows("layerNorm", trailing_shape(x, axes), x, weight, bias, eps, true);
 }
 
-std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& x, int64_t axes,
-                                                       const std::optional<Tensor>& weight,
-                                                       const Tensor& mean, const Tensor& rstd,
-                                                       const Tensor& dy, bool needs_x,
-                                                       bool needs_weight, bool needs_bias) {
+NormGradients layer_norm_backward(const Tensor& x, int64_t axes,
+                                  const std::optional<Tensor>& weight, const Tensor& mean,
+                                  const Tensor& rstd, const Tensor& dy, bool needs_x,
+                                  bool needs_weight, bool needs_bias) {
   check_axes("layerNorm", x, axes);
   return rows_backward("layerNorm", trailing_shape(x, axes), x, weight, mean, rstd, dy, true,
                        needs_x, needs_weight, needs_bias);
@@ -150,14 +146,12 @@ std::tuple<Tensor, Tensor> rms_norm(const Tensor& x, int64_t axes,
   return {y, rstd};
 }
 
-std::tuple<Tensor, Tensor> rms_norm_backward(const Tensor& x, int64_t axes,
-                                             const std::optional<Tensor>& weight,
-                                             const Tensor& rstd, const Tensor& dy, bool needs_x,
-                                             bool needs_weight) {
+NormGradients rms_norm_backward(const Tensor& x, int64_t axes, const std::optional<Tensor>& weight,
+                                const Tensor& rstd, const Tensor& dy, bool needs_x,
+                                bool needs_weight) {
   check_axes("rmsNorm", x, axes);
-  auto [dx, dweight, dbias] = rows_backward("rmsNorm", trailing_shape(x, axes), x, weight, rstd,
-                                            rstd, dy, false, needs_x, needs_weight, false);
-  return {dx, dweight};
+  return rows_backward("rmsNorm", trailing_shape(x, axes), x, weight, rstd, rstd, dy, false,
+                       needs_x, needs_weight, false);
 }
 
 std::tuple<Tensor, Tensor, Tensor> group_norm(const Tensor& x, int64_t groups,
@@ -168,11 +162,10 @@ std::tuple<Tensor, Tensor, Tensor> group_norm(const Tensor& x, int64_t groups,
                         true);
 }
 
-std::tuple<Tensor, Tensor, Tensor> group_norm_backward(const Tensor& x, int64_t groups,
-                                                       const std::optional<Tensor>& weight,
-                                                       const Tensor& mean, const Tensor& rstd,
-                                                       const Tensor& dy, bool needs_x,
-                                                       bool needs_weight, bool needs_bias) {
+NormGradients group_norm_backward(const Tensor& x, int64_t groups,
+                                  const std::optional<Tensor>& weight, const Tensor& mean,
+                                  const Tensor& rstd, const Tensor& dy, bool needs_x,
+                                  bool needs_weight, bool needs_bias) {
   return rows_backward("groupNorm", channel_shape("groupNorm", x, groups), x, weight, mean, rstd,
                        dy, true, needs_x, needs_weight, needs_bias);
 }
@@ -228,11 +221,9 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(
   return {y, mean, rstd};
 }
 
-std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& input,
-                                                       const std::optional<Tensor>& weight,
-                                                       const Tensor& mean, const Tensor& rstd,
-                                                       const Tensor& gradient, bool training,
-                                                       bool needs_x) {
+NormGradients batch_norm_backward(const Tensor& input, const std::optional<Tensor>& weight,
+                                  const Tensor& mean, const Tensor& rstd, const Tensor& gradient,
+                                  bool training, bool needs_x, bool needs_weight, bool needs_bias) {
   const char* op = "batchNorm";
   const bool last = input.channels_last();
   const NormShape shape = channel_shape(op, input, 1, last);
@@ -240,14 +231,16 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& input,
   const Tensor x = ordered(input, last), dy = ordered(gradient, last);
   const auto w = parameter_of(op, "weight", x, weight, shape.channels);
   const DType wide = wide_of(x.dtype());
-  Tensor dx = needs_x ? empty_beside(x, x.dtype(), op) : empty(x.device(), {0}, x.dtype(), op);
-  const View whole = in_order(dx.view, last && needs_x);
+  std::optional<Tensor> dx;
+  if (needs_x) dx = empty_beside(x, x.dtype(), op);
+  const View whole = dx ? in_order(dx->view, last) : View{};
   Tensor dweight = empty(x.device(), {shape.channels}, wide, op);
   Tensor dbias = empty(x.device(), {shape.channels}, wide, op);
   x.backend().norm->batch_backward(x.stream(), shape, in_order(x.view, last), view_of(w), mean.view,
                                    rstd.view, in_order(dy.view, last), !training,
-                                   needs_x ? &whole : nullptr, dweight.view, dbias.view);
-  return {dx, dweight, dbias};
+                                   dx ? &whole : nullptr, dweight.view, dbias.view);
+  return {dx, needs_weight ? std::optional(dweight) : std::nullopt,
+          needs_bias ? std::optional(dbias) : std::nullopt};
 }
 
 }  // namespace nodegrad::ops

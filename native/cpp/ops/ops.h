@@ -164,30 +164,29 @@ Tensor nll_loss_backward(const Shape& shape, const Tensor& target,
                          int64_t reduction, const std::optional<Tensor>& total,
                          const Tensor& dloss);
 
-// norm: each gives y and what backward needs; `axes` trailing axes form a row. Gradients that are
-// not needed come as empty tensors.
+// norm: each gives y and what backward needs; `axes` trailing axes form a row. Backward gives dx,
+// dweight and dbias, those that are needed.
+using NormGradients =
+    std::tuple<std::optional<Tensor>, std::optional<Tensor>, std::optional<Tensor>>;
 std::tuple<Tensor, Tensor, Tensor> layer_norm(const Tensor& x, int64_t axes,
                                               const std::optional<Tensor>& weight,
                                               const std::optional<Tensor>& bias, double eps);
-std::tuple<Tensor, Tensor, Tensor> layer_norm_backward(const Tensor& x, int64_t axes,
-                                                       const std::optional<Tensor>& weight,
-                                                       const Tensor& mean, const Tensor& rstd,
-                                                       const Tensor& dy, bool needs_x,
-                                                       bool needs_weight, bool needs_bias);
+NormGradients layer_norm_backward(const Tensor& x, int64_t axes,
+                                  const std::optional<Tensor>& weight, const Tensor& mean,
+                                  const Tensor& rstd, const Tensor& dy, bool needs_x,
+                                  bool needs_weight, bool needs_bias);
 std::tuple<Tensor, Tensor> rms_norm(const Tensor& x, int64_t axes,
                                     const std::optional<Tensor>& weight, double eps);
-std::tuple<Tensor, Tensor> rms_norm_backward(const Tensor& x, int64_t axes,
-                                             const std::optional<Tensor>& weight,
-                                             const Tensor& rstd, const Tensor& dy, bool needs_x,
-                                             bool needs_weight);
+NormGradients rms_norm_backward(const Tensor& x, int64_t axes, const std::optional<Tensor>& weight,
+                                const Tensor& rstd, const Tensor& dy, bool needs_x,
+                                bool needs_weight);
 std::tuple<Tensor, Tensor, Tensor> group_norm(const Tensor& x, int64_t groups,
                                               const std::optional<Tensor>& weight,
                                               const std::optional<Tensor>& bias, double eps);
-std::tuple<Tensor, Tensor, Tensor> group_norm_backward(const Tensor& x, int64_t groups,
-                                                       const std::optional<Tensor>& weight,
-                                                       const Tensor& mean, const Tensor& rstd,
-                                                       const Tensor& dy, bool needs_x,
-                                                       bool needs_weight, bool needs_bias);
+NormGradients group_norm_backward(const Tensor& x, int64_t groups,
+                                  const std::optional<Tensor>& weight, const Tensor& mean,
+                                  const Tensor& rstd, const Tensor& dy, bool needs_x,
+                                  bool needs_weight, bool needs_bias);
 // Updates the running statistics where it trains; momentum below 0: the mean of all batches.
 std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& x, const std::optional<Tensor>& weight,
                                               const std::optional<Tensor>& bias,
@@ -195,11 +194,9 @@ std::tuple<Tensor, Tensor, Tensor> batch_norm(const Tensor& x, const std::option
                                               const std::optional<Tensor>& running_variance,
                                               const std::optional<Tensor>& batches, double momentum,
                                               double eps, bool training);
-std::tuple<Tensor, Tensor, Tensor> batch_norm_backward(const Tensor& x,
-                                                       const std::optional<Tensor>& weight,
-                                                       const Tensor& mean, const Tensor& rstd,
-                                                       const Tensor& dy, bool training,
-                                                       bool needs_x);
+NormGradients batch_norm_backward(const Tensor& x, const std::optional<Tensor>& weight,
+                                  const Tensor& mean, const Tensor& rstd, const Tensor& dy,
+                                  bool training, bool needs_x, bool needs_weight, bool needs_bias);
 
 // dropout: `state` as for random; the mask is uint8
 std::tuple<Tensor, Tensor> dropout(const Tensor& x, const Tensor& state, double p);
@@ -267,17 +264,19 @@ Tensor nonzero(const Tensor& x);  // waits for the device
 // optim
 using TensorList = std::vector<Tensor>;
 // `rule` and `options` are the codes of families/optim.h; states that the rule lacks are empty.
+// Where the flag `found` is set, nothing changes.
 void update_parameters(int64_t rule, const TensorList& params, const TensorList& grads,
                        const TensorList& first, const TensorList& second, const TensorList& third,
-                       const TensorList& masters, const Tensor& hyper, int64_t options);
+                       const TensorList& masters, const Tensor& hyper, int64_t options,
+                       const std::optional<Tensor>& found);
 Tensor total_norm(const TensorList& grads, double p);
 void scale_gradients(const TensorList& grads, const Tensor& norm, double limit);
 void clamp_gradients(const TensorList& grads, double limit);
 
 // scaler
-void unscale_into(const Tensor& x, const Tensor& scale, const Tensor& found);
-void copy_if(const Tensor& out, const Tensor& x, const Tensor& found);
-Tensor backup_if(const Tensor& x, const Tensor& found);
+void unscale_gradients(const TensorList& grads, const Tensor& scale, const Tensor& found);
+void update_scale(const Tensor& scale, const Tensor& tracker, const Tensor& found, double growth,
+                  double backoff, int64_t interval);
 
 // Shared by the families.
 DType promote(DType a, DType b);

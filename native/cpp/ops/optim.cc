@@ -1,13 +1,12 @@
 #include <cmath>
 
 #include "core/error.h"
+#include "ops/multi_tensor.h"
 #include "ops/ops.h"
 
 namespace nodegrad::ops {
 
 namespace {
-
-constexpr DType kFloatTypes[] = {DType::float32, DType::float64, DType::bfloat16, DType::float16};
 
 // The rules by number, as lib/optim/optimizer.ts has them.
 constexpr const char* kRules[] = {"SGD",      "Adam", "RMSprop", "Adagrad",
@@ -38,37 +37,12 @@ void* state(const char* op, const TensorList& states, size_t at, const Tensor& p
   return matching(op, "state", param, states[at], wide_type(param.dtype()));
 }
 
-void check_floating(const char* op, const Tensor& x) {
-  if (!is_float(x.dtype())) {
-    fail("%s: needs floating tensors, got %s", op, dtype_name(x.dtype()));
-  }
-}
-
-// Calls f(dtype, entries) with the tensors of each dtype as both parameter and gradient.
-template <class F>
-void for_dtypes(const char* op, const TensorList& tensors, const F& f) {
-  std::vector<OptimTensor> entries;
-  for (const Tensor& x : tensors) {
-    check_floating(op, x);
-    check_same_device(op, tensors[0], x);
-    if (!x.contiguous()) fail("%s: gradients must be contiguous", op);
-  }
-  for (DType dtype : kFloatTypes) {
-    entries.clear();
-    for (const Tensor& x : tensors) {
-      if (x.dtype() != dtype) continue;
-      entries.push_back(
-          {x.view.data, x.view.data, nullptr, nullptr, nullptr, nullptr, x.elements()});
-    }
-    if (!entries.empty()) f(dtype, entries);
-  }
-}
-
 }  // namespace
 
 void update_parameters(int64_t rule, const TensorList& params, const TensorList& grads,
                        const TensorList& first, const TensorList& second, const TensorList& third,
-                       const TensorList& masters, const Tensor& hyper, int64_t options) {
+                       const TensorList& masters, const Tensor& hyper, int64_t options,
+                       const std::optional<Tensor>& found) {
   if (rule < 0 || rule >= static_cast<int64_t>(std::size(kRules))) {
     fail("optimizer: the rule must be in [0,%zu), got %lld", std::size(kRules), (long long)rule);
   }
@@ -83,6 +57,7 @@ void update_parameters(int64_t rule, const TensorList& params, const TensorList&
   if (grads.size() != count) {
     fail("%s: needs as many gradients as parameters, got %zu and %zu", op, grads.size(), count);
   }
+  if (found) check_flag(op, hyper, *found);
   Stream& stream = hyper.stream();
   std::vector<OptimTensor> tensors[std::size(kFloatTypes)];
   for (size_t i = 0; i < count; ++i) {
@@ -102,12 +77,13 @@ void update_parameters(int64_t rule, const TensorList& params, const TensorList&
     }
   }
   const OptimFamily& family = *hyper.backend().optim;
-  family.advance(stream, hyper.view);
+  const int32_t* const flag = found ? static_cast<const int32_t*>(found->view.data) : nullptr;
+  family.advance(stream, hyper.view, flag);
   for (size_t d = 0; d < std::size(kFloatTypes); ++d) {
     if (tensors[d].empty()) continue;
     family.update(stream, static_cast<UpdateRule>(rule), tensors[d].data(),
                   static_cast<int>(tensors[d].size()), kFloatTypes[d], hyper.view,
-                  static_cast<int>(options));
+                  static_cast<int>(options), flag);
   }
 }
 

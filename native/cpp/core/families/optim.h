@@ -63,9 +63,10 @@ enum UpdateOption : int {
 constexpr int64_t kNormChunk = 16384;
 
 struct OptimFamily {
+  // Where the flag `found` is not null and set on the device, neither of these changes anything.
   void (*update)(Stream&, UpdateRule, const OptimTensor*, int count, DType, const View& hyper,
-                 int options);
-  void (*advance)(Stream&, const View& hyper);  // hyper[kStep] += 1
+                 int options, const int32_t* found);
+  void (*advance)(Stream&, const View& hyper, const int32_t* found);  // hyper[kStep] += 1
   // Norms over many tensors at once: Σ|x|^p for a finite p, max |x| for an infinite one, NaN where
   // there is one. A partial result per kNormChunk elements of each `grad`, in their order.
   void (*norm_partials)(Stream&, const OptimTensor*, int count, DType, double p, double* partials);

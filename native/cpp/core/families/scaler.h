@@ -2,18 +2,25 @@
 // is decided on the device, so that a captured step decides anew at each replay.
 #pragma once
 
-#include "core/view.h"
+#include "core/families/optim.h"
 
 namespace nodegrad {
 
-class Stream;
+struct ScaleRule {
+  double growth, backoff;
+  int32_t interval;
+};
 
 struct ScalerFamily {
-  // x ← x/scale in place; found ← 1 where an element of the result is not finite. x is floating
-  // and contiguous, scale a float32 scalar, found an int32 scalar.
-  void (*unscale)(Stream&, const View& x, const View& scale, const View& found);
-  // out ← x where found ≠ 0; otherwise neither is touched. One size in bytes, contiguous.
-  void (*copy_if)(Stream&, const View& out, const View& x, const View& found);
+  // Each `param` ← param/scale; found ← 1 where an element of a result is not finite. scale is a
+  // float32 scalar, found an int32 scalar.
+  void (*unscale)(Stream&, const OptimTensor*, int count, DType, const View& scale,
+                  const View& found);
+  // found ≠ 0: scale *= backoff, tracker = 0. Otherwise tracker += 1, and where it is then
+  // interval: scale *= growth unless that is not finite, tracker = 0. The product is rounded once.
+  // scale is a float32 scalar, tracker and found are int32 scalars.
+  void (*update)(Stream&, const View& scale, const View& tracker, const View& found,
+                 const ScaleRule&);
 };
 
 }  // namespace nodegrad
