@@ -113,7 +113,8 @@ def casts():
                 values = [v for v in values if abs(v) < 65000]
             T.add("cast", [T.given(values, source), name_of(target)], lambda x: x.to(target))
     for dtype in (torch.bfloat16, torch.float16):
-        T.add("to", [T.drawn(2, 3), name_of(dtype)], lambda x: x.to(dtype))
+        for op in ("to", "cast"):
+            T.add(op, [T.drawn(2, 3), name_of(dtype)], lambda x: x.to(dtype))
     special = [float("nan"), float("inf"), -float("inf"), 3e38, 70000, 1e-40, 6e-8]
     for target in FLOATS:
         T.add("cast", [T.given(special, torch.float32), name_of(target)], lambda x: x.to(target))
