@@ -4,7 +4,7 @@
 //   data:     dx[n] = Wᵀ · patches(dy[n])    M = c, K = (o, a, b), positions of dx; with a stride,
 //             one such product for each phase (h mod stride, w mod stride), over the taps it has
 // conv_weight.cc has the gradient of the weight, conv_depthwise.cc what has few channels a group,
-// conv_last.cc images whose channels lie together.
+// conv_last.cc images whose channels lie together, conv_depthwise_last.cc what has both.
 // Weights are packed once for a launch; a chunk gathers a block of positions and multiplies tiles
 // (gemm_kernel.h), then adds bias and applies ReLU while the tile is in cache. All cuts follow from
 // the sizes. 16-bit types go through float32. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations each;
@@ -184,7 +184,10 @@ void convolve_kernel(const void* args, int64_t chunk) {
 template <class T, class S>
 void convolve(Stream& stream, Product p, DType dtype) {
   if (p.images * p.groups * p.m * p.positions == 0) return;
-  if (p.pixel > 0) return channels_last_conv.product(stream, p, dtype);
+  if (p.pixel > 0) {
+    if (p.groups > 1 && depthwise_last_conv.product(stream, p, dtype)) return;
+    return channels_last_conv.product(stream, p, dtype);
+  }
   if (p.groups > 1 && depthwise_conv.product(stream, p, dtype)) return;
   const int64_t taps = tap_count(p.patches);
   const int64_t whole = larger(1, p.channels * taps);
@@ -332,7 +335,10 @@ void backward_data(Stream& stream, const ConvShape& s, const void* dy, const voi
 }
 
 void backward_weight(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw) {
-  if (s.channels_last) return channels_last_conv.weight(stream, s, x, dy, dw);
+  if (s.channels_last) {
+    if (s.groups > 1 && depthwise_last_conv.weight(stream, s, x, dy, dw)) return;
+    return channels_last_conv.weight(stream, s, x, dy, dw);
+  }
   if (s.groups > 1 && depthwise_conv.weight(stream, s, x, dy, dw)) return;
   conv_weight_gradient(stream, s, x, dy, dw);
 }
