@@ -294,6 +294,22 @@ describe('products', () => {
     });
   }
 
+  it('sum integers in int64 before they meet others', () => {
+    ng.scope(() => {
+      const x = ng.tensor(
+        [
+          [1, 2 ** 30, 2 ** 30],
+          [3, 4, 5],
+        ],
+        { dtype: 'int32' },
+      );
+      const y = ng.einsum('ij,ik->ik', x, x.slice(1, 0, 2));
+      const long = 2n ** 31n + 1n;
+      expect(y.dtype).toBe('int64');
+      expect([...y.data()]).toEqual([long, long * 2n ** 30n, 36n, 48n]);
+    });
+  });
+
   it('refuse what does not fit', () => {
     ng.scope(() => {
       const [a, b] = [ng.zeros([2, 3]), ng.zeros([4])];
@@ -325,6 +341,10 @@ describe('products', () => {
         'bmm: batch sizes must match, got [2,3,4] and [3,4,5]',
       );
       expect(() => ng.trace(b)).toThrow('trace: needs a matrix, got [4]');
+      const whole = ng.ones([2, 2], { dtype: 'int32' });
+      expect(() => ng.addmm(whole, whole, whole, { alpha: 0.5 })).toThrow(
+        'addmm: alpha must be an integer, got 0.5',
+      );
     });
   });
 });

@@ -175,6 +175,31 @@ def kinks():
     T.add("vdot", [T.drawn(5), T.drawn(5)], torch.vdot)
 
 
+def integers():
+    """Products of integers, which wrap around."""
+    for dtype, big in ((torch.int64, 2**62), (torch.int32, 2**30), (torch.uint8, 129)):
+        a = T.given([[1, 2, big], [3, 0, 7]], dtype)
+        b = T.given([[5, 1], [big, 2], [4, 9]], dtype)
+        v = T.given([3, big, 2], dtype)
+        T.add("matmul", [a, b], torch.matmul)
+        T.add("matmul", [v, b], torch.matmul)
+        T.add("mv", [a, v], torch.mv)
+        T.add("dot", [v, v], torch.dot)
+        T.add("outer", [v, v], torch.outer)
+        T.add("bmm", [T.given([[[2, 3]], [[4, 5]]], dtype), T.given([[[1], [7]], [[big], [9]]], dtype)],
+              torch.bmm)
+        T.add("matmul", [T.given([[[2, 3]], [[4, 5]]], dtype), T.given([[6, 7], [8, big]], dtype)],
+              torch.matmul)
+        T.add("addmm", [T.given([1, 2], dtype), a, b, {"beta": 3, "alpha": 2}],
+              lambda x, a, b: torch.addmm(x, a, b, beta=3, alpha=2))
+        T.add("tensordot", [a, b, [[1, 0], [0, 1]]],
+              lambda a, b: torch.tensordot(a, b, [[1, 0], [0, 1]]))
+        for equation in ("ij,jk->ik", "ij,jk->ki", "ij,ji->"):
+            T.add("einsum", [equation, a, b], lambda a, b: torch.einsum(equation, a, b))
+        T.add("einsum", ["ij->i", a], lambda a: torch.einsum("ij->i", a))
+        T.add("trace", [a], torch.trace)
+
+
 if __name__ == "__main__":
     comparisons()
     bounds()
@@ -182,4 +207,5 @@ if __name__ == "__main__":
     counts()
     masks()
     kinks()
+    integers()
     T.write("comparison")
