@@ -129,7 +129,7 @@ composed('kron', (m) => [m.make([2, 3], m.float()), m.make(m.shape(m.integer(0, 
 plain('addmm', ng.addmm, (m) => {
   const dtype = m.float();
   const [a, b] = [m.make([3, 4], dtype), m.make([4, 2], dtype)];
-  return [m.make([2], dtype), a, b, { beta: 0.5, alpha: m.number() }];
+  return [m.make([2], dtype), a, b, { beta: m.pick([0.5, 2]), alpha: m.pick([m.number(), 3]) }];
 });
 plain('tensordot', ng.tensordot, (m) => {
   const dtype = m.float();
