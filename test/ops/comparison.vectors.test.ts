@@ -1,3 +1,0 @@
-import { testTable } from '../support/table.js';
-
-testTable('comparison');
