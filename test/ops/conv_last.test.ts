@@ -36,8 +36,10 @@ describe.each(devices)('channels last on $name', (device) => {
   });
 });
 
-describe('channels last of each channel on its own', () => {
+describe('channels last in groups', () => {
   const geometries: [string, ng.Shape, ng.Shape, ng.Conv2dOptions][] = [
+    ['of two channels', [2, 6, 5, 6], [12, 2, 3, 3], { stride: 2, padding: 1 }],
+    ['of many channels', [1, 5, 4, 68], [70, 34, 3, 3], { padding: 1 }],
     ['of many vectors', [2, 9, 8, 70], [70, 1, 3, 3], { padding: 1 }],
     ['with strides', [1, 7, 9, 20], [20, 1, 3, 2], { stride: [2, 3], padding: [1, 0] }],
     ['with dilation', [1, 9, 11, 33], [33, 1, 5, 3], { dilation: [1, 2], padding: [3, 2] }],
@@ -52,7 +54,7 @@ describe('channels last of each channel on its own', () => {
             uniformOf(i, sizes).to(dtype).detach().requireGrad(),
           ) as [ng.Tensor, ng.Tensor];
           const image = x.permute([0, 3, 1, 2]);
-          const groups = kernel[0] as number;
+          const groups = (shape[3] as number) / (kernel[1] as number);
           const y = ng.conv2d(last ? image : image.contiguous(), w, null, { ...options, groups });
           const dy = y.permute([0, 2, 3, 1]);
           ng.mul(dy, uniformOf(9, dy.shape).to(dtype)).sum().backward();
