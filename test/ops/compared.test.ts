@@ -1,6 +1,7 @@
 /** That every public op is compared with PyTorch's numbers, and every differentiable one with its slopes. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { expect, it } from 'vitest';
+import { documentedOps } from '../support/documented.js';
 import { readVectors } from '../support/vectors.js';
 
 interface Entry {
@@ -36,16 +37,7 @@ const withoutSlopes: Record<string, string> = {
   floorDivide: 'PyTorch has no derivative of it; here it is 0',
 };
 
-/** Public ops by docs/ops.md, which a test holds to what is exported, and whether they have gradients. */
-const ops = [
-  ...readFileSync(new URL('../../docs/ops.md', import.meta.url), 'utf8')
-    .split('## Native ops')[0]!
-    .matchAll(/^\| [a-z]+ \| `(?:nn\.)?(\w+)` \|.*\| (again|once|no: [^|]*) \|$/gm),
-].map(([, name, gradient]) => ({
-  name: name as string,
-  differentiable: !gradient?.startsWith('no'),
-}));
-
+const ops = documentedOps();
 const values = new Set<string>();
 const slopes = new Set<string>();
 for (const file of readdirSync(new URL('../vectors', import.meta.url))) {
