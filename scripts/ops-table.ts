@@ -32,6 +32,9 @@ export class OneDType extends Maker {
   override float(): ng.DType {
     return this.only;
   }
+  override numeric(): ng.DType {
+    return this.only;
+  }
 }
 
 export function tensorsIn(value: unknown): ng.Tensor[] {
