@@ -17,7 +17,7 @@ const settings = [
 type Row = readonly string[];
 
 /** Makes arguments of one dtype, whatever an entry of the catalogue would have taken. */
-class OneDType extends Maker {
+export class OneDType extends Maker {
   constructor(
     device: ng.Device,
     private readonly only: ng.DType,
@@ -32,9 +32,12 @@ class OneDType extends Maker {
   override float(): ng.DType {
     return this.only;
   }
+  override numeric(): ng.DType {
+    return this.only;
+  }
 }
 
-function tensorsIn(value: unknown): ng.Tensor[] {
+export function tensorsIn(value: unknown): ng.Tensor[] {
   if (value instanceof ng.Tensor) return [value];
   return value !== null && typeof value === 'object' ? Object.values(value).flatMap(tensorsIn) : [];
 }

@@ -69,6 +69,6 @@ differentiable(dropoutOps.dropout.gradient as Rule<number>, (dout, [mask], p) =>
 
 // These are composed of recorded ops as they stand.
 differentiable(foldRule);
-for (const row of [...Object.values(movementOps), ...Object.values(scanOps), viewOps.diagEmbed]) {
+for (const row of [...Object.values(movementOps), scanOps.cumsum, viewOps.diagEmbed]) {
   differentiable((row as OpRow).gradient as Rule);
 }

@@ -36,7 +36,10 @@ export const copyOps: OpRows<CopyName> = {
   toDevice: row<Device>('another device', (dout, _, from) => [toDevice(dout, from)]),
 };
 
-/** The values as another dtype; floats become integers by truncation, anything bool by x ≠ 0. */
+/**
+ * The values as another dtype; floats become integers by truncation, anything bool by x ≠ 0. Floats
+ * beyond the range of an integer dtype become its ends, NaN becomes 0; integers wrap around.
+ */
 export function cast(x: Tensor, dtype: DType): Tensor {
   native.cast(expectTensor('cast', x).h, dtypeCode('cast', dtype));
   const rule = isFloating(dtype) ? ruleOf(copyOps.cast) : null;
@@ -111,7 +114,10 @@ declare module '../tensor.js' {
   interface Tensor {
     /** The tensor on a device, in a dtype, or both, in any order; itself where it is so already. */
     to(...targets: (DeviceLike | DType)[]): Tensor;
-    /** The values as another dtype; floats become integers by truncation, anything bool by x ≠ 0. */
+    /**
+     * The values as another dtype; floats become integers by truncation, anything bool by x ≠ 0. Floats
+     * beyond the range of an integer dtype become its ends, NaN becomes 0; integers wrap around.
+     */
     cast(dtype: DType): Tensor;
     /** The tensor in row-major memory; itself where it is so already. */
     contiguous(): Tensor;

@@ -16,7 +16,7 @@ import { eq, where } from './binary.js';
 import { asClasses, to } from './copy.js';
 import { addMethods, notDifferentiable, type OpRows, ruleOf } from './define.js';
 import { arange, scalar, zeros } from './fill.js';
-import { indexSelect } from './index.js';
+import { indexSelect, inside } from './index.js';
 import { pad } from './movement.js';
 import { expand, reshape, unsqueeze } from './view.js';
 
@@ -36,9 +36,10 @@ interface Along {
   source?: Shape;
 }
 
-/** The gradient of a source: zeros where it lies beyond the index. */
+/** The gradient of a source: zeros where it lies beyond the index, and where that was skipped. */
 function sourceGradient(dout: Tensor, index: Tensor, { axis, source }: Along): Tensor {
-  const part = gather(dout, axis, index);
+  const size = dout.shape[axis] as number;
+  const part = where(inside(index, size), gather(dout, axis, index), 0);
   if (sameShape(source as Shape, index.shape)) return part;
   const behind = (source as Shape).map((size, i) => [0, size - (index.shape[i] as number)]);
   return pad(part, behind.reverse().flat());

@@ -178,7 +178,7 @@ export const gemmOps: OpRows<'matmul' | 'linear'> = {
   matmul: {
     family: 'gemm',
     summary: 'matrix product; leading axes are a batch and broadcast',
-    dtypes: 'floating',
+    dtypes: 'numeric',
     gradient: matmulRule,
   } satisfies OpRow,
   linear: {
@@ -191,7 +191,8 @@ export const gemmOps: OpRows<'matmul' | 'linear'> = {
 
 /**
  * Matrix product of the last two axes: [..., M, K] by [..., K, N] gives [..., M, N]. Leading axes
- * broadcast; a vector counts as a row on the left and as a column on the right.
+ * broadcast; a vector counts as a row on the left and as a column on the right. Both are of one
+ * dtype; integers keep theirs and wrap around, as in PyTorch.
  */
 export function matmul(a: Tensor, b: Tensor): Tensor {
   return scaledProduct('matmul', a, b, 1);

@@ -3,6 +3,7 @@ import { type Rule, record } from '../autograd.js';
 import { expectAxis, expectShape, expectTensor } from '../check.js';
 import { native } from '../native.js';
 import { type Shape, type Tensor, take } from '../tensor.js';
+import { ge, logicalAnd, lt, where } from './binary.js';
 import { addMethods, type OpRows, ruleOf } from './define.js';
 import { expand, permute, reshape } from './view.js';
 
@@ -11,6 +12,11 @@ declare module '../native.js' {
     indexSelect(x: Handle, index: Handle): void;
     indexAdd(shape: Numbers, index: Handle, src: Handle): void;
   }
+}
+
+/** @internal Which indices are in [0,size): others are skipped, and what was there has no gradient. */
+export function inside(index: Tensor, size: number): Tensor {
+  return logicalAnd(ge(index, 0), lt(index, size));
 }
 
 interface Chosen {
@@ -32,7 +38,12 @@ export const indexOps: OpRows<'indexSelect' | 'indexAdd'> = {
     family: 'index',
     summary: 'rows added up where their index says, in zeros',
     dtypes: 'any',
-    gradient: ((dout, [index]) => [null, indexSelect(dout, index as Tensor)]) satisfies Rule<null>,
+    gradient: ((dout, [index]) => {
+      const places = index as Tensor;
+      const along = [places.size, ...new Array<number>(dout.rank - 1).fill(1)];
+      const taken = reshape(inside(places, dout.shape[0] as number), along);
+      return [null, where(taken, indexSelect(dout, places), 0)];
+    }) satisfies Rule<null>,
   },
 };
 

@@ -7,8 +7,10 @@ import {
   expectOptions,
   expectTensor,
 } from '../check.js';
+import { isFloating } from '../dtype.js';
 import type { Tensor } from '../tensor.js';
 import { add, mul } from './binary.js';
+import { to } from './copy.js';
 import { addMethods } from './define.js';
 import { matmul, scaledProduct } from './gemm.js';
 import { sum } from './reduce.js';
@@ -58,7 +60,10 @@ export function bmm(a: Tensor, b: Tensor): Tensor {
   return matmul(a, b);
 }
 
-/** beta·x + alpha·(a · b); x broadcasts to [N, P], a is [N, M], b is [M, P]. */
+/**
+ * beta·x + alpha·(a · b); x broadcasts to [N, P], a is [N, M], b is [M, P]. Beside integers beta and
+ * alpha are integers.
+ */
 export function addmm(
   x: Tensor,
   a: Tensor,
@@ -68,8 +73,9 @@ export function addmm(
   const { beta = 1, alpha = 1 } = expectOptions('addmm', options, ['beta', 'alpha']);
   expectTensor('addmm', x, 'x');
   expectRanks('addmm', a, b, 2, 2);
-  const product = scaledProduct('addmm', a, b, expectNumber('addmm', 'alpha', alpha));
-  if (expectNumber('addmm', 'beta', beta) === 0) return product;
+  const factor = isFloating(a.dtype) ? expectNumber : expectInteger;
+  const product = scaledProduct('addmm', a, b, factor('addmm', 'alpha', alpha));
+  if (factor('addmm', 'beta', beta) === 0) return product;
   return add(beta === 1 ? x : mul(x, beta), product);
 }
 
@@ -146,6 +152,11 @@ function summed({ x, labels }: Labeled, keep: (label: string) => boolean): Label
   return { x: sum(x, gone), labels: labels.filter(keep) };
 }
 
+/** In int64 where it holds integers: what a sum of integers is in. */
+function wide({ x, labels }: Labeled): Labeled {
+  return { x: isFloating(x.dtype) ? x : to(x, 'int64'), labels };
+}
+
 /** An axis of size 1 that meets a longer one multiplies all of it: it need not be there. */
 function withoutStretched(operand: Labeled, other: Labeled): Labeled {
   const { x, labels } = operand;
@@ -169,6 +180,7 @@ function contract(first: Labeled, second: Labeled, kept: (label: string) => bool
   let b = withoutStretched(second, a);
   a = summed(a, (label) => kept(label) || b.labels.includes(label));
   b = summed(b, (label) => kept(label) || a.labels.includes(label));
+  if (a.x.dtype !== first.x.dtype || b.x.dtype !== second.x.dtype) [a, b] = [wide(a), wide(b)];
   const shared = a.labels.filter((label) => b.labels.includes(label));
   const batch = shared.filter(kept);
   const inner = shared.filter((label) => !kept(label));
@@ -303,7 +315,8 @@ function parseEquation(equation: unknown, operands: readonly Tensor[]): Equation
  * Sums of products in Einstein's notation: `einsum('bij,bjk->bik', a, b)`. A label in several
  * terms multiplies, one not in the output is summed over, one twice in a term takes a diagonal;
  * `...` stands for axes that broadcast. Without `->` the output has the labels that appear once,
- * in alphabetical order. Operands are contracted from left to right.
+ * in alphabetical order. Operands are contracted from left to right. Products of integers keep their
+ * dtype, sums are int64.
  */
 export function einsum(equation: string, ...operands: Tensor[]): Tensor {
   for (const operand of operands) expectTensor('einsum', operand, 'an operand');

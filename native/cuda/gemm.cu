@@ -1,7 +1,7 @@
 // The gemm family: C = activation(scale·A·B + bias) + residual, or C += scale·A·B. Chooses the
 // library, the kernel by dtype and precision, the tile and the slices of K, and adds the slices up.
 //   float32   highest: gemm_simt.cu; high: TF32, medium: bfloat16, gemm_mma.cu (sm_90: TF32)
-//   bfloat16, float16: gemm_mma.cu; float64: a plain kernel
+//   bfloat16, float16: gemm_mma.cu; float64, integers: a plain kernel
 //   16 bits and TF32 on sm_90, where strides allow: gemm_wgmma.cu
 // Every choice follows from sizes and the chip alone, and slices are added in their order, so the
 // same product gives the same bits each time.
@@ -137,7 +137,9 @@ void launch_sum(Stream& stream, const GemmArgs& args, const GemmProblem& p) {
 
 // One launch's worth of a product by our own kernels.
 void gemm_own(Stream& stream, const GemmArgs& args) {
-  if (args.dtype == DType::float64) return launch_gemm_float64(stream, args);
+  if (args.dtype == DType::float64 || !is_float(args.dtype)) {
+    return launch_gemm_plain(stream, args);
+  }
   const bool simt = args.dtype == DType::float32 && args.precision == Precision::highest;
   const int processors = multiprocessors(stream);
   const Plan plan =
@@ -197,9 +199,6 @@ bool gemm_by_cublaslt(Stream& stream, const GemmArgs& args) {
 }
 
 void gemm(Stream& stream, const GemmArgs& args) {
-  if (!is_float(args.dtype)) {
-    fail("matmul: the dtype must be floating, got %s", dtype_name(args.dtype));
-  }
   if ((args.a_row != 1 && args.a_col != 1) || (args.b_row != 1 && args.b_col != 1)) {
     fail("matmul: each operand needs one unit stride, got [%lld,%lld] and [%lld,%lld]",
          static_cast<long long>(args.a_row), static_cast<long long>(args.a_col),
@@ -207,8 +206,10 @@ void gemm(Stream& stream, const GemmArgs& args) {
   }
   if (args.m == 0 || args.n == 0 || args.batch == 0) return;
   // Where both serve, `best` is ours.
-  if (args.library != MatmulBackend::cublas && launch_gemm_wgmma(stream, args)) return;
-  if (gemm_by_cublaslt(stream, args)) return;
+  if (is_float(args.dtype)) {
+    if (args.library != MatmulBackend::cublas && launch_gemm_wgmma(stream, args)) return;
+    if (gemm_by_cublaslt(stream, args)) return;
+  }
 
   // The smallest tile's blocks bound what one launch takes; 8 stands for slices of K.
   const int64_t per_batch = divide_up(args.m, 16) * divide_up(args.n, 16) * 8;

@@ -1,4 +1,4 @@
-// C = A·B in full float32 by fused multiply-adds, and a plain float64 form.
+// C = A·B in full float32 by fused multiply-adds, and a plain form for float64 and integers.
 //
 // A block makes a kBM x kBN tile; a thread makes kTM x kTN of it, as groups of 4x4 that lie
 // kBM·4/kTM rows and kBN·4/kTN columns apart, so that a warp's 16-byte shared reads touch
@@ -7,6 +7,8 @@
 // b [kBK][kBN + 4]; a K-contiguous operand is transposed on its way in (the 4 keep those stores
 // apart). Cost: 2·M·N·K operations, bound by the FP32 units once a tile does kTM·kTN/(kTM+kTN) = 4
 // multiply-adds per shared float; floor 2MNK / 67e12 s on H100. Sums run in the order of k.
+#include <type_traits>
+
 #include "gemm_simt.h"
 #include "launch.h"
 
@@ -176,43 +178,64 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 2 : 
   }
 }
 
-constexpr int kSide64 = 16;  // a float64 block: one thread per element of C
+constexpr int kPlainSide = 16;  // a plain block: one thread per element of C
 
-struct Float64Shared {
-  double a[kSide64][kSide64 + 1];
-  double b[kSide64][kSide64 + 1];
+template <class T>
+struct PlainShared {
+  T a[kPlainSide][kPlainSide + 1];
+  T b[kPlainSide][kPlainSide + 1];
 };
 
-__global__ void __launch_bounds__(kSide64* kSide64) gemm_float64_kernel(const GemmArgs p) {
-  auto& shared = shared_memory<Float64Shared>();
-  const int x = threadIdx.x % kSide64, y = threadIdx.x / kSide64;
-  const int64_t tiles_n = (p.n + kSide64 - 1) / kSide64, tiles_m = (p.m + kSide64 - 1) / kSide64;
+__device__ __forceinline__ double multiply_add(double a, double b, double sum) {
+  return fma(a, b, sum);
+}
+__device__ __forceinline__ uint64_t multiply_add(uint64_t a, uint64_t b, uint64_t sum) {
+  return a * b + sum;
+}
+__device__ __forceinline__ uint32_t multiply_add(uint32_t a, uint32_t b, uint32_t sum) {
+  return a * b + sum;
+}
+
+// S: as stored; T: as computed. Integers wrap, and end with the scale alone.
+template <class S, class T>
+__global__ void __launch_bounds__(kPlainSide* kPlainSide) gemm_plain_kernel(const GemmArgs p) {
+  auto& shared = shared_memory<PlainShared<T>>();
+  const int x = threadIdx.x % kPlainSide, y = threadIdx.x / kPlainSide;
+  const int64_t tiles_n = (p.n + kPlainSide - 1) / kPlainSide;
+  const int64_t tiles_m = (p.m + kPlainSide - 1) / kPlainSide;
   const int64_t tile = blockIdx.x % (tiles_m * tiles_n), batch = blockIdx.x / (tiles_m * tiles_n);
-  const int64_t row = tile / tiles_n * kSide64 + y, column = tile % tiles_n * kSide64 + x;
-  const double* a = static_cast<const double*>(p.a) + batch * p.a_batch;
-  const double* b = static_cast<const double*>(p.b) + batch * p.b_batch;
-  double sum = 0;
-  for (int64_t k = 0; k < p.k; k += kSide64) {
-    shared.a[y][x] = row < p.m && k + x < p.k ? a[row * p.a_row + (k + x) * p.a_col] : 0.0;
-    shared.b[y][x] = column < p.n && k + y < p.k ? b[(k + y) * p.b_row + column * p.b_col] : 0.0;
+  const int64_t row = tile / tiles_n * kPlainSide + y, column = tile % tiles_n * kPlainSide + x;
+  const S* a = static_cast<const S*>(p.a) + batch * p.a_batch;
+  const S* b = static_cast<const S*>(p.b) + batch * p.b_batch;
+  T sum = 0;
+  for (int64_t k = 0; k < p.k; k += kPlainSide) {
+    shared.a[y][x] = row < p.m && k + x < p.k ? T(a[row * p.a_row + (k + x) * p.a_col]) : T(0);
+    shared.b[y][x] =
+        column < p.n && k + y < p.k ? T(b[(k + y) * p.b_row + column * p.b_col]) : T(0);
     __syncthreads();
 #pragma unroll
-    for (int i = 0; i < kSide64; ++i) sum = fma(shared.a[y][i], shared.b[i][x], sum);
+    for (int i = 0; i < kPlainSide; ++i) {
+      sum = multiply_add(shared.a[y][i], shared.b[i][x], sum);
+    }
     __syncthreads();
   }
   if (row < p.m && column < p.n) {
     const int64_t at = batch * p.c_batch + row * p.c_row + column;
-    double* c = static_cast<double*>(p.c) + at;
-    sum *= p.scale;
-    if (p.accumulate) {
-      *c += sum;
-      return;
+    S* c = static_cast<S*>(p.c) + at;
+    if constexpr (std::is_same_v<T, double>) {
+      sum *= p.scale;
+      if (p.accumulate) {
+        *c += sum;
+        return;
+      }
+      if (p.bias) sum += static_cast<const double*>(p.bias)[column];
+      if (p.before) static_cast<double*>(p.before)[at] = sum;
+      double y[1] = {sum};
+      activate(p.activation, y);
+      *c = p.residual ? y[0] + static_cast<const double*>(p.residual)[at] : y[0];
+    } else {
+      *c = static_cast<S>(sum * static_cast<T>(static_cast<int64_t>(p.scale)));
     }
-    if (p.bias) sum += static_cast<const double*>(p.bias)[column];
-    if (p.before) static_cast<double*>(p.before)[at] = sum;
-    double y[1] = {sum};
-    activate(p.activation, y);
-    *c = p.residual ? y[0] + static_cast<const double*>(p.residual)[at] : y[0];
   }
 }
 
@@ -234,11 +257,25 @@ void launch_gemm_simt(Stream& stream, int tile, const GemmProblem& problem, int6
   }
 }
 
-void launch_gemm_float64(Stream& stream, const GemmArgs& args) {
-  const int64_t blocks =
-      (args.m + kSide64 - 1) / kSide64 * ((args.n + kSide64 - 1) / kSide64) * args.batch;
-  launch(stream, "gemm_float64", gemm_float64_kernel, dim3(static_cast<unsigned>(blocks)),
-         dim3(kSide64 * kSide64), sizeof(Float64Shared), args);
+void launch_gemm_plain(Stream& stream, const GemmArgs& args) {
+  const int64_t blocks = (args.m + kPlainSide - 1) / kPlainSide *
+                         ((args.n + kPlainSide - 1) / kPlainSide) * args.batch;
+  const auto as = [&](auto stored, auto computed) {
+    using S = decltype(stored);
+    using T = decltype(computed);
+    launch(stream, "gemm_plain", gemm_plain_kernel<S, T>, dim3(static_cast<unsigned>(blocks)),
+           dim3(kPlainSide * kPlainSide), sizeof(PlainShared<T>), args);
+  };
+  switch (args.dtype) {
+    case DType::int64:
+      return as(uint64_t(), uint64_t());
+    case DType::int32:
+      return as(uint32_t(), uint32_t());
+    case DType::uint8:
+      return as(uint8_t(), uint32_t());
+    default:
+      return as(double(), double());
+  }
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -46,6 +46,11 @@ export class Maker {
     return this.pick(floats);
   }
 
+  /** What products are made of: integers now and then. */
+  numeric(): DType {
+    return this.chance(0.25) ? this.pick(['int32', 'int64', 'uint8'] as const) : this.float();
+  }
+
   shape(rank = this.integer(0, 4)): number[] {
     const most = [40, 40, 8, 5, 3][rank] ?? 2;
     return Array.from({ length: rank }, () => (this.chance(0.1) ? 0 : this.integer(1, most)));

@@ -1,4 +1,5 @@
 /** Ten losses of a small classifier with each layer, against PyTorch's (test/vectors/layer_runs.py). */
+import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import {
   crossEntropy,
@@ -9,6 +10,7 @@ import {
   nn,
   optim,
   scope,
+  sub,
   type Tensor,
   tensor,
 } from '../../lib/index.js';
@@ -17,6 +19,8 @@ import { mixed, readVectors, uniformOf } from '../support/vectors.js';
 
 interface Case {
   layer: string;
+  /** The class of the loss; cross-entropy where left out. */
+  loss?: string;
   shape: number[];
   /** Names, sorted, as PyTorch's. */
   parameters: string[];
@@ -83,6 +87,12 @@ const layers: Record<string, (place: Place) => nn.Layer> = {
   },
   DotProductAttention: () =>
     calling('attention', new nn.DotProductAttention(), (part, x) => part.forward(x, x)[0]),
+  TransformerDecoderLayer: (place) =>
+    calling('decoder', new nn.TransformerDecoderLayer(6, 2, transformer(place)), (part, x) =>
+      part.forward(x, flip(x, 1)),
+    ),
+  TransformerEncoder: (place) =>
+    new nn.TransformerEncoder(() => new nn.TransformerEncoderLayer(6, 2, transformer(place)), 2),
   TransformerEncoderLayer: (place) => new nn.TransformerEncoderLayer(6, 2, transformer(place)),
   TransformerDecoder: (place) => {
     const make = () => new nn.TransformerDecoderLayer(6, 2, transformer(place));
@@ -112,11 +122,70 @@ const layers: Record<string, (place: Place) => nn.Layer> = {
   Softmax: () => new nn.Softmax(-1),
   LogSoftmax: () => new nn.LogSoftmax(-1),
   Dropout: () => new nn.Dropout(0),
+  Dropout1d: () => new nn.Dropout1d(0),
+  Dropout2d: () => new nn.Dropout2d(0),
+  AlphaDropout: () => new nn.AlphaDropout(0),
+  PReLU: (place) => new nn.PReLU(3, place),
+  GLU: () => new nn.GLU(1),
+  Unflatten: () => new nn.Unflatten(1, [2, 3]),
+  AdaptiveAvgPool1d: () => new nn.AdaptiveAvgPool1d(3),
+  AdaptiveMaxPool1d: () => new nn.AdaptiveMaxPool1d(3),
+  Identity: () => new nn.Identity(),
 };
+
+/** Of outputs y, labels c, targets t in (0, 1) of the outputs' shape, and their signs s. */
+const losses: Record<string, (y: Tensor, c: Tensor, t: Tensor, s: Tensor) => Tensor> = {
+  CrossEntropyLoss: (y, c) => new nn.CrossEntropyLoss({ labelSmoothing: 0.1 }).forward(y, c),
+  NLLLoss: (y, c) => new nn.NLLLoss().forward(y.logSoftmax(), c),
+  BCELoss: (y, _, t) => new nn.BCELoss().forward(y.sigmoid(), t),
+  BCEWithLogitsLoss: (y, _, t) => new nn.BCEWithLogitsLoss().forward(y, t),
+  KLDivLoss: (y, _, t) =>
+    new nn.KLDivLoss({ reduction: 'batchmean' }).forward(y.logSoftmax(), t.softmax()),
+  MultiMarginLoss: (y, c) => new nn.MultiMarginLoss().forward(y, c),
+  CosineSimilarity: (y, _, t) => sub(1, new nn.CosineSimilarity().forward(y, t).mean()),
+  CosineEmbeddingLoss: (y, _, t, s) => new nn.CosineEmbeddingLoss().forward(y, t, s.select(1, 0)),
+  HingeEmbeddingLoss: (y, _, __, s) => new nn.HingeEmbeddingLoss().forward(y, s),
+  HingeLoss: (y, _, __, s) => new nn.HingeLoss().forward(y, s),
+  MarginRankingLoss: (y, _, __, s) =>
+    new nn.MarginRankingLoss({ margin: 0.2 }).forward(
+      y.select(1, 0),
+      y.select(1, 1),
+      s.select(1, 0),
+    ),
+  TripletMarginLoss: (y, _, t, s) => new nn.TripletMarginLoss({ margin: 5 }).forward(y, t, s),
+  MSELoss: (y, _, t) => new nn.MSELoss().forward(y, t),
+  L1Loss: (y, _, t) => new nn.L1Loss().forward(y, t),
+  SmoothL1Loss: (y, _, t) => new nn.SmoothL1Loss().forward(y, t),
+  HuberLoss: (y, _, t) => new nn.HuberLoss().forward(y, t),
+  PoissonNLLLoss: (y, _, t) => new nn.PoissonNLLLoss().forward(y, t),
+};
+/** Classes of lib/nn with such runs in other files, or made of parts that have them. */
+const elsewhere: Record<string, string[]> = {
+  network: ['Linear', 'ReLU', 'Sequential'],
+  norm: [
+    ...['BatchNorm1d', 'BatchNorm2d', 'Embedding', 'Flatten', 'GroupNorm', 'InstanceNorm2d'],
+    ...['LayerNorm', 'RMSNorm'],
+  ],
+  rnn: ['GRU', 'LSTM', 'RNN'],
+};
+
+it('have every layer and loss of lib/nn', () => {
+  const classes = Object.entries(nn)
+    .filter(([, value]) => typeof value === 'function' && value.prototype instanceof nn.Module)
+    .map(([name]) => name);
+  const run = cases.map(({ layer, loss }) => loss ?? layer);
+  const known = new Set([...run, 'Identity', ...Object.values(elsewhere).flat()]);
+  expect(classes.filter((name) => !known.has(name))).toEqual([]);
+  for (const [file, names] of Object.entries(elsewhere)) {
+    const text = readFileSync(new URL(`${file}.test.ts`, import.meta.url), 'utf8');
+    for (const name of names) expect(text).toMatch(new RegExp(`\\b${name}\\b`));
+  }
+});
 
 describe.each(devices)('ten losses on $name', (device) => {
   describe.each(['float32', 'float64'] as const)('in %s', (dtype) => {
-    it.each(cases)('with $layer', ({ layer, shape, parameters, ...losses }) => {
+    const named = cases.map((entry) => [entry.loss ?? entry.layer, entry] as const);
+    it.each(named)('with %s', (_, { layer, loss: criterion, shape, parameters, ...runs }) => {
       scope(() => {
         const place = { dtype, device };
         const indices = layer === 'EmbeddingBag';
@@ -146,12 +215,16 @@ describe.each(devices)('ten losses on $name', (device) => {
           parameter.copyFrom((scales ? values.add(1) : values).to(dtype, device));
         });
         const optimizer = new optim.SGD(model.parameters(), { lr: 0.1, momentum: 0.9 });
-        losses[dtype].forEach((expected, step) => {
+        runs[dtype].forEach((expected, step) => {
           const labels = Array.from(mixed(3000 + step, batch), (u) =>
             BigInt(Math.floor(u * classes)),
           );
           optimizer.zeroGrad();
-          const loss = crossEntropy(model.forward(inputOf(step)), tensor(labels, { device }));
+          const [y, c] = [model.forward(inputOf(step)), tensor(labels, { device })];
+          const t = uniformOf(4000 + step, [batch, classes], 0.01, 0.99).to(dtype, device);
+          const loss = criterion
+            ? (losses[criterion] as (typeof losses)[string])(y, c, t, t.sub(0.5).sign())
+            : crossEntropy(y, c);
           loss.backward();
           optimizer.step();
           const error = Math.abs(Number(loss.item()) - expected) / expected;

@@ -36,6 +36,41 @@ describe.each(devices)('channels last on $name', (device) => {
   });
 });
 
+describe('channels last in groups', () => {
+  const geometries: [string, ng.Shape, ng.Shape, ng.Conv2dOptions][] = [
+    ['of two channels', [2, 6, 5, 6], [12, 2, 3, 3], { stride: 2, padding: 1 }],
+    ['of many channels', [1, 5, 4, 68], [70, 34, 3, 3], { padding: 1 }],
+    ['of many vectors', [2, 9, 8, 70], [70, 1, 3, 3], { padding: 1 }],
+    ['with strides', [1, 7, 9, 20], [20, 1, 3, 2], { stride: [2, 3], padding: [1, 0] }],
+    ['with dilation', [1, 9, 11, 33], [33, 1, 5, 3], { dilation: [1, 2], padding: [3, 2] }],
+    ['wider than the image', [3, 2, 2, 5], [5, 1, 3, 5], { padding: 2 }],
+    ['of many rows', [2, 90, 40, 64], [64, 1, 3, 3], { padding: 'same' }],
+  ];
+  it.each(geometries)('%s gives what channels first does', (_, shape, kernel, options) => {
+    for (const dtype of ['float64', 'float32', 'bfloat16', 'float16'] as const) {
+      ng.scope(() => {
+        const run = (last: boolean): ng.Tensor[] => {
+          const [x, w] = [shape, kernel].map((sizes, i) =>
+            uniformOf(i, sizes).to(dtype).detach().requireGrad(),
+          ) as [ng.Tensor, ng.Tensor];
+          const image = x.permute([0, 3, 1, 2]);
+          const groups = (shape[3] as number) / (kernel[1] as number);
+          const y = ng.conv2d(last ? image : image.contiguous(), w, null, { ...options, groups });
+          const dy = y.permute([0, 2, 3, 1]);
+          ng.mul(dy, uniformOf(9, dy.shape).to(dtype)).sum().backward();
+          return [y.detach(), x.grad as ng.Tensor, w.grad as ng.Tensor];
+        };
+        const expected = run(false);
+        const within = { float64: 1e-13, float32: 1e-5, bfloat16: 0.02, float16: 3e-3 }[dtype];
+        run(true).forEach((value, i) => {
+          const what = `${dtype} result ${i}`;
+          expectClose(valuesOf(value), valuesOf(expected[i] as ng.Tensor), within, what);
+        });
+      });
+    }
+  });
+});
+
 describe('channels last in a captured step', () => {
   it('copies no images', async () => {
     const [w, w2, scale] = [[16, 8, 3, 3], [5, 16, 2, 2], [16]].map((shape) =>

@@ -1,7 +1,8 @@
 import { describe, expect, it } from 'vitest';
-import { arange, clone, ones, scope, tensor, zeros } from '../../lib/index.js';
+import { arange, clone, type DType, ones, scope, tensor, zeros } from '../../lib/index.js';
 import { devices } from '../support/devices.js';
 import { testOps } from '../support/op.js';
+import { floatingDTypes } from '../support/tolerance.js';
 import { copyRows } from './rows/copy.js';
 
 testOps(copyRows);
@@ -40,6 +41,24 @@ describe.each(devices)('copies on $name', (device) => {
       const y = arange(6, { device });
       y.slice(0, 1).copyFrom(y.slice(0, 0, 5));
       expect(y.toArray()).toEqual([0, 0, 1, 2, 3, 4]);
+    });
+  });
+
+  it('take floats beyond the range of an integer dtype to its ends, and NaN to 0', () => {
+    const ranges = {
+      uint8: [0n, 255n],
+      int32: [-(2n ** 31n), 2n ** 31n - 1n],
+      int64: [-(2n ** 63n), 2n ** 63n - 1n],
+    } as const;
+    scope(() => {
+      const far = [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 3e38, -3e38];
+      for (const from of floatingDTypes) {
+        const x = tensor(far, { device }).to(from);
+        for (const [dtype, [low, high]] of Object.entries(ranges)) {
+          const found = [...x.to(dtype as DType).data()].map(BigInt);
+          expect(found, `${from} to ${dtype}`).toEqual([0n, high, low, high, low]);
+        }
+      }
     });
   });
 

@@ -103,6 +103,16 @@ describe('the op table', () => {
     expect([...tested].filter((op) => !(op in opTable))).toEqual([]);
   });
 
+  it('gives all its rows to the helper', () => {
+    const files = ts.sys.readDirectory(import.meta.dirname, ['.test.ts'], undefined, ['*']);
+    const text = files.map((file) => readFileSync(file, 'utf8')).join('\n');
+    const calls = [...text.matchAll(/^testOps\(([^)]*)\)/gm)].map(([, given]) => given).join();
+    const own = readFileSync(path.join(import.meta.dirname, 'table.test.ts'), 'utf8');
+    const names = [...own.matchAll(/^ {2}\.\.\.(\w+),$/gm)].map(([, name]) => name as string);
+    expect(names.length).toBeGreaterThan(20);
+    expect(names.filter((name) => !new RegExp(`\\b${name}\\b`).test(calls))).toEqual([]);
+  });
+
   it('tests those without a row where it says', () => {
     for (const [op, file] of Object.entries(elsewhere)) {
       expect(readFileSync(path.join(import.meta.dirname, file), 'utf8')).toContain(`${op}(`);

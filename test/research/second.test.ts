@@ -6,10 +6,16 @@ import { devices } from '../support/devices.js';
 
 const values = [0.31, 0.72, 1.13, 1.54, 0.95, 0.26];
 
-/** d/dx of Σ (df/dx)², by createGraph and by central differences of it. */
+/**
+ * d/dx of Σ (df/dx + w)², by createGraph and by central differences of it; w shows what slopes of 0
+ * would hide.
+ */
 function check(fn: (x: Tensor) => Tensor): void {
   const slope = (x: Tensor, createGraph: boolean): Tensor =>
-    (grad(fn(x).sum(), [x], undefined, { createGraph }) as [Tensor])[0].square().sum();
+    (grad(fn(x).sum(), [x], undefined, { createGraph }) as [Tensor])[0]
+      .add(w([2, 3]))
+      .square()
+      .sum();
   scope(() => {
     const at = (list: number[]): Tensor =>
       tensor(Float64Array.from(list), [2, 3], { requiresGrad: true });
@@ -31,6 +37,8 @@ const w = (shape: number[]): Tensor =>
     Float64Array.from({ length: shape.reduce((a, b) => a * b, 1) }, (_, i) => Math.sin(i + 1)),
     shape,
   );
+/** Two zeros in the first row of what it is taken from, one in the second. */
+const gone = tensor(Float64Array.of(0.31, 0, 1.13, 0, 0.95, 0), [2, 3]);
 const target = (): Tensor => tensor([2n, 0n]);
 const functions: Record<string, (x: Tensor) => Tensor> = {
   mul: (x) => x.mul(x).mul(x),
@@ -41,6 +49,16 @@ const functions: Record<string, (x: Tensor) => Tensor> = {
   mean: (x) => x.square().mean(0).square(),
   max: (x) => x.max(1).pow(3),
   prod: (x) => x.prod(1),
+  prodOfZeros: (x) =>
+    x
+      .sub(gone)
+      .prod(1)
+      .mul(w([2])),
+  prodAcross: (x) =>
+    x
+      .sub(gone)
+      .prod(0)
+      .mul(w([3])),
   views: (x) =>
     x.T.reshape([6])
       .slice(0, 1, 6, 2)
@@ -88,6 +106,12 @@ const functions: Record<string, (x: Tensor) => Tensor> = {
     ng.nn.binaryCrossEntropyWithLogits(x.square(), x.mul(0.5), { posWeight: w([3]).abs() }),
   cumsum: (x) => x.cumsum(1).pow(3),
   cumprod: (x) => x.cumprod(1).mul(x.sub(1.13).cumprod(1)),
+  cumprodOfZeros: (x) =>
+    x
+      .mul(x.sub(gone))
+      .cumprod(1)
+      .mul(w([2, 3])),
+  cumprodAcross: (x) => x.sub(gone).cumprod(0).mul(x),
   cummax: (x) => x.cummax(1)[0].pow(3),
   pad: (x) => ng.pad(x, [1, -1, 2, 0]).pow(3),
   circular: (x) => ng.pad(ng.pad(x, [2, 1], 'circular'), [1, 1], 'reflect').pow(3),

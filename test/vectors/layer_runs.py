@@ -1,8 +1,9 @@
 """Writes layer_runs.json with PyTorch: /usr/bin/python3 test/vectors/layer_runs.py
 
 Ten losses of a small classifier with each layer that has no such run in another file: the input
-goes through a linear layer, the layer, and a linear layer over all it gives. Parameters and inputs
-follow the formula of generate.py, parameters in the order of their names.
+goes through a linear layer, the layer, and a linear layer over all it gives; and with each class of
+losses in the place of the cross-entropy. Parameters and inputs follow the formula of generate.py,
+parameters in the order of their names.
 """
 import math
 
@@ -126,6 +127,10 @@ LAYERS = {
     "AdditiveAttention": (lambda: Additive(4, 5), (3, 4)),
     "DotProductAttention": (DotProduct, (3, 4)),
     "TransformerEncoderLayer": (lambda: transformer(nn.TransformerEncoderLayer), (3, 6)),
+    "TransformerDecoderLayer": (
+        lambda: Decoder(transformer(nn.TransformerDecoderLayer)), (3, 6)),
+    "TransformerEncoder": (
+        lambda: nn.TransformerEncoder(transformer(nn.TransformerEncoderLayer), 2), (3, 6)),
     "TransformerDecoder": (
         lambda: Decoder(nn.TransformerDecoder(transformer(nn.TransformerDecoderLayer), 2)), (3, 6)),
     "LearnedPositions": (lambda: Learned(5, 4), (3, 4)),
@@ -139,11 +144,41 @@ LAYERS = {
     "Softmax": (lambda: nn.Softmax(-1), (5,)),
     "LogSoftmax": (lambda: nn.LogSoftmax(-1), (5,)),
     "Dropout": (lambda: nn.Dropout(0.0), (5,)),
+    "Dropout1d": (lambda: nn.Dropout1d(0.0), (2, 5)),
+    "Dropout2d": (lambda: nn.Dropout2d(0.0), (2, 2, 3)),
+    "AlphaDropout": (lambda: nn.AlphaDropout(0.0), (5,)),
+    "PReLU": (lambda: nn.PReLU(3), (3, 4)),
+    "GLU": (lambda: nn.GLU(1), (4, 3)),
+    "Unflatten": (lambda: nn.Unflatten(1, (2, 3)), (6,)),
+    "AdaptiveAvgPool1d": (lambda: nn.AdaptiveAvgPool1d(3), (2, 7)),
+    "AdaptiveMaxPool1d": (lambda: nn.AdaptiveMaxPool1d(3), (2, 7)),
+}
+
+# Of outputs, labels, targets in (0, 1) of the outputs' shape, and their signs.
+LOSSES = {
+    "CrossEntropyLoss": lambda y, c, t, s: nn.CrossEntropyLoss(label_smoothing=0.1)(y, c),
+    "NLLLoss": lambda y, c, t, s: nn.NLLLoss()(y.log_softmax(-1), c),
+    "BCELoss": lambda y, c, t, s: nn.BCELoss()(y.sigmoid(), t),
+    "BCEWithLogitsLoss": lambda y, c, t, s: nn.BCEWithLogitsLoss()(y, t),
+    "KLDivLoss": lambda y, c, t, s: nn.KLDivLoss(reduction="batchmean")(
+        y.log_softmax(-1), t.softmax(-1)),
+    "MultiMarginLoss": lambda y, c, t, s: nn.MultiMarginLoss()(y, c),
+    "CosineSimilarity": lambda y, c, t, s: 1 - nn.CosineSimilarity()(y, t).mean(),
+    "CosineEmbeddingLoss": lambda y, c, t, s: nn.CosineEmbeddingLoss()(y, t, s[:, 0]),
+    "HingeEmbeddingLoss": lambda y, c, t, s: nn.HingeEmbeddingLoss()(y, s),
+    "HingeLoss": lambda y, c, t, s: torch.relu(1 - s * y).mean(),
+    "MarginRankingLoss": lambda y, c, t, s: nn.MarginRankingLoss(0.2)(y[:, 0], y[:, 1], s[:, 0]),
+    "TripletMarginLoss": lambda y, c, t, s: nn.TripletMarginLoss(margin=5)(y, t, s),
+    "MSELoss": lambda y, c, t, s: nn.MSELoss()(y, t),
+    "L1Loss": lambda y, c, t, s: nn.L1Loss()(y, t),
+    "SmoothL1Loss": lambda y, c, t, s: nn.SmoothL1Loss()(y, t),
+    "HuberLoss": lambda y, c, t, s: nn.HuberLoss()(y, t),
+    "PoissonNLLLoss": lambda y, c, t, s: nn.PoissonNLLLoss()(y, t),
 }
 
 
-def losses(name, dtype):
-    make, shape = LAYERS[name]
+def losses(name, dtype, loss_of=None):
+    make, shape = LAYERS.get(name, (nn.Identity, (5,)))
     words = name == "EmbeddingBag"
     front = nn.Identity() if words else nn.Linear(shape[-1], shape[-1])
     middle = nn.Sequential(front, make()).to(dtype)
@@ -168,7 +203,11 @@ def losses(name, dtype):
         labels = torch.from_numpy((mixed(3000 + step, BATCH) * CLASSES).astype(numpy.int64))
         optimizer.zero_grad()
         logits = head(middle(input_of(step)).flatten(1))
-        loss = nn.functional.cross_entropy(logits, labels)
+        if loss_of is None:
+            loss = nn.functional.cross_entropy(logits, labels)
+        else:
+            targets = uniform(4000 + step, (BATCH, CLASSES), 0.01, 0.99).to(dtype)
+            loss = loss_of(logits, labels, targets, (targets - 0.5).sign())
         loss.backward()
         optimizer.step()
         found.append(float(f"{loss.item():.12g}"))
@@ -181,6 +220,10 @@ def main():
         keys, exact = losses(name, torch.float64)
         cases.append({"layer": name, "shape": shape, "parameters": keys,
                       "float32": losses(name, torch.float32)[1], "float64": exact})
+    for name, loss_of in LOSSES.items():
+        keys, exact = losses("Identity", torch.float64, loss_of)
+        cases.append({"layer": "Identity", "loss": name, "shape": (5,), "parameters": keys,
+                      "float32": losses("Identity", torch.float32, loss_of)[1], "float64": exact})
     write("layer_runs.json", {"madeBy": "test/vectors/layer_runs.py", "cases": cases})
 
 

@@ -42,12 +42,14 @@ struct Product {
 void conv_weight_gradient(Stream& stream, const ConvShape& s, const void* x, const void* dy,
                           void* dw);
 
-// conv_depthwise.cc: convolutions of few channels a group; false where it does not serve one.
+// conv_depthwise.cc: convolutions of few channels a group; conv_depthwise_last.cc: those of one
+// whose channels lie together. False where they do not serve one.
 struct DepthwiseConv {
   bool (*product)(Stream& stream, const Product& p, DType dtype);
   bool (*weight)(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw);
 };
 extern const DepthwiseConv depthwise_conv;
+extern const DepthwiseConv depthwise_last_conv;
 
 // conv_last.cc: convolutions of images whose channels lie together, and their weight's gradient.
 struct ChannelsLastConv {

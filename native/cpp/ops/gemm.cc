@@ -111,7 +111,11 @@ void batched(const Tensor& a, const Tensor& b, const Tensor& out, const Shape& b
 
 Tensor matmul(const Tensor& left, const Tensor& right, double scale, int64_t precision,
               int64_t library) {
-  check_operands("matmul", left, right);
+  check_same_device("matmul", left, right);
+  if (left.dtype() != right.dtype() || left.dtype() == DType::boolean) {
+    fail("matmul: needs two tensors of one dtype other than bool, got %s and %s",
+         dtype_name(left.dtype()), dtype_name(right.dtype()));
+  }
   if (left.rank() == 0 || right.rank() == 0) {
     fail("matmul: needs tensors of rank 1 or more, got %s and %s", shape_text(left.view).c_str(),
          shape_text(right.view).c_str());

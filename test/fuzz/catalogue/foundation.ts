@@ -178,7 +178,7 @@ both(
 
 // Products, softmax, rows.
 function productOperands(m: Maker): [ng.Tensor, ng.Tensor] {
-  const dtype = m.float();
+  const dtype = m.numeric();
   const [rows, inner, columns] = [m.integer(0, 9), m.integer(0, 20), m.integer(0, 9)];
   const batch = m.shape(m.integer(0, 2));
   const a = m.make(m.chance(0.2) ? [inner] : [...batch, rows, inner], dtype);

@@ -110,33 +110,36 @@ composed('celu', (m) => [m.floating(), m.pick([1, 0.5])]);
 for (const name of ['outer', 'dot', 'vdot']) {
   const args = (m: Maker): unknown[] => {
     const n = m.integer(0, 9);
-    const dtype = m.float();
+    const dtype = m.numeric();
     return [m.make([n], dtype), m.make([n], dtype)];
   };
   if (name === 'vdot') plain(name, api[name], args);
   else composed(name, args);
 }
 composed('mv', (m) => {
-  const dtype = m.float();
+  const dtype = m.numeric();
   return [m.make([3, 4], dtype), m.make([4], dtype)];
 });
 composed('bmm', (m) => {
-  const dtype = m.float();
+  const dtype = m.numeric();
   return [m.make([2, 3, 4], dtype), m.make([2, 4, 2], dtype)];
 });
-composed('trace', (m) => [m.make([m.integer(0, 4), m.integer(0, 4)], m.float())]);
-composed('kron', (m) => [m.make([2, 3], m.float()), m.make(m.shape(m.integer(0, 2)), m.float())]);
+composed('trace', (m) => [m.make([m.integer(0, 4), m.integer(0, 4)], m.numeric())]);
+composed('kron', (m) => [
+  m.make([2, 3], m.numeric()),
+  m.make(m.shape(m.integer(0, 2)), m.numeric()),
+]);
 plain('addmm', ng.addmm, (m) => {
   const dtype = m.float();
   const [a, b] = [m.make([3, 4], dtype), m.make([4, 2], dtype)];
-  return [m.make([2], dtype), a, b, { beta: 0.5, alpha: m.number() }];
+  return [m.make([2], dtype), a, b, { beta: m.pick([0.5, 2]), alpha: m.pick([m.number(), 3]) }];
 });
 plain('tensordot', ng.tensordot, (m) => {
-  const dtype = m.float();
+  const dtype = m.numeric();
   return [m.make([2, 3, 4], dtype), m.make([3, 4, 2], dtype), m.pick([2, 0, [[1], [0]]])];
 });
 plain('einsum', ng.einsum, (m) => {
-  const dtype = m.float();
+  const dtype = m.numeric();
   const equation = m.pick(['ij,jk->ik', 'ij,jk', '...j,jk', 'ij,jk->', 'ii,ij->j']);
   return [equation, m.make([3, 3], dtype), m.make([3, m.integer(0, 4)], dtype)];
 });

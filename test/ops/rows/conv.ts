@@ -227,6 +227,16 @@ export const convRows: OpRow[] = [
     [(n) => [2, n + 2, n + 4, 4], () => [6, 2, 3, 3], () => [6]],
   ),
   rowOf(
+    'channels last, of each channel on its own',
+    { layout: 'NHWC', groups: 17, padding: 1, relu: true },
+    { groups: 17, before: [1, 1], behind: [1, 1] },
+    [(n) => [2, n, 3, 17], () => [17, 1, 3, 3], () => [17]],
+    {
+      sizes: [1, 8],
+      wider: { by: { bfloat16: 4, float16: 4, float32: 4 }, because: 'a sum near 0 is cut' },
+    },
+  ),
+  rowOf(
     'channels last, of one element each, in two slices',
     { layout: 'NHWC' },
     {},

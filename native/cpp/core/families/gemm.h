@@ -20,7 +20,8 @@ enum class MatmulBackend : uint8_t { best, own, cublas };
 // `accumulate`. The arguments of the activation go to `before`, where it is given.
 // Strides count elements. A is [M,K], B is [K,N]; one of each operand's two strides is 1 (a
 // transposed operand has row stride 1). C is row-major with leading dimension c_row.
-// All have one dtype: float32, float64, bfloat16 or float16.
+// All have one dtype: float32, float64, bfloat16 or float16; or an integer one, for C = scale · A·B
+// alone, exact modulo its range.
 struct GemmArgs {
   const void* a;
   const void* b;
