@@ -152,7 +152,7 @@ struct Norm {
 };
 
 template <class A>
-__global__ void __launch_bounds__(kReduceBlock)
+__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     norm_partials_kernel(const __grid_constant__ Table table, const DType dtype, const Norm norm,
                          double* partials) {
   constexpr int V = kWidth<A>;
@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(kReduceBlock)
 }
 
 template <class T>
-__global__ void __launch_bounds__(kReduceBlock)
+__global__ void __launch_bounds__(kReduceBlock, kReduceBlocks)
     norm_total_kernel(const double* partials, int64_t count, const Norm norm, T* result) {
   double total = 0.0;
   for (int64_t i = threadIdx.x; i < count; i += kReduceBlock) norm(total, partials[i]);

@@ -113,6 +113,8 @@ __global__ void __launch_bounds__(kThreads, 4)
   const int64_t inner = p.s.inner;
   Arith<T> sum = 0;
   for (int64_t i = rows.begin; i < rows.end; ++i) {
+// Unrolled further, sm_100 and sm_120 are short of registers.
+#pragma unroll 2
     for (int64_t j = columns.begin; j < columns.end; ++j) {
       const int64_t window = (first + i * w.out + j) * inner + place.channel;
       if (index[window] == own) sum += to_arith(dy[window]);
@@ -155,6 +157,8 @@ __global__ void __launch_bounds__(kThreads, 4)
   Arith<T> sum = 0;
   for (int64_t i = rows.begin; i < rows.end; ++i) {
     const int64_t high = extent_of(h, p.s, i);
+// Unrolled, sm_100 and sm_120 are short of registers.
+#pragma unroll 1
     for (int64_t j = columns.begin; j < columns.end; ++j) {
       const int64_t extent = high * extent_of(w, p.s, j);
       sum += to_arith(from[(i * w.out + j) * inner]) / static_cast<Arith<T>>(extent);
