@@ -142,7 +142,7 @@ def kinks():
               "hardtanh": F.hardtanh, "hardswish": F.hardswish,
               "leakyRelu": F.leaky_relu, "elu": F.elu, "selu": F.selu, "celu": F.celu,
               "softsign": F.softsign, "floor": torch.floor, "ceil": torch.ceil,
-              "round": torch.round, "trunc": torch.trunc,
+              "round": torch.round, "trunc": torch.trunc, "frac": torch.frac,
               # hardsigmoid's own derivative rounds 1/6 to float32.
               "hardsigmoid": lambda x: F.relu6(x + 3) / 6}
     for name, f in simple.items():

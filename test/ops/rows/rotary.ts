@@ -3,13 +3,17 @@ import { at, build, type Nd } from '../../support/nd.js';
 import type { OpRow } from '../../support/op.js';
 
 const base = 100;
+const layers = new Map<string, ng.nn.RotaryPositions>();
 
 /** The layer on the queries [..., T, D], with tables of the width that it computes in. */
 function turn(x: ng.Tensor, offset: number): ng.Tensor {
   const [length, width] = x.shape.slice(-2) as [number, number];
   const dtype = x.dtype === 'float64' ? 'float64' : 'float32';
   const place = { device: x.device, dtype, base } as const;
-  return new ng.nn.RotaryPositions(length + offset + 1, width, place).forward(x, offset);
+  const key = [x.device.name, dtype, length, width, offset].join();
+  const layer = layers.get(key) ?? new ng.nn.RotaryPositions(length + offset + 1, width, place);
+  layers.set(key, layer);
+  return layer.forward(x, offset);
 }
 
 function turned(x: Nd, offset: number): Nd {
