@@ -44,6 +44,7 @@ manualSeed(flags.seed);
 const stop = stopSignal();
 
 const { train, test, classes } = await openPictures(flags);
+leaveIfStopped(stop, flags.resume);
 const transform = (x: Tensor, y: Tensor) => [x, y.to('float32').unsqueeze(1)] as const;
 const common = { batchSize, device, transform, prefetch: 4 };
 const loader = new DataLoader(train, { ...common, shuffle: true });
@@ -98,6 +99,7 @@ const confusion = new metrics.ConfusionMatrix();
 for await (const [x, y] of new DataLoader(test, common)) {
   const probability = noGrad(() => model.forward(x).sigmoid());
   for (const judge of [...judges, confusion]) judge.update(probability, y);
+  leaveIfStopped(stop, file);
 }
 for (const judge of judges) console.log(`${judge.name.padEnd(10)}${judge.compute().toFixed(4)}`);
 const counts = confusion.compute();

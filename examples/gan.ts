@@ -47,8 +47,8 @@ const flags = parseFlags('gan', {
 });
 const { device, width, batch: batchSize, save: file, out } = flags;
 manualSeed(flags.seed);
-const stop = stopSignal();
 const { train, test } = await openDigits(flags.data);
+const stop = stopSignal();
 const pixels = (x: Tensor) => normalize(x.unsqueeze(1), 0.5, 0.5); // in [-1, 1]
 const digits = ({ images, labels }: typeof train, n: number) =>
   new TensorDataset(pixels(images.slice(0, 0, n)), labels.slice(0, 0, n));
@@ -56,6 +56,7 @@ const [real, unseen] = [digits(train, flags.images), digits(test, flags.judged)]
 console.log(`${real.length} digits to learn from; first, the judge learns to read them`);
 const judge = new Judge(real, unseen, device);
 await judge.learn(stop, flags.classifier);
+leaveIfStopped(stop, flags.resume);
 const halved = { stride: 2, padding: 1, device }; // of a convolution; doubled, of a transposed one
 const normed = (channels: number) => [new nn.BatchNorm2d(channels, { device }), new nn.ReLU()];
 const generator = new nn.Sequential(
@@ -108,6 +109,7 @@ while (loader.epoch < flags.epochs && !stop.aborted) {
     if (progress.done % 50 === 0) progress.show(Number(loss.item()));
     if (stop.aborted) break;
   }
+  if (stop.aborted) break;
   const made = noGrad(() => average.with(() => generate(noise, judge.asked)));
   judge.look(name, made);
   await saveImages(`${out}/${name}.png`, made.slice(0, 0, 100), { columns: 10, range: [-1, 1] });

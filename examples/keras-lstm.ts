@@ -19,7 +19,7 @@ import {
 } from 'nodegrad';
 import { amount, count, parseFlags, text } from './support/flags.js';
 import { type Reviews, readParts, reviewsFlag } from './support/reviews.js';
-import { leaveIfStopped, stopSignal } from './support/stop.js';
+import { leaveIfStopped, orLeave, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('keras-lstm', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
@@ -94,5 +94,6 @@ await model.fit(x, y, {
 });
 leaveIfStopped(stop, save);
 console.log(model.summary());
-const { loss, accuracy } = await model.evaluate(numbers(test), test.labels, { verbose: 0 });
+const judged = model.evaluate(numbers(test), test.labels, { verbose: 0, signal: stop });
+const { loss, accuracy } = await orLeave(stop, save, judged);
 console.log(`test loss ${loss?.toFixed(4)}, accuracy ${accuracy?.toFixed(4)}`);

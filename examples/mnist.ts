@@ -103,6 +103,7 @@ for await (const [x, y] of new DataLoader(unseen, { batchSize: 1000, device, tra
     noGrad(() => model.forward(x)),
     y,
   );
+  leaveIfStopped(stop, file);
 }
 const counts = confusion.compute(); // [true digit][digit it is taken for]
 const title = 'Digits (rows), and what they are taken for';
