@@ -15,15 +15,15 @@ import {
   sequential,
   TensorBoard,
 } from 'nodegrad';
-import { count, parseFlags, text } from './support/flags.js';
+import { count, parseFlags, positive, text } from './support/flags.js';
 import { openPictures, pictureFlags } from './support/pictures.js';
 import { leaveIfStopped, orLeave, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('cats-dogs', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
   epochs: count(3, 'times through the training pictures'),
-  batch: count(32, 'pictures per step'),
-  ahead: count(4, 'batches decoded ahead of their step'),
+  batch: positive(32, 'pictures per step'),
+  ahead: positive(4, 'batches decoded ahead of their step'),
   seed: count(0, 'seed of the initial weights, of shuffling and of changes'),
   ...pictureFlags,
   out: text('runs/cats-dogs', 'folder for the curves of the losses and for TensorBoard'),

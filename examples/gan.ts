@@ -23,9 +23,10 @@ import {
   saveImages,
   type Tensor,
   TensorDataset,
+  tensor,
 } from 'nodegrad';
 import { digitsFlag, openDigits } from './support/digits.js';
-import { count, parseFlags, text } from './support/flags.js';
+import { count, parseFlags, positive, text } from './support/flags.js';
 import { Judge } from './support/judge.js';
 import { Progress } from './support/progress.js';
 import { leaveIfStopped, stopSignal } from './support/stop.js';
@@ -33,11 +34,11 @@ import { leaveIfStopped, stopSignal } from './support/stop.js';
 const flags = parseFlags('gan', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
   epochs: count(3, 'times through the training images'),
-  images: count(16_000, 'images to learn from, of 60,000'),
-  batch: count(64, 'images per step'),
-  noise: count(64, 'random numbers that a digit is made of'),
-  width: count(32, 'channels of the networks'),
-  judged: count(2000, 'digits to be judged after each epoch, beside as many real ones'),
+  images: positive(16_000, 'images to learn from, of 60,000'),
+  batch: positive(64, 'images per step'),
+  noise: positive(64, 'random numbers that a digit is made of'),
+  width: positive(32, 'channels of the networks'),
+  judged: positive(2000, 'digits to be judged after each epoch, beside as many real ones'),
   seed: count(0, 'seed of the initial weights, of shuffling and of noise'),
   data: digitsFlag,
   out: text('runs/gan', 'folder for the pictures'),
@@ -102,13 +103,16 @@ const run = { model: generator, optimizer: forger, loader, more };
 if (flags.resume) await loadCheckpoint(flags.resume, run);
 while (loader.epoch < flags.epochs && !stop.aborted) {
   const name = `epoch-${loader.epoch + 1}`;
-  const progress = new Progress(name, loader.length, loader.position);
+  const [begun, progress] = [loader.position, new Progress(name, loader.length, loader.position)];
+  let total = tensor(0, { device }); // the generator's losses, added up
+  const mean = () => Number(total.item()) / (progress.done - begun); // waits for the device
   for await (const [x, digit] of loader) {
-    const loss = await step(x, digit);
+    total = total.add(await step(x, digit));
     progress.step(digit.size);
-    if (progress.done % 50 === 0) progress.show(Number(loss.item()));
+    if (progress.done % 50 === 0) progress.show(mean());
     if (stop.aborted) break;
   }
+  progress.finish(mean());
   if (stop.aborted) break;
   const made = noGrad(() => average.with(() => generate(noise, judge.asked)));
   judge.look(name, made);

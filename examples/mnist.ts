@@ -23,21 +23,21 @@ import {
   tensor,
 } from 'nodegrad';
 import { digitsFlag, openDigits } from './support/digits.js';
-import { amount, count, parseFlags, text } from './support/flags.js';
+import { amount, count, parseFlags, positive, text } from './support/flags.js';
 import { Progress } from './support/progress.js';
 import { leaveIfStopped, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('mnist', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
   epochs: count(2, 'times through the training images'),
-  batch: count(100, 'images per step'),
+  batch: positive(100, 'images per step'),
   lr: amount(0.001, 'learning rate'),
   momentum: amount(0.9, 'momentum of SGD'),
   seed: count(0, 'seed of the initial weights and of shuffling'),
   data: digitsFlag,
   out: text('runs/mnist', 'folder for the picture of the confusion matrix'),
   steps: count(Number.POSITIVE_INFINITY, 'stop after so many steps'),
-  test: count(10_000, 'test images to evaluate on'),
+  test: positive(10_000, 'test images to evaluate on'),
   save: text(undefined, 'write a checkpoint at the end and on Ctrl-C'),
   saveEvery: count(0, 'also write it every so many steps'),
   resume: text(undefined, 'go on from a checkpoint'),

@@ -15,7 +15,7 @@ import {
   type Tensor,
   tensor,
 } from 'nodegrad';
-import { amount, count, parseFlags, text } from './support/flags.js';
+import { amount, count, parseFlags, positive, share, text } from './support/flags.js';
 import { Progress } from './support/progress.js';
 import { accuracyOf, openReviews, reviewFlags } from './support/reviews.js';
 import { leaveIfStopped, stopSignal } from './support/stop.js';
@@ -25,9 +25,9 @@ const flags = parseFlags('sentiment-lstm', {
   epochs: count(5, 'times through the reviews; the best one by those held out is tested'),
   lr: amount(0.002, 'learning rate of Adam'),
   clip: amount(1, 'most that the norm of all gradients may be'),
-  average: amount(0.98, 'decay of the average of weights that is judged; 0 judges the last'),
-  blank: amount(0.3, 'share of the numbers of words and of the last h that training drops'),
-  hidden: count(64, 'width of an LSTM layer'),
+  average: share(0.98, 'decay of the average of weights that is judged; 0 judges the last'),
+  blank: share(0.3, 'share of the numbers of words and of the last h that training drops'),
+  hidden: positive(64, 'width of an LSTM layer'),
   both: count(1, '1 reads in both directions, 0 forwards'),
   save: text(undefined, 'write a checkpoint after each epoch and on Ctrl-C'),
   resume: text(undefined, 'go on from a checkpoint'),

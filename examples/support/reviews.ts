@@ -18,7 +18,7 @@ import {
   tokenize,
   Vocabulary,
 } from 'nodegrad';
-import { amount, count, text } from './flags.js';
+import { count, positive, share, text } from './flags.js';
 
 /** `--data`, which {@link readParts} reads. */
 export const reviewsFlag = text(
@@ -30,14 +30,14 @@ export const reviewsFlag = text(
 export const reviewFlags = {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
   seed: count(0, 'seed of the initial weights, of what is held out, of shuffling and of dropout'),
-  batch: count(32, 'reviews per step'),
+  batch: positive(32, 'reviews per step'),
   data: reviewsFlag,
   vectors: text(undefined, 'word vectors of 100 numbers: a file as GloVe has them, or `download`'),
-  buckets: count(32, 'batches are padded to a multiple of so many words'),
-  reviews: count(Number.POSITIVE_INFINITY, 'most reviews to train on, and to test on'),
-  held: amount(0.2, 'share of the training reviews that is held out to choose the epoch by'),
+  buckets: positive(32, 'batches are padded to a multiple of so many words'),
+  reviews: positive(Number.POSITIVE_INFINITY, 'most reviews to train on, and to test on'),
+  held: share(0.2, 'share of the training reviews that is held out to choose the epoch by'),
   words: count(25_000, 'most words in the vocabulary, besides unknown and padding'),
-  length: count(128, 'longer reviews are cut to so many words'),
+  length: positive(128, 'longer reviews are cut to so many words'),
 };
 type Given = { [Name in keyof typeof reviewFlags]: (typeof reviewFlags)[Name]['value'] };
 

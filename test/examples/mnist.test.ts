@@ -48,7 +48,7 @@ describe('npm run example', () => {
     const lost = run(['mnist', '2'], { npm_config_epochs: 'true' });
     expect(lost.stderr).toMatch(/npm kept the flag --epochs; write: npm run example mnist -- --ep/);
     expect(lost.status).toBe(1);
-    expect(run(['mnist', '--batch', 'x']).stderr).toMatch(/It must be a whole number of 0 or more/);
+    expect(run(['mnist', '--batch', 'x']).stderr).toMatch(/It must be a whole number of 1 or more/);
     expect(run(['mnist', '--data', folder]).stderr).toMatch(/must have the file train-images-idx3/);
   });
 });
