@@ -15,15 +15,15 @@ import {
   sequential,
   TensorBoard,
 } from 'nodegrad';
-import { count, parseFlags, text } from './support/flags.js';
+import { count, parseFlags, positive, text } from './support/flags.js';
 import { openPictures, pictureFlags } from './support/pictures.js';
-import { leaveIfStopped, stopSignal } from './support/stop.js';
+import { leaveIfStopped, orLeave, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('cats-dogs', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
   epochs: count(3, 'times through the training pictures'),
-  batch: count(32, 'pictures per step'),
-  ahead: count(4, 'batches decoded ahead of their step'),
+  batch: positive(32, 'pictures per step'),
+  ahead: positive(4, 'batches decoded ahead of their step'),
   seed: count(0, 'seed of the initial weights, of shuffling and of changes'),
   ...pictureFlags,
   out: text('runs/cats-dogs', 'folder for the curves of the losses and for TensorBoard'),
@@ -38,6 +38,7 @@ manualSeed(flags.seed);
 const stop = stopSignal();
 
 const { train, test } = await openPictures(flags);
+leaveIfStopped(stop, resume);
 const common = { batchSize, device, prefetch: flags.ahead };
 const block = (filters: number) => [
   layers.conv2d(filters, 3, { activation: 'relu' }),
@@ -67,5 +68,6 @@ await model.fit(new DataLoader(train, { ...common, shuffle: true }), {
 });
 leaveIfStopped(stop, save);
 console.log('Test:');
-const { accuracy = 0 } = await model.evaluate(new DataLoader(test, common));
+const judged = model.evaluate(new DataLoader(test, common), { signal: stop });
+const { accuracy = 0 } = await orLeave(stop, save, judged);
 console.log(`test accuracy: ${(100 * accuracy).toFixed(2)}%`);

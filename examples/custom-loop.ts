@@ -20,16 +20,16 @@ import {
   type Tensor,
   valueAndGrad,
 } from 'nodegrad';
-import { amount, count, parseFlags, text } from './support/flags.js';
+import { amount, choice, count, parseFlags, positive, text } from './support/flags.js';
 import { openPictures, pictureFlags } from './support/pictures.js';
 import { Progress } from './support/progress.js';
 import { leaveIfStopped, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('custom-loop', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
-  by: text('apply', 'how gradients reach the optimizer: apply or backward'),
+  by: choice('apply', ['apply', 'backward'], 'how gradients reach the optimizer'),
   epochs: count(3, 'times through the training pictures'),
-  batch: count(32, 'pictures per step'),
+  batch: positive(32, 'pictures per step'),
   lr: amount(0.001, 'learning rate of Adam'),
   seed: count(0, 'seed of the initial weights, of shuffling and of changes'),
   ...pictureFlags,
@@ -37,13 +37,11 @@ const flags = parseFlags('custom-loop', {
   resume: text(undefined, 'go on from a checkpoint'),
 });
 const { device, save: file, batch: batchSize } = flags;
-if (!['apply', 'backward'].includes(flags.by)) {
-  throw new Error(`--by must be apply or backward, got ${flags.by}`);
-}
 manualSeed(flags.seed);
 const stop = stopSignal();
 
 const { train, test, classes } = await openPictures(flags);
+leaveIfStopped(stop, flags.resume);
 const transform = (x: Tensor, y: Tensor) => [x, y.to('float32').unsqueeze(1)] as const;
 const common = { batchSize, device, transform, prefetch: 4 };
 const loader = new DataLoader(train, { ...common, shuffle: true });
@@ -98,6 +96,7 @@ const confusion = new metrics.ConfusionMatrix();
 for await (const [x, y] of new DataLoader(test, common)) {
   const probability = noGrad(() => model.forward(x).sigmoid());
   for (const judge of [...judges, confusion]) judge.update(probability, y);
+  leaveIfStopped(stop, file);
 }
 for (const judge of judges) console.log(`${judge.name.padEnd(10)}${judge.compute().toFixed(4)}`);
 const counts = confusion.compute();

@@ -18,12 +18,12 @@ import {
   TensorDataset,
   tensor,
 } from 'nodegrad';
-import { amount, count, parseFlags, text } from './support/flags.js';
+import { amount, count, parseFlags, positive, text } from './support/flags.js';
 
 const flags = parseFlags('disease', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
-  epochs: count(300, 'times through a table'),
-  batch: count(64, 'patients per step'),
+  epochs: positive(300, 'times through a table'),
+  batch: positive(64, 'patients per step'),
   lr: amount(0.05, 'learning rate of Adam'),
   seed: count(0, 'seed of the split into training and test patients'),
   data: text('examples/data/breast-cancer.csv', 'a table with a column `diagnosis`'),
@@ -80,7 +80,9 @@ const [train, test] = stratifiedSplit(all, y, [0.8, 0.2], { seed: flags.seed });
 const part = ({ dataset, indices }: typeof train) => dataset.batch(indices) as [Tensor, Tensor];
 const [trainX, trainY] = part(train);
 const [testX, testY] = part(test);
-console.log(`  ${table.length} of ${measures.length} measures, ${test.length} kept for the test`);
+console.log(
+  `  ${table.length} tumours by ${measures.length} measures, ${test.length} of them to test on`,
+);
 const scaler = new StandardScaler().fit(trainX);
 const model = await logistic(scaler.transform(trainX), trainY.to('float32'));
 const probabilities = (await model.predict(scaler.transform(testX))).reshape([-1]).to('cpu');

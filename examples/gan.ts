@@ -23,9 +23,10 @@ import {
   saveImages,
   type Tensor,
   TensorDataset,
+  tensor,
 } from 'nodegrad';
 import { digitsFlag, openDigits } from './support/digits.js';
-import { count, parseFlags, text } from './support/flags.js';
+import { count, parseFlags, positive, text } from './support/flags.js';
 import { Judge } from './support/judge.js';
 import { Progress } from './support/progress.js';
 import { leaveIfStopped, stopSignal } from './support/stop.js';
@@ -33,11 +34,11 @@ import { leaveIfStopped, stopSignal } from './support/stop.js';
 const flags = parseFlags('gan', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
   epochs: count(3, 'times through the training images'),
-  images: count(16_000, 'images to learn from, of 60,000'),
-  batch: count(64, 'images per step'),
-  noise: count(64, 'random numbers that a digit is made of'),
-  width: count(32, 'channels of the networks'),
-  judged: count(2000, 'digits to be judged after each epoch, beside as many real ones'),
+  images: positive(16_000, 'images to learn from, of 60,000'),
+  batch: positive(64, 'images per step'),
+  noise: positive(64, 'random numbers that a digit is made of'),
+  width: positive(32, 'channels of the networks'),
+  judged: positive(2000, 'digits to be judged after each epoch, beside as many real ones'),
   seed: count(0, 'seed of the initial weights, of shuffling and of noise'),
   data: digitsFlag,
   out: text('runs/gan', 'folder for the pictures'),
@@ -47,8 +48,8 @@ const flags = parseFlags('gan', {
 });
 const { device, width, batch: batchSize, save: file, out } = flags;
 manualSeed(flags.seed);
-const stop = stopSignal();
 const { train, test } = await openDigits(flags.data);
+const stop = stopSignal();
 const pixels = (x: Tensor) => normalize(x.unsqueeze(1), 0.5, 0.5); // in [-1, 1]
 const digits = ({ images, labels }: typeof train, n: number) =>
   new TensorDataset(pixels(images.slice(0, 0, n)), labels.slice(0, 0, n));
@@ -56,6 +57,7 @@ const [real, unseen] = [digits(train, flags.images), digits(test, flags.judged)]
 console.log(`${real.length} digits to learn from; first, the judge learns to read them`);
 const judge = new Judge(real, unseen, device);
 await judge.learn(stop, flags.classifier);
+leaveIfStopped(stop, flags.resume);
 const halved = { stride: 2, padding: 1, device }; // of a convolution; doubled, of a transposed one
 const normed = (channels: number) => [new nn.BatchNorm2d(channels, { device }), new nn.ReLU()];
 const generator = new nn.Sequential(
@@ -101,13 +103,17 @@ const run = { model: generator, optimizer: forger, loader, more };
 if (flags.resume) await loadCheckpoint(flags.resume, run);
 while (loader.epoch < flags.epochs && !stop.aborted) {
   const name = `epoch-${loader.epoch + 1}`;
-  const progress = new Progress(name, loader.length, loader.position);
+  const [begun, progress] = [loader.position, new Progress(name, loader.length, loader.position)];
+  let total = tensor(0, { device }); // the generator's losses, added up
+  const mean = () => Number(total.item()) / (progress.done - begun); // waits for the device
   for await (const [x, digit] of loader) {
-    const loss = await step(x, digit);
+    total = total.add(await step(x, digit));
     progress.step(digit.size);
-    if (progress.done % 50 === 0) progress.show(Number(loss.item()));
+    if (progress.done % 50 === 0) progress.show(mean());
     if (stop.aborted) break;
   }
+  progress.finish(mean());
+  if (stop.aborted) break;
   const made = noGrad(() => average.with(() => generate(noise, judge.asked)));
   judge.look(name, made);
   await saveImages(`${out}/${name}.png`, made.slice(0, 0, 100), { columns: 10, range: [-1, 1] });

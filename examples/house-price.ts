@@ -50,9 +50,9 @@ async function regress(x: Tensor, y: Tensor, seed = 0) {
   const slopes = Array.from(model.weight.data() as Float32Array, (w, i) => {
     return (w * sd) / (scaleX.scale[i] as number);
   });
-  const centre = slopes.reduce((sum, slope, i) => sum + slope * (scaleX.mean[i] as number), 0);
+  const center = slopes.reduce((sum, slope, i) => sum + slope * (scaleX.mean[i] as number), 0);
   const bias = Number(model.bias?.item() ?? 0);
-  const intercept = (scaleY.mean[0] as number) + bias * sd - centre;
+  const intercept = (scaleY.mean[0] as number) + bias * sd - center;
   const predict = (given: Tensor): Tensor =>
     noGrad(() => scaleY.inverse(model.forward(scaleX.transform(given).to(device)).to('cpu')));
   return { slopes, intercept, predict, inputs };

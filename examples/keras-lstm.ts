@@ -2,7 +2,8 @@
  * Sentiment of reviews in the manner of Keras: embedding, LSTM and a sigmoid by compile and fit.
  *
  * Embedding(10000, 32), LSTM(128), Dense(1) on reviews of food cut to 200 words, or with --data on
- * IMDB's films. `--mnist 100` feeds it images instead: the error says what it expects.
+ * IMDB's films; a fifth of those to train on validates, and its loss chooses the epoch. `--mnist 100`
+ * feeds it images instead: the error says what it expects.
  */
 import {
   datasets,
@@ -17,22 +18,22 @@ import {
   tensor,
   Vocabulary,
 } from 'nodegrad';
-import { amount, count, parseFlags, text } from './support/flags.js';
+import { amount, count, parseFlags, positive, text } from './support/flags.js';
 import { type Reviews, readParts, reviewsFlag } from './support/reviews.js';
-import { leaveIfStopped, stopSignal } from './support/stop.js';
+import { leaveIfStopped, orLeave, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('keras-lstm', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
   epochs: count(5, 'times through the reviews'),
-  batch: count(32, 'reviews per step'),
+  batch: positive(32, 'reviews per step'),
   lr: amount(0.001, 'learning rate of Adam'),
   clip: amount(1, 'most that the norm of all gradients may be; larger ones are scaled down to it'),
   patience: count(2, 'epochs that may pass with no better loss of validation'),
   seed: count(0, 'seed of the initial weights and of shuffling'),
   data: reviewsFlag,
-  length: count(200, 'of longer reviews, the last so many words are taken'),
-  units: count(128, 'width of the LSTM'),
-  reviews: count(Number.POSITIVE_INFINITY, 'most reviews to train on, and to test on'),
+  length: positive(200, 'of longer reviews, the last so many words are taken'),
+  units: positive(128, 'width of the LSTM'),
+  reviews: positive(Number.POSITIVE_INFINITY, 'most reviews to train on, and to test on'),
   mnist: count(0, 'train on so many images of digits instead, which must fail'),
   save: text(undefined, 'write a checkpoint after each epoch and on Ctrl-C'),
   resume: text(undefined, 'go on from a checkpoint, and save to it'),
@@ -94,5 +95,6 @@ await model.fit(x, y, {
 });
 leaveIfStopped(stop, save);
 console.log(model.summary());
-const { loss, accuracy } = await model.evaluate(numbers(test), test.labels, { verbose: 0 });
+const judged = model.evaluate(numbers(test), test.labels, { verbose: 0, signal: stop });
+const { loss, accuracy } = await orLeave(stop, save, judged);
 console.log(`test loss ${loss?.toFixed(4)}, accuracy ${accuracy?.toFixed(4)}`);

@@ -2,7 +2,7 @@
  * Handwritten digits: a multi-layer perceptron on MNIST.
  *
  * 784-256-128-10 with ReLU, pixels scaled to [-1, 1], cross-entropy, SGD with momentum. Two epochs
- * bring it to about 89.3% of the 10,000 test images, as in PyTorch.
+ * bring it to about 89.5% of the 10,000 test images, as in PyTorch.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import {
@@ -23,21 +23,21 @@ import {
   tensor,
 } from 'nodegrad';
 import { digitsFlag, openDigits } from './support/digits.js';
-import { amount, count, parseFlags, text } from './support/flags.js';
+import { amount, count, parseFlags, positive, text } from './support/flags.js';
 import { Progress } from './support/progress.js';
 import { leaveIfStopped, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('mnist', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
   epochs: count(2, 'times through the training images'),
-  batch: count(100, 'images per step'),
+  batch: positive(100, 'images per step'),
   lr: amount(0.001, 'learning rate'),
   momentum: amount(0.9, 'momentum of SGD'),
   seed: count(0, 'seed of the initial weights and of shuffling'),
   data: digitsFlag,
   out: text('runs/mnist', 'folder for the picture of the confusion matrix'),
   steps: count(Number.POSITIVE_INFINITY, 'stop after so many steps'),
-  test: count(10_000, 'test images to evaluate on'),
+  test: positive(10_000, 'test images to evaluate on'),
   save: text(undefined, 'write a checkpoint at the end and on Ctrl-C'),
   saveEvery: count(0, 'also write it every so many steps'),
   resume: text(undefined, 'go on from a checkpoint'),
@@ -103,6 +103,7 @@ for await (const [x, y] of new DataLoader(unseen, { batchSize: 1000, device, tra
     noGrad(() => model.forward(x)),
     y,
   );
+  leaveIfStopped(stop, file);
 }
 const counts = confusion.compute(); // [true digit][digit it is taken for]
 const title = 'Digits (rows), and what they are taken for';

@@ -6,11 +6,11 @@
  *    error, by hand.
  */
 import { layers, manualSeed, nn, noGrad, optim, sequential, sigmoid, tensor } from 'nodegrad';
-import { count, parseFlags, text } from './support/flags.js';
+import { count, parseFlags, positive, text } from './support/flags.js';
 
 const flags = parseFlags('sigmoid-net', {
   device: text('cpu', 'cpu, cuda, cuda:1 …'),
-  epochs: count(400, 'times through the four rows'),
+  epochs: positive(400, 'times through the four rows'),
   steps: count(10, 'steps of the second net'),
   seed: count(0, 'seed of the initial weights'),
 });

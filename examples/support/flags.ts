@@ -31,8 +31,29 @@ export const count = number(
   (n) => Number.isSafeInteger(n) && n >= 0,
 );
 
+/** A whole number of 1 or more. */
+export const positive = number(
+  'a whole number of 1 or more',
+  (n) => Number.isSafeInteger(n) && n >= 1,
+);
+
+/** A share: 0 or more, below 1. */
+export const share = number('a number of 0 or more, below 1', (n) => n >= 0 && n < 1);
+
 /** A number of 0 or more. */
 export const amount = number('a number of 0 or more', (n) => Number.isFinite(n) && n >= 0);
+
+/** One of these words. */
+export function choice<T extends string>(value: T, words: readonly T[], help: string): Flag<T> {
+  return {
+    ...{ value, help, placeholder: `<${words.join('|')}>` },
+    parse(text) {
+      const found = words.find((word) => word === text);
+      if (found) return found;
+      throw new InvalidArgumentError(`It must be ${words.join(' or ')}.`);
+    },
+  };
+}
 
 /** Any text, such as a device or a file. */
 export function text<T extends string | undefined>(value: T, help: string): Flag<T | string> {

@@ -52,7 +52,8 @@ export class Judge {
       school.compile({ optimizer: 'adam', loss, metrics: ['accuracy'] });
       const loader = new DataLoader(real, { batchSize: 64, shuffle: true, device });
       const { stopped } = await school.fit(loader, { signal });
-      if (file && !stopped) await saveCheckpoint(file, { model: this.net });
+      if (stopped) return;
+      if (file) await saveCheckpoint(file, { model: this.net });
     }
     this.net.eval();
     const distance = this.distance(real.tensors[0].slice(0, 0, unseen.length).to(device));

@@ -4,16 +4,16 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { type Dataset, ImageFolder, Subset, type Tensor } from 'nodegrad';
 import { writeDigits } from './digits.js';
-import { count, text } from './flags.js';
+import { count, positive, text } from './flags.js';
 
 /** The flags that {@link openPictures} reads. */
 export const pictureFlags = {
-  size: count(150, 'height and width that pictures are resized to'),
+  size: positive(150, 'height and width that pictures are resized to'),
   crop: count(0, 'augment: mirror at random, and cut out of pictures so many pixels larger'),
   keep: count(1, 'keep decoded pictures in memory; 0 decodes them anew in each epoch'),
   skip: count(0, '1 leaves out broken files with a warning; 0 ends the run'),
   data: text(undefined, 'folder of pictures, in folders by class'),
-  digits: count(200, 'pictures per class that are written without --data; half as many to test'),
+  digits: positive(200, 'pictures per class that are written without --data; half as many to test'),
 };
 type Given = { [Name in keyof typeof pictureFlags]: (typeof pictureFlags)[Name]['value'] };
 

@@ -1,23 +1,45 @@
 /** Reviews as words: those of food that come with the examples, or of films (IMDB). */
+import { setImmediate } from 'node:timers/promises';
 import {
   BucketSampler,
   cleanText,
   DataLoader,
-  type DeviceLike,
   datasets,
   loadVectors,
+  metrics,
+  type nn,
+  noGrad,
   readCsv,
   SequenceDataset,
+  stratifiedSplit,
+  type Tensor,
+  TensorDataset,
+  tensor,
   tokenize,
-  type Vocabulary,
+  Vocabulary,
 } from 'nodegrad';
-import { text } from './flags.js';
+import { count, positive, share, text } from './flags.js';
 
 /** `--data`, which {@link readParts} reads. */
 export const reviewsFlag = text(
   undefined,
   'folder aclImdb with {train,test}/{pos,neg}, or `download`: films instead of food',
 );
+
+/** The flags that {@link openReviews} reads. */
+export const reviewFlags = {
+  device: text('cpu', 'cpu, cuda, cuda:1 …'),
+  seed: count(0, 'seed of the initial weights, of what is held out, of shuffling and of dropout'),
+  batch: positive(32, 'reviews per step'),
+  data: reviewsFlag,
+  vectors: text(undefined, 'word vectors of 100 numbers: a file as GloVe has them, or `download`'),
+  buckets: positive(32, 'batches are padded to a multiple of so many words'),
+  reviews: positive(Number.POSITIVE_INFINITY, 'most reviews to train on, and to test on'),
+  held: share(0.2, 'share of the training reviews that is held out to choose the epoch by'),
+  words: count(25_000, 'most words in the vocabulary, besides unknown and padding'),
+  length: positive(128, 'longer reviews are cut to so many words'),
+};
+type Given = { [Name in keyof typeof reviewFlags]: (typeof reviewFlags)[Name]['value'] };
 
 export interface Reviews {
   words: string[][];
@@ -70,26 +92,55 @@ export async function readParts(
   return [await readPart('train', data, taken), await readPart('test', data, taken)];
 }
 
-/** Batches of reviews of like length, as numbers of their words: tokens, lengths, labels. */
-export function reviewBatches(
-  { words, labels }: Reviews,
-  vocabulary: Vocabulary,
-  options: {
-    /** Batches are padded to a multiple of so many words. */
-    multiple: number;
-    batchSize: number;
-    shuffle: boolean;
-    seed: number;
-    device: DeviceLike;
-  },
-) {
-  const { multiple, device, ...order } = options;
-  const numbers = words.map((review) => vocabulary.encode(review));
-  const data = new SequenceDataset(numbers, labels, { classes: 2, multiple });
-  return new DataLoader(data, { batchSampler: new BucketSampler(data.lengths, order), device });
+/** The reviews but for a part, and that part, held out by a seed; good ones have the same share. */
+function heldOut({ words, labels }: Reviews, share: number, seed: number): [Reviews, Reviews] {
+  const data = new TensorDataset(tensor(labels));
+  const [rest, held] = stratifiedSplit(data, labels, [1 - share, share], { seed });
+  const part = ({ indices }: typeof rest): Reviews => ({
+    words: Array.from(indices, (i) => words[i] as string[]),
+    labels: Array.from(indices, (i) => labels[i] as number),
+  });
+  return [part(rest), part(held)];
 }
 
-/** Vectors for the words of a vocabulary, from a file; or, by `download`, those of GloVe 6B. */
-export function openVectors(from: string, vocabulary: Vocabulary) {
-  return from === 'download' ? datasets.glove(vocabulary) : loadVectors(from, vocabulary);
+/**
+ * Reviews to train on, those held out of them and those to test on, each as batches of like length:
+ * numbers of words, lengths, labels. Words have numbers, and perhaps vectors, that training alone gives.
+ */
+export async function openReviews(flags: Given) {
+  const { data, batch: batchSize, buckets: multiple, device, seed } = flags;
+  const [all, test] = await readParts(data, { most: flags.reviews, length: flags.length });
+  const [train, held] = heldOut(all, flags.held, seed);
+  const vocabulary = await Vocabulary.build(train.words, { maxSize: flags.words });
+  const batches = ({ words, labels }: Reviews, shuffle: boolean) => {
+    const numbers = words.map((review) => vocabulary.encode(review));
+    const set = new SequenceDataset(numbers, labels, { classes: 2, multiple });
+    const batchSampler = new BucketSampler(set.lengths, { batchSize, shuffle, seed });
+    return new DataLoader(set, { batchSampler, device });
+  };
+  const { vectors: from } = flags;
+  const load = () =>
+    from === 'download' ? datasets.glove(vocabulary) : loadVectors(from as string, vocabulary);
+  return {
+    ...{ train: batches(train, true), held: batches(held, false), test: batches(test, false) },
+    vocabulary,
+    vectors: from === undefined ? null : await load(),
+  };
+}
+
+/** The percentage that a network gets right of batches; of none, NaN. Ends early where stopped. */
+export async function accuracyOf(
+  net: nn.Module & { forward(tokens: Tensor, lengths: Tensor): Tensor },
+  batches: AsyncIterable<[tokens: Tensor, lengths: Tensor, labels: Tensor]>,
+  stop: AbortSignal,
+): Promise<number> {
+  const accuracy = new metrics.SparseCategoricalAccuracy();
+  net.eval();
+  for await (const [tokens, lengths, labels] of batches) {
+    const scores = noGrad(() => net.forward(tokens, lengths));
+    accuracy.update(scores, labels);
+    await setImmediate(); // Node.js hears of Ctrl-C between batches
+    if (stop.aborted) break;
+  }
+  return 100 * accuracy.compute();
 }

@@ -1,4 +1,4 @@
-/** Ctrl-C: training ends after the step in progress, a second one ends the process at once. */
+/** Ctrl-C: work ends after the step in progress, a second one ends the process at once. */
 
 /** A signal that Ctrl-C sets. */
 export function stopSignal(): AbortSignal {
@@ -12,4 +12,18 @@ export function leaveIfStopped(signal: AbortSignal, file: string | undefined): v
   if (!signal.aborted) return;
   console.log(file ? `interrupted; go on with --resume ${file}` : 'interrupted');
   process.exit(130);
+}
+
+/** What `work` gives, an `evaluate` or `predict` with this signal; where that ends it, leaves. */
+export async function orLeave<T>(
+  signal: AbortSignal,
+  file: string | undefined,
+  work: Promise<T>,
+): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    if (error === signal.reason) leaveIfStopped(signal, file);
+    throw error;
+  }
 }

@@ -1,4 +1,3 @@
-import { spawn } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -13,7 +12,7 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
 import { accelerators } from '../support/devices.js';
-import { command, linesOf, root, runExample } from '../support/example.js';
+import { linesOf, runExample } from '../support/example.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'nodegrad-pictures-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -93,24 +92,6 @@ describe('cats-dogs', () => {
     const skipped = runExample(['cats-dogs', ...flags, '--skip', '1']);
     expect(skipped.stderr).toMatch(/Warning: ImageFolder: skipped: .*0\.jpg is no image/);
     expect(skipped.status).toBe(0);
-  }, 60_000);
-
-  it('stops at Ctrl-C, saves, and leaves nothing behind', async () => {
-    const file = path.join(folder, 'interrupted');
-    const flags = ['--size', '24', '--digits', '20', '--epochs', '100000', '--save', file];
-    const child = spawn(process.execPath, [...command, 'cats-dogs', ...flags], { cwd: root });
-    let output = '';
-    let sent = false;
-    child.stdout.on('data', (text) => {
-      output += text;
-      if (output.includes('Epoch 3/') && !sent) sent = child.kill('SIGINT');
-    });
-    const status = await new Promise((resolve) => child.on('close', resolve));
-    const lines = output.trimEnd().split('\n');
-    expect(lines.at(-1)).toBe(`interrupted; go on with --resume ${file}`);
-    expect(status).toBe(130);
-    expect(readdirSync(folder)).toContain('interrupted');
-    expect(existsSync(/pictures to (.*)$/.exec(lines[0] ?? '')?.[1] as string)).toBe(false);
   }, 60_000);
 
   it.each(accelerators)(

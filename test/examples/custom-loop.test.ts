@@ -57,7 +57,9 @@ describe('custom-loop', () => {
 
   it('says what is wrong with its flags', () => {
     const { stderr, status } = runExample(['custom-loop', '--by', 'hand']);
-    expect(stderr).toMatch(/--by must be apply or backward, got hand/);
+    expect(stderr).toMatch(
+      /'--by <apply\|backward>' argument 'hand' is invalid. It must be apply or backward/,
+    );
     expect(status).toBe(1);
   }, 60_000);
 

@@ -1,10 +1,11 @@
+import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, describe, expect, it } from 'vitest';
 import { accelerators } from '../support/devices.js';
-import { linesOf } from '../support/example.js';
+import { command, linesOf, root } from '../support/example.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'nodegrad-gan-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -36,6 +37,17 @@ describe('gan', () => {
     const [a, b] = ['parts', 'again'].map((name) => readFileSync(at(`${name}/epoch-2.png`)));
     expect(a).toEqual(b);
   }, 180_000);
+
+  it('ends on a terminal, where bars keep time', () => {
+    const flags = '--images 64 --batch 32 --judged 10 --width 2 --epochs 1';
+    const run = [process.execPath, ...command, 'gan', flags, '--out', at('terminal')].join(' ');
+    const stdio = ['ignore', 'pipe', 'pipe'] as const;
+    const { stdout, status } = spawnSync('script', ['-qec', run, '/dev/null'], {
+      ...{ cwd: root, encoding: 'utf8', stdio: [...stdio], timeout: 60_000 },
+    });
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/100%.*epoch-1: mean loss [\d.]+, \d+ samples\/s\r\nepoch-1: distance/);
+  }, 90_000);
 
   it.each(accelerators)(
     'has the losses of the CPU on $name',

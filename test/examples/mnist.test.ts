@@ -1,5 +1,5 @@
-import { type SpawnSyncReturns, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -48,7 +48,7 @@ describe('npm run example', () => {
     const lost = run(['mnist', '2'], { npm_config_epochs: 'true' });
     expect(lost.stderr).toMatch(/npm kept the flag --epochs; write: npm run example mnist -- --ep/);
     expect(lost.status).toBe(1);
-    expect(run(['mnist', '--batch', 'x']).stderr).toMatch(/It must be a whole number of 0 or more/);
+    expect(run(['mnist', '--batch', 'x']).stderr).toMatch(/It must be a whole number of 1 or more/);
     expect(run(['mnist', '--data', folder]).stderr).toMatch(/must have the file train-images-idx3/);
   });
 });
@@ -80,24 +80,6 @@ describe('mnist', () => {
     for (const [name, tensor] of a.tensors) {
       expect(b.tensors.get(name)?.data()).toEqual(tensor.data());
     }
-  });
-
-  it('stops at Ctrl-C, saves and goes on', async () => {
-    const file = path.join(folder, 'interrupted');
-    const args = [...command, 'mnist', '--epochs', '50', '--save', file];
-    const child = spawn(process.execPath, args, { cwd: root, env: { ...process.env } });
-    let output = '';
-    let sent = false;
-    child.stdout.on('data', (text) => {
-      output += text;
-      if (/step +200/.test(output) && !sent) sent = child.kill('SIGINT');
-    });
-    const status = await new Promise((resolve) => child.on('close', resolve));
-    expect(output.trimEnd().split('\n').at(-1)).toBe(`interrupted; go on with --resume ${file}`);
-    expect(status).toBe(130);
-    expect(existsSync(file)).toBe(true);
-    const lines = mnist('--epochs', '1', '--steps', '1', '--resume', file, '--test', '100');
-    expect(accuracy(lines)).toBeGreaterThan(50);
   });
 
   it.each(accelerators)('has the losses of the CPU on %s', (device) => {

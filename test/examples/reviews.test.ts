@@ -1,10 +1,9 @@
-import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { afterAll, describe, expect, it } from 'vitest';
 import { accelerators } from '../support/devices.js';
-import { command, linesOf, root, runExample } from '../support/example.js';
+import { linesOf, runExample } from '../support/example.js';
 
 const folder = mkdtempSync(path.join(tmpdir(), 'nodegrad-reviews-'));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -41,7 +40,8 @@ describe('sentiment-lstm', () => {
     const losses = numbersAfter(lines, 'mean loss');
     expect(losses).toHaveLength(6);
     expect(losses[5]).toBeLessThan(0.7 * (losses[0] as number));
-    expect(numbersAfter(lines, 'test accuracy')).toHaveLength(6);
+    expect(numbersAfter(lines, 'held-out accuracy')).toHaveLength(6);
+    expect(numbersAfter(lines, 'test accuracy')).toHaveLength(1);
   });
 
   it('resumes to the same bits', () => {
@@ -51,24 +51,9 @@ describe('sentiment-lstm', () => {
         line.replace(/, \d+ samples.*/, ''),
       );
     const whole = run('2');
-    run('1', '--save', file);
-    expect(run('2', '--resume', file).slice(-2)).toEqual(whole.slice(-2));
-  });
-
-  it('stops at Ctrl-C and saves', async () => {
-    const file = path.join(folder, 'interrupted');
-    const args = ['sentiment-lstm', ...small, '--epochs', '1000', '--save', file];
-    const child = spawn(process.execPath, [...command, ...args], { cwd: root });
-    let output = '';
-    let sent = false;
-    child.stdout.on('data', (text) => {
-      output += text;
-      if (output.includes('epoch 2/') && !sent) sent = child.kill('SIGINT');
-    });
-    const status = await new Promise((resolve) => child.on('close', resolve));
-    expect(output.trimEnd().split('\n').at(-1)).toBe(`interrupted; go on with --resume ${file}`);
-    expect(status).toBe(130);
-    expect(existsSync(file)).toBe(true);
+    const first = run('1', '--save', file);
+    expect(run('1', '--resume', file).at(-1)).toBe(first.at(-1));
+    expect(run('2', '--resume', file).slice(-3)).toEqual(whole.slice(-3));
   });
 
   it('reads class folders and word vectors', () => {
