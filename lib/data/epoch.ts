@@ -7,6 +7,9 @@ import { context, outsideScopes, runInContext } from '../context.js';
 import { LoopScope, Scope, visitTensors } from '../scope.js';
 import type { Tensor } from '../tensor.js';
 
+/** Batches that are there at once leave Node.js no turn for signals and timers: it gets one so often. */
+const millisecondsPerTurn = 10;
+
 /** In place of a batch: a stream has no more. */
 export const noMore = Symbol('no more batches');
 
@@ -38,6 +41,7 @@ export class Epoch<Out> implements AsyncIterator<Out, undefined> {
   private handedOut = 0;
   private readonly queue: (Prepared<Out> | Promise<Prepared<Out>>)[] = [];
   private ended = false;
+  private lastTurn = performance.now();
 
   constructor(
     private readonly length: number,
@@ -67,7 +71,7 @@ export class Epoch<Out> implements AsyncIterator<Out, undefined> {
       this.queue.push(this.prepareNext());
     }
     const batch = ++this.handedOut;
-    return Promise.resolve(head).then<IteratorResult<Out, undefined>>(
+    return this.afterTurn(head).then<IteratorResult<Out, undefined>>(
       ({ value, fresh }) => {
         scope.awaiting = false;
         if (value === noMore) return this.complete();
@@ -90,6 +94,15 @@ export class Epoch<Out> implements AsyncIterator<Out, undefined> {
   return(): Promise<IteratorResult<Out, undefined>> {
     this.end();
     return finished();
+  }
+
+  /** The batch, after a turn of the event loop where one is due. */
+  private async afterTurn(batch: Prepared<Out> | Promise<Prepared<Out>>): Promise<Prepared<Out>> {
+    if (performance.now() - this.lastTurn > millisecondsPerTurn) {
+      await new Promise((resolve) => setImmediate(resolve));
+      this.lastTurn = performance.now();
+    }
+    return batch;
   }
 
   private begin(): void {

@@ -73,7 +73,8 @@ export interface DataLoaderState {
 const fixed = ['samples', 'batchSize', 'shuffle', 'dropLast'] as const;
 
 /**
- * Batches of a dataset.
+ * Batches of a dataset. Loops over them leave the event loop a turn every 10 ms, for signals, timers
+ * and requests.
  * @example
  * const loader = new DataLoader(data, { batchSize: 100, shuffle: true, seed: 0, device: 'cuda' });
  * for await (const [x, y] of loader) await step(x, y);

@@ -259,6 +259,21 @@ describe('DataLoader', () => {
     expect(live()).toBe(before);
   });
 
+  it('lets timers and signals have their turn, though all batches are at hand', async () => {
+    const loader = new DataLoader(counted(40));
+    let heard = -1;
+    let batch = 0;
+    setTimeout(() => {
+      heard = batch;
+    }, 1);
+    for await (const _ of loader) {
+      ++batch;
+      for (const start = performance.now(); performance.now() - start < 3; );
+    }
+    expect(heard).toBeGreaterThan(0);
+    expect(heard).toBeLessThan(20);
+  });
+
   it('raises a failure of the dataset at its batch, and leaks nothing', async () => {
     const late = new Late();
     late.failAt = 3;
