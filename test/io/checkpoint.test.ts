@@ -26,6 +26,7 @@ import {
   zeros,
 } from '../../lib/index.js';
 import { devices } from '../support/devices.js';
+import { collectGarbage } from '../support/garbage.js';
 
 let folder = '';
 const at = (name: string) => path.join(folder, name);
@@ -115,6 +116,7 @@ describe.each(devices)('checkpoints on %s', (device) => {
     const made = makeRun(device, (p) => new optim.Adam(p), false);
     const { run } = made;
     await train(made, 2);
+    await collectGarbage(); // of other tests
     const before = memory.stats().liveTensors;
     await saveCheckpoint(at('live'), run);
     expect(memory.stats().liveTensors).toBe(before);

@@ -16,6 +16,7 @@ import {
   zeros,
 } from '../../lib/index.js';
 import { cpu, devices } from '../support/devices.js';
+import { collectGarbage } from '../support/garbage.js';
 import { Random } from '../support/random.js';
 
 let folder = '';
@@ -239,6 +240,7 @@ describe('damaged safetensors files', () => {
     ],
   ])('%s', async (_, bytes, message) => {
     await writeFile(at('damaged'), bytes);
+    await collectGarbage(); // of other tests
     const before = memory.stats().liveTensors;
     await expect(loadSafetensors(at('damaged'))).rejects.toThrow(message);
     await expect(loadSafetensors(at('damaged'))).rejects.toThrow(at('damaged'));
