@@ -55,7 +55,10 @@ let released: readonly Tensor[] | null = null;
  * code to see.
  */
 export function spare(saved: Tensor, unseen = false): boolean {
-  return released !== null && saved.holds === 1 && (unseen || released.includes(saved));
+  if (released === null || saved.holds !== 1) return false;
+  if (!unseen && !released.includes(saved)) return false;
+  ++saved.version; // should this walk fail, a second one is refused
+  return true;
 }
 
 export class Node {
@@ -120,10 +123,17 @@ export class Node {
   }
 
   /**
-   * The gradients of the inputs by a rule: the node's own, or one that is itself recorded.
+   * Calls `use` with the gradients of the inputs by a rule: the node's own, or one that is itself
+   * recorded. Deferred gradients may need what was saved, which can be read until `use` returns.
    * @param last whether the node is freed afterwards
    */
-  run(dout: Tensor, rule: Rule = this.rule, recorded = false, last = false): readonly Gradient[] {
+  run(
+    dout: Tensor,
+    rule: Rule,
+    recorded: boolean,
+    last: boolean,
+    use: (gradients: readonly Gradient[]) => void,
+  ): void {
     const revived: Tensor[] = [];
     for (let i = 0; i < this.saved.length; ++i) {
       const tensor = this.saved[i] as Tensor;
@@ -143,12 +153,14 @@ export class Node {
     const before = released;
     released = last ? revived : null;
     try {
-      return rule(
+      const gradients = rule(
         dout,
         this.saved,
         this.attributes,
         this.parents.map((parent) => parent !== null),
       );
+      released = before;
+      use(gradients);
     } finally {
       released = before;
       for (const tensor of revived) tensor.retire();

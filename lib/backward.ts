@@ -179,17 +179,17 @@ function visit(node: Node, walk: Walk): void {
   if (node.hooks.length > 0) dout = withHooks(dout, node.hooks);
   if (node.retained) setRetained(node.retained, dout, walk.outer);
   walk.wanted.get(node)?.(dout);
-  let gradients = recorded
-    ? node.run(dout, recordedRule(node), true)
-    : node.run(dout, node.rule, false, !retainGraph);
-  if (watcher !== null) gradients = watcher(node, gradients);
-  for (let i = 0; i < node.parents.length; ++i) {
-    const parent = node.parents[i];
-    const gradient = gradients[i];
-    if (!parent || !gradient) continue;
-    if (parent instanceof Tensor) sink(parent, gradient);
-    else arrive(parent, fitTo(computed(gradient), parent, recorded), recorded);
-  }
+  const rule = recorded ? recordedRule(node) : node.rule;
+  node.run(dout, rule, recorded, !recorded && !retainGraph, (found) => {
+    const gradients = watcher === null ? found : watcher(node, found);
+    for (let i = 0; i < node.parents.length; ++i) {
+      const parent = node.parents[i];
+      const gradient = gradients[i];
+      if (!parent || !gradient) continue;
+      if (parent instanceof Tensor) sink(parent, gradient);
+      else arrive(parent, fitTo(computed(gradient), parent, recorded), recorded);
+    }
+  });
   if (revived) node.pending?.retire();
 }
 

@@ -196,6 +196,10 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
     );
     needs.set(key, native.measureEnd(code));
     const before = guards.before();
+    // A step that neither takes nor gives tensors is where the gradients are that it works on.
+    for (const { owner } of before) {
+      if (owner.buffer instanceof Tensor) seen ??= owner.buffer.device;
+    }
     const after = before.map(({ owner, key: name }) => ({ owner, key: name, value: owner[name] }));
     const known = warm.get(key) ?? [];
     known.push({ before, after });

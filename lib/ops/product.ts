@@ -7,7 +7,7 @@ import {
   expectOptions,
   expectTensor,
 } from '../check.js';
-import { isFloating } from '../dtype.js';
+import { type DType, isFloating } from '../dtype.js';
 import type { Tensor } from '../tensor.js';
 import { add, mul } from './binary.js';
 import { to } from './copy.js';
@@ -152,9 +152,9 @@ function summed({ x, labels }: Labeled, keep: (label: string) => boolean): Label
   return { x: sum(x, gone), labels: labels.filter(keep) };
 }
 
-/** In int64 where it holds integers: what a sum of integers is in. */
-function wide({ x, labels }: Labeled): Labeled {
-  return { x: isFloating(x.dtype) ? x : to(x, 'int64'), labels };
+/** In another dtype where it holds integers. */
+function integersIn(dtype: DType, { x, labels }: Labeled): Labeled {
+  return { x: isFloating(x.dtype) ? x : to(x, dtype), labels };
 }
 
 /** An axis of size 1 that meets a longer one multiplies all of it: it need not be there. */
@@ -174,13 +174,20 @@ function withoutStretched(operand: Labeled, other: Labeled): Labeled {
   };
 }
 
-/** Multiplies two operands and sums over the labels that are not kept. */
+/**
+ * Multiplies two operands and sums over the labels that are not kept. Integers become int64 where a
+ * label of one operand alone is summed, whatever the sizes.
+ */
 function contract(first: Labeled, second: Labeled, kept: (label: string) => boolean): Labeled {
   let a = withoutStretched(first, second);
   let b = withoutStretched(second, a);
   a = summed(a, (label) => kept(label) || b.labels.includes(label));
   b = summed(b, (label) => kept(label) || a.labels.includes(label));
-  if (a.x.dtype !== first.x.dtype || b.x.dtype !== second.x.dtype) [a, b] = [wide(a), wide(b)];
+  const alone = (own: Labeled, other: Labeled): boolean =>
+    own.labels.some((label) => !kept(label) && !other.labels.includes(label));
+  const wide = alone(first, second) || alone(second, first);
+  a = integersIn(wide ? 'int64' : first.x.dtype, a);
+  b = integersIn(wide ? 'int64' : second.x.dtype, b);
   const shared = a.labels.filter((label) => b.labels.includes(label));
   const batch = shared.filter(kept);
   const inner = shared.filter((label) => !kept(label));

@@ -160,6 +160,7 @@ export class GradScaler {
       const scale = noGrad(() => to(this.on(device).scale, device));
       const gradients: Tensor[] = [];
       for (const { gradient, device: on } of optimizer.trained()) {
+        if (gradient) observe(gradient, 'filled');
         if (on !== device || !gradient?.filled || !gradient.required || !gradient.buffer) continue;
         gradients.push(gradient.buffer);
       }

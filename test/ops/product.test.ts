@@ -248,6 +248,18 @@ describe('products', () => {
     });
   }
 
+  it('have a dtype that the equation decides, whatever the sizes', () => {
+    ng.scope(() => {
+      const ofInts = (shape: number[]) => ng.full(shape, 3, { dtype: 'int32' });
+      for (const size of [1, 4]) {
+        const product = ng.einsum('ij,jk->ik', ofInts([2, size]), ofInts([4, 3]));
+        expect([product.dtype, product.at(0, 0).item()]).toEqual(['int32', 36]);
+        const apart = ng.einsum('ij,k->ik', ofInts([2, size]), ofInts([3]));
+        expect([apart.dtype, apart.at(0, 0).item()]).toEqual(['int64', 9 * size]);
+      }
+    });
+  });
+
   it('sum integers in int64 before they meet others', () => {
     ng.scope(() => {
       const x = ng.tensor(

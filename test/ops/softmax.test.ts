@@ -4,6 +4,7 @@ import {
   capture,
   crossEntropy,
   type Device,
+  detectAnomaly,
   grad,
   logSoftmax,
   memory,
@@ -184,6 +185,19 @@ describe.each(devices)('the gradient of cross-entropy on $name', (device) => {
     for (let i = 0; i < 3; ++i) await step();
     expect(x.grad?.toArray()).toEqual(expected);
     step.dispose();
+  });
+
+  it('is not computed anew from logits that a failed backward() wrote over', () => {
+    scope(() => {
+      const x = uniformOf(5, [2, 5], -2, 2).to('float32', device).requireGrad();
+      const target = tensor([0n, 4n], { device });
+      const losses = scope(() => crossEntropy(x.mul(1.5), target, { reduction: 'none' }));
+      const infinite = tensor([1, Number.POSITIVE_INFINITY], { device });
+      expect(() => detectAnomaly(() => losses.backward(infinite))).toThrow(/crossEntropy/);
+      expect(() => losses.backward(ones([2], { device }))).toThrow(
+        'backward: a tensor that crossEntropy needs was changed in place after it was used',
+      );
+    });
   });
 
   it('leaves logits alone that others hold', () => {

@@ -108,6 +108,25 @@ describe.each(devices)('GradScaler on $name', (device) => {
     );
   });
 
+  it('records unscale() anew where another parameter has a gradient', async () => {
+    const [a, b] = [1, 2].map((x) => nn.parameter(tensor([x], { device }))) as [Tensor, Tensor];
+    const optimizer = new optim.SGD([a, b], { lr: 1 });
+    const scaler = new optim.GradScaler({ initScale: 4 });
+    scaler.scale(ones([], { device }));
+    const step = capture(() => {
+      scaler.unscale(optimizer);
+      scaler.update();
+    });
+    for (const both of [false, false, false, true]) {
+      optimizer.zeroGrad();
+      scope(() => a.mul(8).sum().backward());
+      if (both) scope(() => b.mul(8).sum().backward());
+      await step();
+      expect([a.grad?.item(), b.grad?.item()]).toEqual([2, both ? 2 : undefined]);
+    }
+    step.dispose();
+  });
+
   it('leaves the counts of groups, and of parameters that come later, where a step is skipped', () => {
     scope(() => {
       const [a, b, c] = [1, 2, 3].map((x) => nn.parameter(tensor([x], { device }))) as [

@@ -1,6 +1,7 @@
 import { Worker } from 'node:worker_threads';
 import { describe, expect, it } from 'vitest';
 import {
+  crossEntropy,
   deviceCount,
   device as deviceOf,
   devices,
@@ -80,6 +81,24 @@ describe('shared tensors', () => {
     await new Promise((resolve) => setTimeout(resolve, 120));
     expect(memory.stats().allocated).toBe(before);
     expect(() => receiveTensor(short)).toThrow(/not received in time$/);
+  });
+
+  it('keep their values as logits, over which nothing is written', () => {
+    scope(() => {
+      const owner = tensor([
+        [1, 2, 3],
+        [4, 5, 6],
+      ]);
+      const loss = scope(() => {
+        const logits = receiveTensor(shareTensor(owner)).requireGrad();
+        return crossEntropy(logits, tensor([0n, 1n]));
+      });
+      loss.backward();
+      expect(owner.toArray()).toEqual([
+        [1, 2, 3],
+        [4, 5, 6],
+      ]);
+    });
   });
 
   it('refuse what cannot be shared or received', () => {

@@ -93,6 +93,19 @@ describe.each(devices)('capture on %s', (device) => {
     expect(await run(true)).toEqual(eager);
   });
 
+  it('records a step without arguments and results where its gradients are', async () => {
+    const p = nn.parameter(zeros([1], { device }));
+    p.sum().backward();
+    const optimizer = new optim.SGD([p], { lr: 1 });
+    const step = capture(() => optimizer.step());
+    for (let i = 1; i <= 4; ++i) {
+      await step();
+      expect(p.item()).toBe(-i);
+    }
+    expect(step.recordings).toBe(1);
+    step.dispose();
+  });
+
   it('runs the first call eagerly, records the second, replays the rest', async () => {
     let calls = 0;
     const step = capture((x: Tensor) => {
@@ -242,6 +255,14 @@ describe.each(devices)('capture on %s', (device) => {
     }
     await device.synchronize();
     expect(memory.stats(device).blocks - start).toBeLessThanOrEqual(3);
+  });
+});
+
+describe('a step of which nothing tells the device', () => {
+  it('is refused where it gave the default device nothing to do', async () => {
+    const step = capture(() => {});
+    await step();
+    await expect(step()).rejects.toThrow(/^capture: the step gave cpu nothing to do/);
   });
 });
 

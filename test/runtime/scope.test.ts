@@ -161,6 +161,33 @@ describe.each(devices)('scopes on %s', (device) => {
     expect(errors.join()).toMatch(/two loops run at once.*scope\(async/);
   });
 
+  it('backpropagates through what a closed scope released', () => {
+    const net = new nn.Sequential(
+      new nn.Embedding(5, 4, { device }),
+      new nn.Linear(4, 5, { device }),
+      new nn.ReLU(),
+      new nn.Linear(5, 3, { device }),
+    );
+    const index = () => tensor([0n, 1n, 2n, 1n], { device });
+    const parameters = [...net.parameters()];
+    const gradients = () => parameters.map((p) => p.grad?.toArray());
+    scope(() => net.forward(index()).square().sum().backward());
+    const once = gradients();
+    // Into new buffers, into those there are, and with the graph kept.
+    for (const p of parameters) p.zeroGrad();
+    scope(() => net.forward(index()).square().sum()).backward();
+    expect(gradients()).toEqual(once);
+    for (const p of parameters) p.zeroGrad();
+    const loss = scope(() => net.forward(index()).square().sum());
+    loss.backward(undefined, { retainGraph: true });
+    expect(gradients()).toEqual(once);
+    loss.backward();
+    const twice = scope(() => parameters.map((p) => (p.grad as Tensor).div(2).toArray()));
+    expect(twice).toEqual(once);
+    loss.dispose();
+    for (const p of parameters) p.dispose();
+  });
+
   it('disposes with `using` semantics', () => {
     const t = ones([2], { device });
     t[Symbol.dispose]();

@@ -137,6 +137,12 @@ double capture_end(Environment& environment, napi_env, Device& device, const Ten
         (long long)outliving);
   }
   step->graph = device.stream().end_capture();
+  if (step->graph->launches() == 0 && inputs.empty() && outputs.empty()) {
+    fail(
+        "capture: the step gave %s nothing to do; one for another device must take or return a "
+        "tensor of that device",
+        device.name().c_str());
+  }
   const int64_t number = environment.next_step++;
   environment.steps.emplace(number, std::move(step));
   return static_cast<double>(number);

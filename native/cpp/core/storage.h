@@ -42,6 +42,8 @@ class Storage : public RefCounted<Storage> {
   void* data() const { return data_; }
   size_t block_bytes() const { return block_bytes_; }
   bool from_arena() const { return static_cast<bool>(arena_); }
+  // Whether the memory is another environment's, whose tensors references() does not count.
+  bool borrowed() const { return static_cast<bool>(lender_); }
 
  private:
   friend class Device;

@@ -81,7 +81,8 @@ namespace {
 // made here, and of `input` where the caller says so and no other tensor lies in its memory.
 Tensor gradient_place(const Tensor& x, const Tensor& input, bool spare) {
   const bool copied = x.storage.get() != input.storage.get();
-  const bool alone = spare && input.storage->references() == 2;  // input and x
+  const Storage& memory = *input.storage;
+  const bool alone = spare && memory.references() == 2 && !memory.borrowed();  // input and x
   return copied || alone ? x : empty_like(x, x.dtype(), "crossEntropy");
 }
 
