@@ -17,6 +17,7 @@ import {
   zeros,
 } from '../../lib/index.js';
 import { devices } from '../support/devices.js';
+import { collectGarbage } from '../support/garbage.js';
 
 const live = () => memory.stats().liveTensors;
 const numbers = (x: Tensor) => [...(x.toArray() as number[])];
@@ -81,7 +82,8 @@ describe('TensorDataset', () => {
 describe('DataLoader', () => {
   let before = 0;
   let data: TensorDataset<[Tensor, Tensor]>;
-  beforeEach(() => {
+  beforeEach(async () => {
+    await collectGarbage(); // of other tests
     data = scope(() => counted(10));
     before = live();
   });
