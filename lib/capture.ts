@@ -17,6 +17,7 @@ import { native } from './native.js';
 import { getMatmulBackend, getMatmulPrecision } from './ops/gemm.js';
 import { Scope, visitTensors } from './scope.js';
 import { Tensor, take } from './tensor.js';
+import { turn, turnDue, turned } from './turns.js';
 
 /** A captured function: the same arguments, and a promise of the result. */
 export interface CapturedStep<A extends unknown[], R> {
@@ -45,7 +46,7 @@ interface Warm {
 
 const mostInFlight = 4;
 const mostRecordings = 32;
-const longestWithoutEventLoop = 4; // ms
+const millisecondsPerTurn = 4;
 
 const identities = new WeakMap<object, number>();
 let nextIdentity = 1;
@@ -157,7 +158,6 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
   let clock = 0;
   // Where the results of the eager run were, for steps without tensors among their arguments.
   let seen: Device | null = null;
-  let lastEventLoop = performance.now();
 
   function drop(recording: Recording): void {
     native.releaseStep(recording.number);
@@ -313,10 +313,9 @@ export function capture<A extends unknown[], R>(fn: (...args: A) => R): Captured
     // Enqueuing must neither run far ahead of the device nor starve the event loop.
     if (inFlight >= mostInFlight) {
       await native.settle(recording.device.code, mostInFlight - 1);
-      lastEventLoop = performance.now();
-    } else if (performance.now() - lastEventLoop > longestWithoutEventLoop) {
-      await new Promise((resolve) => setImmediate(resolve));
-      lastEventLoop = performance.now();
+      turned();
+    } else if (turnDue(millisecondsPerTurn)) {
+      await turn();
     }
     return result;
   }

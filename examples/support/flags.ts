@@ -46,7 +46,9 @@ export const amount = number('a number of 0 or more', (n) => Number.isFinite(n) 
 /** One of these words. */
 export function choice<T extends string>(value: T, words: readonly T[], help: string): Flag<T> {
   return {
-    ...{ value, help, placeholder: `<${words.join('|')}>` },
+    value,
+    help,
+    placeholder: `<${words.join('|')}>`,
     parse(text) {
       const found = words.find((word) => word === text);
       if (found) return found;

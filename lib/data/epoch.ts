@@ -6,6 +6,7 @@
 import { context, outsideScopes, runInContext } from '../context.js';
 import { LoopScope, Scope, visitTensors } from '../scope.js';
 import type { Tensor } from '../tensor.js';
+import { turn, turnDue } from '../turns.js';
 
 /** Batches that are there at once leave Node.js no turn for signals and timers: it gets one so often. */
 const millisecondsPerTurn = 10;
@@ -41,7 +42,6 @@ export class Epoch<Out> implements AsyncIterator<Out, undefined> {
   private handedOut = 0;
   private readonly queue: (Prepared<Out> | Promise<Prepared<Out>>)[] = [];
   private ended = false;
-  private lastTurn = performance.now();
 
   constructor(
     private readonly length: number,
@@ -98,10 +98,7 @@ export class Epoch<Out> implements AsyncIterator<Out, undefined> {
 
   /** The batch, after a turn of the event loop where one is due. */
   private async afterTurn(batch: Prepared<Out> | Promise<Prepared<Out>>): Promise<Prepared<Out>> {
-    if (performance.now() - this.lastTurn > millisecondsPerTurn) {
-      await new Promise((resolve) => setImmediate(resolve));
-      this.lastTurn = performance.now();
-    }
+    if (turnDue(millisecondsPerTurn)) await turn();
     return batch;
   }
 

@@ -4,22 +4,11 @@
  */
 import { differentiable, type Rule } from '../autograd.js';
 import type { DType } from '../dtype.js';
-import {
-  add,
-  div,
-  eq,
-  ge,
-  le,
-  logicalAnd,
-  lt,
-  maximum,
-  mul,
-  ne,
-  sub,
-  where,
-} from '../ops/binary.js';
+import { add, div, eq, le, lt, maximum, mul, ne, sub, where } from '../ops/binary.js';
 import { arange } from '../ops/fill.js';
+import { inside } from '../ops/index.js';
 import {
+  classAxis,
   type LossAttributes,
   type LossKind,
   lossOps,
@@ -80,17 +69,17 @@ const alongClasses = (values: Tensor, shape: Shape): Tensor =>
 
 /** [N,C,…] or [C]: 1 at each row's class, NaN throughout where there is no such class. */
 function shares(target: Tensor, shape: Shape, dtype: DType): Tensor {
-  const axis = Math.min(1, shape.length - 1);
+  const axis = classAxis(shape);
   const classes = shape[axis] as number;
   const at = unsqueeze(target, axis);
   const places = alongClasses(arange(0, classes, 1, { device: target.device }), shape);
-  return where(logicalAnd(ge(at, 0), lt(at, classes)), eq(at, places).to(dtype), Number.NaN);
+  return where(inside(at, classes), eq(at, places).to(dtype), Number.NaN);
 }
 
 differentiable(lossOps.nllLoss.gradient as Rule<NLLAttributes>, (dout, saved, attributes) => {
   const { target, weight, total } = savedOfNLL(saved, attributes);
   const { shape, dtype, ignoreIndex, reduction } = attributes;
-  const axis = Math.min(1, shape.length - 1);
+  const axis = classAxis(shape);
   const hits = shares(target, shape, dtype);
   const weighted = weight ? mul(hits, alongClasses(weight, shape)) : hits;
   const upstream = total ? div(dout, total) : dout;

@@ -80,6 +80,9 @@ export interface NLLAttributes {
   dtype: DType;
 }
 
+/** @internal The axis of classes in [N, C, …], or in [C]. */
+export const classAxis = ({ length }: Shape): number => Math.min(1, length - 1);
+
 const reductionCodes = { mean: 0, sum: 1, none: 2 } as const satisfies Record<Reduction, number>;
 
 /** @internal What a call saved: the classes, the weights and, for a mean, what these add up to. */

@@ -13,7 +13,7 @@ import { asClasses, to } from '../../ops/copy.js';
 import { arange, ones } from '../../ops/fill.js';
 import { gather } from '../../ops/gather.js';
 import { indexSelect } from '../../ops/index.js';
-import { nll, pointwiseLoss } from '../../ops/loss.js';
+import { classAxis, nll, pointwiseLoss } from '../../ops/loss.js';
 import { sum } from '../../ops/reduce.js';
 import {
   type CrossEntropyOptions,
@@ -53,7 +53,7 @@ function expectClassWeights(name: string, weight: unknown, classes: number): voi
 function expectClasses(name: string, x: Tensor, classes: Tensor, least = 2): Tensor {
   expectTensor(name, x, 'prediction');
   const target = asClasses(name, classes, 'target');
-  const rows = x.shape.filter((_, axis) => axis !== Math.min(1, x.rank - 1));
+  const rows = x.shape.filter((_, axis) => axis !== classAxis(x.shape));
   if (x.rank < least || rows.join() !== target.shape.join()) {
     throw new RangeError(
       `${name}: shapes must be [N,C,…] and [N,…], got [${x.shape}] and [${target.shape}]`,
@@ -91,7 +91,7 @@ export function nllLoss(
   expectOneOf(name, 'reduction', reduction, ['mean', 'sum', 'none']);
   const target = expectClasses(name, logProbabilities, targets, 1);
   const { shape } = logProbabilities;
-  expectClassWeights(name, weight, shape[Math.min(1, shape.length - 1)] as number);
+  expectClassWeights(name, weight, shape[classAxis(shape)] as number);
   const x = forPrecision(logProbabilities);
   const ignored = expectInteger(name, 'ignoreIndex', ignoreIndex);
   return nll(x, target, weight && to(weight.detach(), x.dtype), ignored, reduction);

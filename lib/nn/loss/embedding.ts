@@ -59,6 +59,8 @@ export interface MarginOptions extends LossOptions {
   margin?: number;
 }
 
+const marginNames = ['margin', 'reduction'] as const;
+
 /**
  * 1 - cos(a, b) where the label is 1, max(0, cos(a, b) - margin) where it is -1.
  * @param a [N, D] or [D], as b
@@ -142,10 +144,6 @@ export function marginRankingLoss(
   return reduced(name, losses, reduction);
 }
 
-const marginNames = ['margin', 'reduction'] as const;
-
-const tripletNames = ['p', 'eps', 'swap', 'margin', 'reduction'] as const;
-
 export interface TripletMarginOptions extends MarginOptions {
   /** Which norm measures distances, above 0 or infinite; 2 where left out. */
   p?: number;
@@ -154,6 +152,8 @@ export interface TripletMarginOptions extends MarginOptions {
   /** Takes the positive's distance to the negative where it is smaller; false where left out. */
   swap?: boolean;
 }
+
+const tripletNames = ['p', 'eps', 'swap', 'margin', 'reduction'] as const;
 
 /**
  * max(0, d(anchor, positive) - d(anchor, negative) + margin), d the distance along the last axis.
