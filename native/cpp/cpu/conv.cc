@@ -351,18 +351,26 @@ View image_view(const void* data, const ConvShape& s, bool output, bool channels
   return v;
 }
 
-// Room for x (or y) in planes.
-void* acquire_planes(Stream& stream, const ConvShape& s, bool output) {
-  const int64_t elements = element_count(image_view(nullptr, s, output, false));
-  return acquire_scratch(stream, item_size(s.dtype) * static_cast<size_t>(larger(1, elements)));
-}
+// Room for x (or y) in planes, for as long as a convolution of them takes.
+class Planes {
+ public:
+  Planes(Stream& stream, const ConvShape& s, bool output)
+      : stream_(stream), planes_(image_view(nullptr, s, output, false)) {
+    const int64_t elements = larger(1, element_count(planes_));
+    planes_.data = acquire_scratch(stream, item_size(s.dtype) * static_cast<size_t>(elements));
+  }
+  ~Planes() { release_scratch(stream_, planes_.data); }
+  Planes(const Planes&) = delete;
+  Planes& operator=(const Planes&) = delete;
 
-void* copy_to_planes(Stream& stream, const ConvShape& s, const void* image, bool output) {
-  void* const planes = acquire_planes(stream, s, output);
-  copy_family.copy(stream, image_view(image, s, output, true),
-                   image_view(planes, s, output, false));
-  return planes;
-}
+  void* data() const { return planes_.data; }
+  void copy_from(const View& image) { copy_family.copy(stream_, image, planes_); }
+  void copy_to(const View& image) { copy_family.copy(stream_, planes_, image); }
+
+ private:
+  Stream& stream_;
+  View planes_;
+};
 
 ConvShape in_planes(ConvShape s) {
   s.channels_last = false;
@@ -372,12 +380,10 @@ ConvShape in_planes(ConvShape s) {
 void forward(Stream& stream, const ConvShape& s, const void* x, const void* w, const void* bias,
              void* y, bool relu) {
   if (prefers_planes(s)) {
-    void* const from = copy_to_planes(stream, s, x, false);
-    void* const to = acquire_planes(stream, s, true);
-    forward(stream, in_planes(s), from, w, bias, to, relu);
-    copy_family.copy(stream, image_view(to, s, true, false), image_view(y, s, true, true));
-    release_scratch(stream, to);
-    return release_scratch(stream, from);
+    Planes from(stream, s, false), to(stream, s, true);
+    from.copy_from(image_view(x, s, false, true));
+    forward(stream, in_planes(s), from.data(), w, bias, to.data(), relu);
+    return to.copy_to(image_view(y, s, true, true));
   }
   with_floats("conv2d", s.dtype, [&](auto t, auto stored) {
     forward_as<decltype(t), decltype(stored)>(stream, s, x, w, bias, y, relu);
@@ -387,12 +393,10 @@ void forward(Stream& stream, const ConvShape& s, const void* x, const void* w, c
 void backward_data(Stream& stream, const ConvShape& s, const void* dy, const void* w,
                    const void* bias, void* dx, bool relu) {
   if (prefers_planes(s)) {
-    void* const from = copy_to_planes(stream, s, dy, true);
-    void* const to = acquire_planes(stream, s, false);
-    backward_data(stream, in_planes(s), from, w, bias, to, relu);
-    copy_family.copy(stream, image_view(to, s, false, false), image_view(dx, s, false, true));
-    release_scratch(stream, to);
-    return release_scratch(stream, from);
+    Planes from(stream, s, true), to(stream, s, false);
+    from.copy_from(image_view(dy, s, true, true));
+    backward_data(stream, in_planes(s), from.data(), w, bias, to.data(), relu);
+    return to.copy_to(image_view(dx, s, false, true));
   }
   with_floats("conv2d", s.dtype, [&](auto t, auto stored) {
     backward_data_as<decltype(t), decltype(stored)>(stream, s, dy, w, bias, dx, relu);
@@ -401,11 +405,10 @@ void backward_data(Stream& stream, const ConvShape& s, const void* dy, const voi
 
 void backward_weight(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw) {
   if (prefers_planes(s)) {
-    void* const image = copy_to_planes(stream, s, x, false);
-    void* const gradient = copy_to_planes(stream, s, dy, true);
-    backward_weight(stream, in_planes(s), image, gradient, dw);
-    release_scratch(stream, gradient);
-    return release_scratch(stream, image);
+    Planes image(stream, s, false), gradient(stream, s, true);
+    image.copy_from(image_view(x, s, false, true));
+    gradient.copy_from(image_view(dy, s, true, true));
+    return backward_weight(stream, in_planes(s), image.data(), gradient.data(), dw);
   }
   if (s.channels_last) {
     if (s.groups > 1 && depthwise_last_conv.weight(stream, s, x, dy, dw)) return;
