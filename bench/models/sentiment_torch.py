@@ -35,6 +35,7 @@ for name, value in {
 }.items():
     parser.add_argument(f"--{name}", type=type(value), default=value)
 parser.add_argument("--reviews", type=int, default=math.inf)
+parser.add_argument("--test", choices=["every", "last"], default="every", help="epochs to test after")
 parser.add_argument("--data")
 parser.add_argument("--vectors")
 flags = parser.parse_args()
@@ -169,6 +170,13 @@ for epoch in range(flags.epochs):
         optimizer.step()
         total += loss.item()
     clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
+    print(
+        f"epoch {epoch + 1}/{flags.epochs}: mean loss {total / len(train[0]):.6f}, "
+        f"{clock:.1f} s, {cpu:.1f} s of CPU",
+        flush=True,
+    )
+    if flags.test == "last" and epoch + 1 < flags.epochs:
+        continue
     model.eval()
     lost, correct = 0.0, 0
     with torch.no_grad():
@@ -177,9 +185,4 @@ for epoch in range(flags.epochs):
             lost += criterion(scores, labels).item()
             correct += (scores.argmax(1) == labels).sum().item()
     rows = len(test[0])
-    print(
-        f"epoch {epoch + 1}/{flags.epochs}: mean loss {total / len(train[0]):.6f}, "
-        f"{clock:.1f} s, {cpu:.1f} s of CPU\n"
-        f"test: mean loss {lost / rows:.4f}, accuracy {100 * correct / rows:.2f}%",
-        flush=True,
-    )
+    print(f"test: mean loss {lost / rows:.4f}, accuracy {100 * correct / rows:.2f}%", flush=True)
