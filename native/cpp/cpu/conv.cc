@@ -225,12 +225,12 @@ void convolve(Stream& stream, Product p, DType dtype) {
   p.direct = sizeof(T) == sizeof(S) && p.out_column == 1 && p.out_row == p.patches.columns;
 
   const int64_t packs = p.groups * p.slices * p.row_blocks;
-  p.packed = acquire_scratch(
-      stream, sizeof(T) * packs * tiles_of(p.block_rows).count * kPackedRows<T> * depth);
+  const Scratch packed(stream,
+                       sizeof(T) * packs * tiles_of(p.block_rows).count * kPackedRows<T> * depth);
+  p.packed = packed.data();
   launch(stream, "conv_pack", pack_weights_kernel<T, S>, &p, sizeof p, packs);
   launch(stream, "conv", convolve_kernel<T, S>, &p, sizeof p,
          p.images * p.groups * p.row_blocks * p.column_blocks);
-  release_scratch(stream, p.packed);
 }
 
 // Where every stride-th position of `out`, of so many channels, rows and columns, lies.
@@ -355,13 +355,11 @@ View image_view(const void* data, const ConvShape& s, bool output, bool channels
 class Planes {
  public:
   Planes(Stream& stream, const ConvShape& s, bool output)
-      : stream_(stream), planes_(image_view(nullptr, s, output, false)) {
-    const int64_t elements = larger(1, element_count(planes_));
-    planes_.data = acquire_scratch(stream, item_size(s.dtype) * static_cast<size_t>(elements));
+      : stream_(stream),
+        planes_(image_view(nullptr, s, output, false)),
+        memory_(stream, item_size(s.dtype) * static_cast<size_t>(element_count(planes_))) {
+    planes_.data = memory_.data();
   }
-  ~Planes() { release_scratch(stream_, planes_.data); }
-  Planes(const Planes&) = delete;
-  Planes& operator=(const Planes&) = delete;
 
   void* data() const { return planes_.data; }
   void copy_from(const View& image) { copy_family.copy(stream_, image, planes_); }
@@ -370,6 +368,7 @@ class Planes {
  private:
   Stream& stream_;
   View planes_;
+  Scratch memory_;
 };
 
 ConvShape in_planes(ConvShape s) {

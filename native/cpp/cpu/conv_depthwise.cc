@@ -413,10 +413,10 @@ bool launch_weight(Stream& stream, const ConvShape& s, WeightLaunch l) {
   l.part_images = divide_up(l.images, l.parts);
   l.parts = divide_up(l.images, l.part_images);
   const int64_t all = l.groups * l.outputs * l.taps;
-  l.sums = acquire_scratch(stream, sizeof(T) * static_cast<size_t>(l.parts * all));
+  const Scratch sums(stream, sizeof(T) * static_cast<size_t>(l.parts * all));
+  l.sums = sums.data();
   launch(stream, "conv_weight", weight_kernel<T, S>, &l, sizeof l, l.parts * l.groups);
   launch(stream, "conv_parts", weight_parts_kernel<T, S>, &l, sizeof l, divide_up(all, kPartChunk));
-  release_scratch(stream, l.sums);
   return true;
 }
 

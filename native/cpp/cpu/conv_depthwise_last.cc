@@ -261,10 +261,10 @@ void launch_product(Stream& stream, const Product& p) {
   const int64_t row_work = p.patches.columns * p.groups * larger(1, l.taps);
   l.band = larger(1, smaller(l.rows, kChunkWork / row_work));
   l.bands = divide_up(l.rows, l.band);
-  l.p.packed = acquire_scratch(stream, sizeof(T) * static_cast<size_t>((l.taps + 1) * l.pitch));
+  const Scratch packed(stream, sizeof(T) * static_cast<size_t>((l.taps + 1) * l.pitch));
+  l.p.packed = packed.data();
   launch(stream, "conv_pack", pack_kernel<T, S>, &l, sizeof l, l.taps + 1);
   launch(stream, "conv", product_kernel<T, S>, &l, sizeof l, p.images * l.bands);
-  release_scratch(stream, l.p.packed);
 }
 
 bool product(Stream& stream, const Product& p, DType dtype) {
@@ -405,10 +405,10 @@ void launch_weight(Stream& stream, WeightLaunch l, void* dw) {
   l.parts = larger(1, smaller(smaller(l.all, kManyChunks), work / kChunkWork));
   l.part_rows = larger(1, divide_up(l.all, l.parts));
   l.parts = larger(1, divide_up(l.all, l.part_rows));
-  l.sums = acquire_scratch(stream, sizeof(T) * static_cast<size_t>(l.parts * l.taps * l.pitch));
+  const Scratch sums(stream, sizeof(T) * static_cast<size_t>(l.parts * l.taps * l.pitch));
+  l.sums = sums.data();
   launch(stream, "conv_weight", weight_kernel<T, S>, &l, sizeof l, l.parts);
   add_parts<T, S>(stream, {l.sums, dw, l.parts, 1, l.channels, 1, l.taps, l.pitch, true});
-  release_scratch(stream, l.sums);
 }
 
 bool weight(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw) {

@@ -225,12 +225,12 @@ void launch_product(Stream& stream, const Product& p) {
   l.blocks = divide_up(p.positions, block);
   l.block = divide_up(p.positions, l.blocks);
   l.p.direct = sizeof(T) == sizeof(S) && p.out_row == p.patches.columns * p.out_column;
-  l.p.packed = acquire_scratch(
-      stream, sizeof(T) * static_cast<size_t>(larger(1, p.groups * l.stride * l.k)));
+  const int64_t packed_size = larger(1, p.groups * l.stride * l.k);
+  const Scratch packed(stream, sizeof(T) * static_cast<size_t>(packed_size));
+  l.p.packed = packed.data();
   const int64_t panels = p.groups * divide_up(p.m, kColumns<T>);
   launch(stream, "conv_pack", pack_kernel<T, S>, &l, sizeof l, panels);
   launch(stream, "conv", product_kernel<T, S>, &l, sizeof l, p.images * p.groups * l.blocks);
-  release_scratch(stream, l.p.packed);
 }
 
 void product(Stream& stream, const Product& p, DType dtype) {
@@ -317,12 +317,12 @@ void launch_weight(Stream& stream, WeightLaunch l, void* dw) {
   l.parts = smaller(smaller(useful, fitting), larger(1, all * work / kChunkWork));
   l.part_blocks = larger(1, divide_up(all, l.parts));
   l.parts = divide_up(all, l.part_blocks);
-  const int64_t sums = l.parts * l.groups * k * l.stride;
-  l.sums = acquire_scratch(stream, sizeof(T) * static_cast<size_t>(larger(1, sums)));
-  if (sums > 0) launch(stream, "conv_weight", weight_kernel<T, S>, &l, sizeof l, l.parts * chunks);
+  const int64_t count = l.parts * l.groups * k * l.stride;
+  const Scratch sums(stream, sizeof(T) * static_cast<size_t>(larger(1, count)));
+  l.sums = sums.data();
+  if (count > 0) launch(stream, "conv_weight", weight_kernel<T, S>, &l, sizeof l, l.parts * chunks);
   add_parts<T, S>(stream,
                   {l.sums, dw, l.parts, l.groups, l.outputs, l.channels, taps, l.stride, true});
-  release_scratch(stream, l.sums);
 }
 
 void weight(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw) {

@@ -121,13 +121,13 @@ void backward_weight_as(Stream& stream, const ConvShape& s, const void* x, const
   p.part_slices = larger(1, divide_up(all, p.parts));
   p.parts = divide_up(all, p.part_slices);
 
-  p.sums = acquire_scratch(stream, sizeof(T) * larger(1, p.parts * p.groups * p.rows * p.stride));
+  const Scratch sums(stream, sizeof(T) * larger(1, p.parts * p.groups * p.rows * p.stride));
+  p.sums = sums.data();
   if (p.parts > 0) {
     launch(stream, "conv_weight", weight_kernel<T, S>, &p, sizeof p, p.parts * p.groups * p.blocks);
   }
   add_parts<T, S>(stream,
                   {p.sums, dw, p.parts, p.groups, p.outputs, p.channels, taps, p.stride, false});
-  release_scratch(stream, p.sums);
 }
 
 }  // namespace

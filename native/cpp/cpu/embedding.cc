@@ -115,15 +115,14 @@ void backward(Stream& stream, const View& dy, const View& index, int64_t padding
   const int64_t units = accumulate ? a.count : a.rows;
   if (units == 0 || a.columns == 0) return;
   a.units_per_chunk = max_of(1, kChunk / a.columns);
-  a.head = static_cast<int64_t*>(
-      acquire_scratch(stream, static_cast<size_t>(a.rows + a.count) * sizeof(int64_t)));
+  const Scratch lists(stream, static_cast<size_t>(a.rows + a.count) * sizeof(int64_t));
+  a.head = static_cast<int64_t*>(lists.data());
   a.next = a.head + a.rows;
   const bool wide = dweight.dtype == DType::float64;
   const Kernel sums = accumulate ? (wide ? add_kernel<double> : add_kernel<float>)
                                  : (wide ? write_kernel<double> : write_kernel<float>);
   launch(stream, "embedding_link", link_kernel, &a, sizeof a, 1);
   launch(stream, "embedding_backward", sums, &a, sizeof a, chunk_count(units, a.units_per_chunk));
-  release_scratch(stream, a.head);
 }
 
 }  // namespace

@@ -173,13 +173,13 @@ bool is_direct(const Product& p) {
 }
 
 template <class T>
-struct Scratch {
+struct ChunkMemory {
   int64_t packed_a, packed_b, buffer, sums, turned, total;  // elements
 };
 template <class T, class S>
-Scratch<T> scratch_of(const Product& p) {
+ChunkMemory<T> chunk_memory(const Product& p) {
   constexpr bool kNative = sizeof(T) == sizeof(S);
-  Scratch<T> s;
+  ChunkMemory<T> s;
   s.packed_a = p.shared_a              ? 0
                : p.pack_a              ? packed_rows_size<T>(p)
                : p.shared_b && kNative ? kRows * (p.slice + kLanes<T>)
@@ -195,7 +195,7 @@ Scratch<T> scratch_of(const Product& p) {
 template <class T, class S>
 void gemm_kernel(const void* args, int64_t chunk) {
   const Product& p = *static_cast<const Product*>(args);
-  const Scratch<T> sizes = scratch_of<T, S>(p);
+  const ChunkMemory<T> sizes = chunk_memory<T, S>(p);
   T* memory = static_cast<T*>(thread_scratch(sizeof(T) * sizes.total));
   if (!memory) fail("matmul: out of memory for packing");
   const unsigned before = ignore_subnormals();
@@ -370,9 +370,12 @@ void multiply_range(Stream& stream, const GemmArgs& g) {
   const bool share_b = p.pack_b && p.batch == 1 && p.row_blocks > 2 &&
                        size_b <= kSharedBytes / static_cast<int64_t>(sizeof(T));
   const int64_t size_parts = p.part_count > 1 ? p.part_count * p.batch * p.m * p.n : 0;
-  if (share_a) p.shared_a = acquire_scratch(stream, sizeof(T) * size_a);
-  if (share_b) p.shared_b = acquire_scratch(stream, sizeof(T) * size_b);
-  if (size_parts) p.parts = acquire_scratch(stream, sizeof(T) * size_parts);
+  const Scratch shared_a(stream, share_a ? sizeof(T) * size_a : 0);
+  const Scratch shared_b(stream, share_b ? sizeof(T) * size_b : 0);
+  const Scratch parts(stream, sizeof(T) * size_parts);
+  p.shared_a = shared_a.data();
+  p.shared_b = shared_b.data();
+  p.parts = parts.data();
   if (share_a || share_b) {
     const int64_t chunks =
         (share_a ? p.row_blocks * p.slices : 0) + (share_b ? p.column_blocks * p.slices : 0);
@@ -382,10 +385,7 @@ void multiply_range(Stream& stream, const GemmArgs& g) {
   if (size_parts) {
     launch(stream, "gemm_parts", add_parts_kernel<T, S>, &p, sizeof p,
            p.batch * divide_up(p.m, kPartRows));
-    release_scratch(stream, p.parts);
   }
-  if (share_b) release_scratch(stream, p.shared_b);
-  if (share_a) release_scratch(stream, p.shared_a);
 }
 
 template <class T, class S>

@@ -200,20 +200,18 @@ void multiply_vector(Stream& stream, const GemmArgs& a) {
   p.block_rows = wanted < p.rows ? wanted : p.rows;
   p.row_blocks = (p.rows + p.block_rows - 1) / p.block_rows;
   const int64_t blocks = p.row_blocks * p.batch;
-  const int64_t parts = p.block_rows * k / kVectorChunk;
+  const int64_t most = p.block_rows * k / kVectorChunk;
   const int64_t useful = (kVectorChunks + blocks - 1) / blocks;
-  p.part_count = parts < useful ? (parts > 1 ? parts : 1) : useful;
+  p.part_count = most < useful ? (most > 1 ? most : 1) : useful;
   p.depth = (k + p.part_count - 1) / p.part_count;
   p.depth = (p.depth + 63) / 64 * 64;
   p.part_count = (k + p.depth - 1) / p.depth;
-  if (p.part_count > 1) {
-    p.parts = acquire_scratch(stream, sizeof(T) * p.part_count * p.batch * p.rows);
-  }
+  const Scratch parts(stream, p.part_count > 1 ? sizeof(T) * p.part_count * p.batch * p.rows : 0);
+  p.parts = parts.data();
   launch(stream, "gemv", gemv_kernel<T>, &p, sizeof p, blocks * p.part_count);
   if (p.parts) {
     launch(stream, "gemv_parts", gemv_parts_kernel<T>, &p, sizeof p,
            (p.batch * p.rows + kVectorChunk - 1) / kVectorChunk);
-    release_scratch(stream, p.parts);
   }
 }
 

@@ -195,13 +195,12 @@ void add(Stream& stream, const View& src, const View& index, const View& out) {
   }
   const int64_t work_per_row = max_of(1, a.count * a.columns / a.rows);
   a.rows_per_chunk = max_of(1, min_of(kRowsPerChunk, kChunk / work_per_row));
-  void* scratch = acquire_scratch(stream, static_cast<size_t>(a.rows + a.count) * sizeof(int64_t));
-  a.head = static_cast<int64_t*>(scratch);
+  const Scratch lists(stream, static_cast<size_t>(a.rows + a.count) * sizeof(int64_t));
+  a.head = static_cast<int64_t*>(lists.data());
   a.next = a.head + a.rows;
   launch(stream, "index_link", link_kernel, &a, sizeof a, 1);
   launch(stream, "index_add", add_lists_kernel, &a, sizeof a,
          chunk_count(a.rows, a.rows_per_chunk));
-  release_scratch(stream, scratch);
 }
 
 }  // namespace

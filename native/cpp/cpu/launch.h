@@ -20,10 +20,21 @@ using Kernel = void (*)(const void* args, int64_t chunk);
 void launch(Stream& stream, const char* name, Kernel kernel, const void* args, size_t bytes,
             int64_t chunks);
 
-// Scratch memory in stream order: valid for the launches enqueued between the two calls. 64-byte
-// aligned; never null (throws when there is no memory).
-void* acquire_scratch(Stream& stream, size_t bytes);
-void release_scratch(Stream& stream, void* scratch);
+// Scratch memory in stream order: valid for the launches enqueued while it lives. 64-byte aligned;
+// null where no bytes are asked for, and only there: throws when there is no memory.
+class Scratch {
+ public:
+  Scratch(Stream& stream, size_t bytes);
+  ~Scratch();
+  Scratch(const Scratch&) = delete;
+  Scratch& operator=(const Scratch&) = delete;
+
+  void* data() const { return data_; }
+
+ private:
+  Stream& stream_;
+  void* const data_;
+};
 
 // Scratch of the thread that runs a chunk: 64-byte aligned, contents undefined, kept until the
 // thread asks for more. Only inside kernels. Null when there is no memory.

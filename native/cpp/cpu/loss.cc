@@ -348,14 +348,12 @@ void nll(Stream& stream, const View& x, const ClassTarget& to, Reduction reducti
                                           : max_of(1, chunk_count(a.rows, kRowsPerChunk));
   if (a.chunks == 0) return;
   const bool wide = x.dtype == DType::float64, joins = reduction != Reduction::none && a.chunks > 1;
-  a.sums = joins ? static_cast<LossSum*>(
-                       acquire_scratch(stream, static_cast<size_t>(a.chunks) * sizeof(LossSum)))
-                 : nullptr;
+  const Scratch sums(stream, joins ? static_cast<size_t>(a.chunks) * sizeof(LossSum) : 0);
+  a.sums = static_cast<LossSum*>(sums.data());
   launch(stream, "nll_loss", wide ? nll_kernel<double> : nll_kernel<float>, &a, sizeof a, a.chunks);
   if (!joins) return;
   launch(stream, "nll_loss", wide ? nll_join_kernel<double> : nll_join_kernel<float>, &a, sizeof a,
          1);
-  release_scratch(stream, a.sums);
 }
 
 void nll_backward(Stream& stream, const ClassTarget& to, Reduction reduction, const View& total,

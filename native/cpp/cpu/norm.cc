@@ -267,11 +267,9 @@ void rows_backward(Stream& stream, const NormShape& s, const View& x, const View
         max_of(max_of(a.rows_per_chunk, kLeastRows), chunk_count(a.rows, kMostPartials));
   }
   a.chunks = chunk_count(a.rows, a.rows_per_chunk);
-  if (sums) {
-    const int64_t bytes =
-        wide ? partial_bytes<double>(s.channels) : partial_bytes<float>(s.channels);
-    a.partials = acquire_scratch(stream, static_cast<size_t>(max_of(1, a.chunks) * bytes));
-  }
+  const int64_t bytes = wide ? partial_bytes<double>(s.channels) : partial_bytes<float>(s.channels);
+  const Scratch partials(stream, sums ? static_cast<size_t>(max_of(1, a.chunks) * bytes) : 0);
+  a.partials = partials.data();
   if (a.chunks > 0) {
     launch(stream, "norm_rows_backward",
            wide ? rows_backward_kernel<double> : rows_backward_kernel<float>, &a, sizeof a,
@@ -280,7 +278,6 @@ void rows_backward(Stream& stream, const NormShape& s, const View& x, const View
   if (sums) {
     launch(stream, "norm_rows_join", wide ? join_rows_kernel<double> : join_rows_kernel<float>, &a,
            sizeof a, chunk_count(s.channels, kBlock));
-    release_scratch(stream, a.partials);
   }
 }
 

@@ -344,10 +344,8 @@ int64_t unit_chunks(const BatchArgs& a) {
   return chunk_count(a.inner == 1 ? a.samples : a.samples * a.channels, a.units_per_chunk);
 }
 
-double* acquire_partials(Stream& stream, const BatchArgs& a) {
-  const int64_t doubles = max_of(1, a.blocks * a.channels * 2);
-  return static_cast<double*>(
-      acquire_scratch(stream, static_cast<size_t>(doubles) * sizeof(double)));
+size_t partial_bytes_of(const BatchArgs& a) {
+  return sizeof(double) * static_cast<size_t>(max_of(1, a.blocks * a.channels * 2));
 }
 
 bool is_empty(const NormShape& s) { return s.samples * s.channels * s.inner == 0; }
@@ -362,12 +360,12 @@ void batch_statistics(Stream& stream, const NormShape& s, const View& x, double 
   a.running_mean = kept.mean ? kept.mean->data : nullptr;
   a.running_variance = kept.variance ? kept.variance->data : nullptr;
   a.batches = kept.batches ? static_cast<int64_t*>(kept.batches->data) : nullptr;
-  a.partials = acquire_partials(stream, a);
+  const Scratch partials(stream, partial_bytes_of(a));
+  a.partials = static_cast<double*>(partials.data());
   launch(stream, "batch_moments", wide ? batch_moments_kernel<double> : batch_moments_kernel<float>,
          &a, sizeof a, a.blocks * a.channel_chunks);
   launch(stream, "batch_moments_join",
          wide ? join_moments_kernel<double> : join_moments_kernel<float>, &a, sizeof a, 1);
-  release_scratch(stream, a.partials);
 }
 
 void running_statistics(Stream& stream, const View& running_mean, const View& running_variance,
@@ -405,14 +403,14 @@ void batch_backward(Stream& stream, const NormShape& s, const View& x, const Vie
   a.fixed = fixed;
   a.dweight = dweight.data;
   a.dbias = dbias.data;
-  a.partials = acquire_partials(stream, a);
+  const Scratch partials(stream, partial_bytes_of(a));
+  a.partials = static_cast<double*>(partials.data());
   if (a.blocks > 0) {
     launch(stream, "batch_sums", wide ? batch_sums_kernel<double> : batch_sums_kernel<float>, &a,
            sizeof a, a.blocks * a.channel_chunks);
   }
   launch(stream, "batch_sums_join", wide ? join_sums_kernel<double> : join_sums_kernel<float>, &a,
          sizeof a, 1);
-  release_scratch(stream, a.partials);
   if (!dx || is_empty(s)) return;
   launch(stream, "batch_norm_backward",
          wide ? batch_gradient_kernel<double> : batch_gradient_kernel<float>, &a, sizeof a,

@@ -104,10 +104,10 @@ void run_sequences(Stream& stream, Job job, const char* name, Kernel pack, Kerne
   job.row_blocks = divide_up(a.batch, kChunkRows);
   job.block_rows = divide_up(a.batch, job.row_blocks);
   job.row_blocks = divide_up(a.batch, job.block_rows);
-  job.packed = acquire_scratch(stream, sizeof(T) * static_cast<size_t>(job.weights * a.directions));
+  const Scratch packed(stream, sizeof(T) * static_cast<size_t>(job.weights * a.directions));
+  job.packed = packed.data();
   launch(stream, "rnn_pack", pack, &job, sizeof job, divide_up(a.hidden, lanes) * a.directions);
   launch(stream, name, kernel, &job, sizeof job, job.row_blocks * a.directions);
-  release_scratch(stream, job.packed);
 }
 
 template <RnnMode value>

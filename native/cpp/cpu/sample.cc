@@ -89,12 +89,11 @@ void permutation(Stream& stream, const View& state, const View& out) {
   a.bits = 1;
   while (a.size >> (a.bits + kBucketBits) > 0) ++a.bits;
   const size_t pairs = 2 * static_cast<size_t>(a.size) * sizeof(Pair);
-  void* scratch = acquire_scratch(stream, pairs + (size_t{8} << a.bits));
-  a.pairs = static_cast<Pair*>(scratch);
-  a.places = static_cast<int64_t*>(advance_by(scratch, static_cast<int64_t>(pairs)));
+  const Scratch scratch(stream, pairs + (size_t{8} << a.bits));
+  a.pairs = static_cast<Pair*>(scratch.data());
+  a.places = static_cast<int64_t*>(advance_by(scratch.data(), static_cast<int64_t>(pairs)));
   launch(stream, "random_keys", keys_kernel, &a, sizeof a, chunk_count(a.size));
   launch(stream, "permutation", permutation_kernel, &a, sizeof a, 1);
-  release_scratch(stream, scratch);
 }
 
 struct MultinomialArgs {
@@ -190,10 +189,9 @@ void multinomial(Stream& stream, const View& weights, const View& state, bool re
     launch(stream, "multinomial", with_replacement_kernel, &a, sizeof a, rows);
     return;
   }
-  void* scratch = acquire_scratch(stream, static_cast<size_t>(rows * a.samples) * sizeof(Pair));
-  a.heaps = static_cast<Pair*>(scratch);
+  const Scratch heaps(stream, static_cast<size_t>(rows * a.samples) * sizeof(Pair));
+  a.heaps = static_cast<Pair*>(heaps.data());
   launch(stream, "multinomial", without_replacement_kernel, &a, sizeof a, rows);
-  release_scratch(stream, scratch);
 }
 
 struct Libm {

@@ -216,12 +216,12 @@ void launch(Stream& stream, const char* name, Kernel kernel, const void* args, s
   static_cast<CpuStream&>(stream).launch(name, kernel, args, bytes, chunks);
 }
 
-void* acquire_scratch(Stream& stream, size_t bytes) {
-  return static_cast<CpuStream&>(stream).acquire_scratch(bytes);
-}
+Scratch::Scratch(Stream& stream, size_t bytes)
+    : stream_(stream),
+      data_(bytes > 0 ? static_cast<CpuStream&>(stream).acquire_scratch(bytes) : nullptr) {}
 
-void release_scratch(Stream& stream, void* scratch) {
-  static_cast<CpuStream&>(stream).release_scratch(scratch);
+Scratch::~Scratch() {
+  if (data_) static_cast<CpuStream&>(stream_).release_scratch(data_);
 }
 
 }  // namespace nodegrad::cpu

@@ -175,18 +175,15 @@ void variance(Stream& stream, const View& x, double freedom, const View& varianc
   a.parts = a.units < 8 ? max_of(1, min_of(most, kMaxParts)) : 1;
   a.part_length = chunk_count(a.n, a.parts);
   a.units_per_chunk = a.parts > 1 ? 1 : max_of(1, kElementsPerChunk / max_of(1, a.n * width));
-  a.partial = nullptr;
   const bool wide = x.dtype == DType::float64;
-  if (a.parts > 1) {
-    const size_t bytes = static_cast<size_t>(a.units * a.parts) * sizeof(Sums);
-    a.partial = static_cast<Sums*>(acquire_scratch(stream, bytes));
-  }
+  const size_t bytes = static_cast<size_t>(a.units * a.parts) * sizeof(Sums);
+  const Scratch partial(stream, a.parts > 1 ? bytes : 0);
+  a.partial = static_cast<Sums*>(partial.data());
   launch(stream, "variance", wide ? accumulate_kernel<double> : accumulate_kernel<float>, &a,
          sizeof a, chunk_count(a.units, a.units_per_chunk) * a.parts);
   if (!a.partial) return;
   launch(stream, "variance", wide ? join_kernel<double> : join_kernel<float>, &a, sizeof a,
          a.units);
-  release_scratch(stream, a.partial);
 }
 
 }  // namespace
