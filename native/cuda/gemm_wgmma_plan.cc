@@ -40,7 +40,7 @@ int WgmmaRoom::of(int blocks) const { return clusters[std::bit_width(blocks - 1u
 
 // Tiles come in pairs where they fill the chip more than once,
 // K sliced where they fill it once at most.
-WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room) {
+WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room, bool whole) {
   constexpr WgmmaPlan kShapes[] = {
       {128, 256, 1, 1}, {128, 192, 1, 1}, {128, 128, 1, 1}, {128, 64, 1, 1}, {64, 128, 1, 1}};
   WgmmaPlan best = kShapes[0];
@@ -53,6 +53,7 @@ WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room) {
   };
   const int64_t blocks = divide_up(args.k * static_cast<int64_t>(item_size(args.dtype)), kLine);
   for (const WgmmaPlan& shape : kShapes) {
+    if (whole && shape.bm != 128) continue;
     consider(shape);
     const int64_t tiles = divide_up(args.m, shape.bm) * divide_up(args.n, shape.bn) * args.batch;
     if (shape.bm == 128) {

@@ -1,0 +1,225 @@
+// Convolutions by warpgroups (conv_wgmma.cu) in both directions, with every width of tile, type and
+// end, at sizes with tails and with several tiles, stages, images and groups, against sums in
+// float64.
+#include <cmath>
+
+#include "conv_mma.h"
+#include "gemm_wgmma.h"
+#include "harness.h"
+#include "values.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+
+using harness::Buffer;
+
+namespace {
+
+struct Convolution {
+  DType dtype;
+  ConvMode mode;
+  int64_t n, h, w, c, o, kh, kw;
+  int64_t pad_h = 0, pad_w = 0, stride_h = 1, stride_w = 1, dilation_h = 1, dilation_w = 1;
+  int64_t groups = 1;
+  bool ends = false;  // bias and ReLU
+};
+
+ConvShape shape_of(const Convolution& q) {
+  ConvShape s{};
+  s.n = q.n;
+  s.c = q.c;
+  s.h = q.h;
+  s.w = q.w;
+  s.o = q.o;
+  s.kh = q.kh;
+  s.kw = q.kw;
+  s.groups = q.groups;
+  s.stride_h = q.stride_h;
+  s.stride_w = q.stride_w;
+  s.pad_h = q.pad_h;
+  s.pad_w = q.pad_w;
+  s.dilation_h = q.dilation_h;
+  s.dilation_w = q.dilation_w;
+  s.oh = (q.h + 2 * q.pad_h - (q.kh - 1) * q.dilation_h - 1) / q.stride_h + 1;
+  s.ow = (q.w + 2 * q.pad_w - (q.kw - 1) * q.dilation_w - 1) / q.stride_w + 1;
+  s.dtype = q.dtype;
+  s.channels_last = true;
+  s.precision = Precision::high;
+  return s;
+}
+
+ConvProblem problem_of(const Convolution& q) {
+  const bool data = q.mode == ConvMode::data;
+  ConvProblem p{};
+  p.s = shape_of(q);
+  const ConvShape& s = p.s;
+  p.in_channels = s.c / s.groups;
+  p.out_channels = s.o / s.groups;
+  p.rows = data ? p.in_channels : p.out_channels;
+  p.plane_h = data ? s.h : s.oh;
+  p.plane_w = data ? s.w : s.ow;
+  p.columns = s.n * p.plane_h * p.plane_w;
+  p.k = conv_channels(q.mode, p) * s.kh * s.kw;
+  p.x = {1, s.w * s.c, s.c};
+  p.y = {1, s.ow * s.o, s.o};
+  p.down = p.across = {0, 1, 0, 1};
+  p.weight_w = s.kw;
+  p.weight_plane = s.kh * s.kw;
+  p.taps = make_divider(s.kh * s.kw);
+  p.kernel_w = make_divider(s.kw);
+  p.positions = make_divider(p.plane_h * p.plane_w);
+  p.row = make_divider(p.plane_w);
+  p.narrow = true;
+  return p;
+}
+
+// Host code here is compiled with the checks of kernels, which would take most of the time.
+NODEGRAD_UNCHECKED std::vector<double> expected_of(const ConvProblem& p, ConvMode mode,
+                                                   const std::vector<float>& image,
+                                                   const std::vector<float>& weights) {
+  const ConvShape& s = p.s;
+  const bool data = mode == ConvMode::data;
+  std::vector<double> sums(static_cast<size_t>(p.columns * p.rows * s.groups));
+  const float* const from = image.data();
+  const float* const w = weights.data();
+  double* const to = sums.data();
+  for (int64_t n = 0; n < s.n; ++n) {
+    for (int64_t i = 0; i < s.oh; ++i) {
+      for (int64_t j = 0; j < s.ow; ++j) {
+        for (int64_t a = 0; a < s.kh; ++a) {
+          for (int64_t b = 0; b < s.kw; ++b) {
+            const int64_t y = i * s.stride_h + a * s.dilation_h - s.pad_h;
+            const int64_t x = j * s.stride_w + b * s.dilation_w - s.pad_w;
+            if (y < 0 || y >= s.h || x < 0 || x >= s.w) continue;
+            for (int64_t o = 0; o < s.o; ++o) {
+              const int64_t group = o / p.out_channels;
+              const int64_t out = ((n * s.oh + i) * s.ow + j) * s.o + o;
+              const int64_t in = ((n * s.h + y) * s.w + x) * s.c + group * p.in_channels;
+              const float* const tap = w + (o * p.in_channels * s.kh + a) * s.kw + b;
+              for (int64_t c = 0; c < p.in_channels; ++c) {
+                const double weight = tap[c * s.kh * s.kw];
+                if (data) {
+                  to[in + c] += weight * from[out];
+                } else {
+                  to[out] += weight * from[in + c];
+                }
+              }
+            }
+          }
+        }
+      }
+    }
+  }
+  return sums;
+}
+
+void run_one(const Convolution& q, const WgmmaPlan& plan) {
+  auto stream = harness::hopper().make_stream();
+  ConvProblem p = problem_of(q);
+  const bool data = q.mode == ConvMode::data;
+  const auto filled = [](int64_t count, size_t salt) {
+    std::vector<float> values(static_cast<size_t>(count));
+    for (size_t i = 0; i < values.size(); ++i) values[i] = value_of(i, salt);
+    return values;
+  };
+  const int64_t pixels = p.s.n * (data ? p.s.oh * p.s.ow : p.s.h * p.s.w);
+  const auto imagev = filled(pixels * (data ? p.s.o : p.s.c), 1);
+  const auto weightv = filled(p.s.o * p.in_channels * p.s.kh * p.s.kw, 2);
+  const auto biasv = filled(p.rows * p.s.groups, 3);
+  const auto expected = expected_of(p, q.mode, imagev, weightv);
+  const size_t item = bytes_of(q.dtype);
+  Buffer<unsigned char> image(imagev.size() * item), weights(weightv.size() * item),
+      bias(biasv.size() * item), out(expected.size() * item);
+  image.write(*stream, packed(q.dtype, imagev));
+  weights.write(*stream, packed(q.dtype, weightv));
+  bias.write(*stream, packed(q.dtype, biasv));
+  p.left = weights.data();
+  p.right = image.data();
+  p.out = out.data();
+  p.bias = q.ends ? bias.data() : nullptr;
+  p.relu = q.ends;
+  EXPECT(launch_conv_wgmma(*stream, q.mode, p, &plan));
+  const auto got = out.read(*stream);
+  for (size_t i = 0; i < expected.size(); ++i) {
+    double sum = expected[i];
+    if (q.ends) sum = std::max(0.0, sum + biasv[i % biasv.size()]);
+    const float actual = unpacked(q.dtype, &got[i * item]);
+    if (std::fabs(actual - sum) > unit_of(q.dtype) * (std::fabs(sum) + 1)) {
+      harness::fail_case("element " + std::to_string(i) + ": " + std::to_string(actual) +
+                         ", expected " + std::to_string(sum));
+    }
+  }
+}
+
+// Each seed has a fourth of a case's convolutions, in turn.
+void run(const Convolution& q, const WgmmaPlan& plan) {
+  static uint64_t seed = 0, turn = 0;
+  turn = seed == emulation::seed() ? turn + 1 : 0;
+  seed = emulation::seed();
+  if (turn % 4 == seed % 4) run_one(q, plan);
+}
+
+constexpr WgmmaPlan kNarrow{128, 64, 1, 1}, kPair{128, 128, 2, 1}, kThirds{128, 192, 1, 1},
+    kWide{128, 256, 2, 1};
+constexpr ConvMode kForward = ConvMode::forward, kData = ConvMode::data;
+constexpr DType kBfloat = DType::bfloat16, kHalf = DType::float16, kFloat = DType::float32;
+
+}  // namespace
+
+CASE(conv_wgmma_tails) {
+  run({kBfloat, kForward, 2, 9, 11, 72, 136, 3, 3, 1, 1}, kNarrow);
+  run({kHalf, kData, 2, 9, 11, 136, 72, 3, 3, 1, 1}, kPair);
+  run({kBfloat, kForward, 3, 7, 9, 8, 24, 2, 5, 1, 3}, kThirds);
+  run({kBfloat, kData, 1, 12, 13, 200, 24, 3, 2}, kWide);
+}
+
+CASE(conv_wgmma_windows) {
+  run({kHalf, kForward, 2, 15, 12, 24, 40, 3, 2, 0, 3, 3, 1, 1, 4}, kPair);
+  run({kBfloat, kForward, 2, 17, 19, 64, 8, 3, 3, 1, 1, 2, 2}, kNarrow);
+  run({kBfloat, kData, 2, 10, 9, 16, 64, 3, 4, 3, 2, 1, 1, 2, 3}, kNarrow);
+  run({kHalf, kForward, 1, 4, 5, 136, 16, 1, 1, 5, 6}, kNarrow);
+}
+
+CASE(conv_wgmma_groups) {
+  run({kBfloat, kForward, 2, 8, 9, 128, 48, 3, 1, 1, 0, 2, 1, 1, 1, 2}, kNarrow);
+  run({kBfloat, kData, 2, 8, 9, 48, 192, 1, 3, 0, 1, 1, 1, 1, 1, 3, true}, kNarrow);
+  run({kFloat, kForward, 2, 8, 9, 64, 20, 2, 2, 0, 0, 1, 1, 1, 1, 2, true}, kPair);
+  run({kFloat, kData, 2, 5, 14, 20, 64, 2, 2, 0, 0, 1, 1, 1, 1, 2}, kNarrow);
+}
+
+// Outputs that allow no wide stores, and more tiles than blocks.
+CASE(conv_wgmma_ends) {
+  run({kBfloat, kForward, 2, 9, 9, 72, 133, 1, 1, 0, 0, 1, 1, 1, 1, 1, true}, kPair);
+  run({kHalf, kData, 1, 12, 12, 9, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, true}, kNarrow);
+  run({kFloat, kForward, 2, 9, 10, 36, 70, 1, 2, 0, 1, 1, 1, 1, 1, 1, true}, kNarrow);
+  run({kBfloat, kForward, 3, 16, 15, 16, 130, 1, 2, 0, 1, 1, 1, 1, 1, 1, true}, kNarrow);
+}
+
+CASE(conv_wgmma_refuses) {
+  auto stream = harness::hopper().make_stream();
+  const Convolution right{kBfloat, kForward, 4, 16, 16, 64, 64, 3, 3, 1, 1};
+  Buffer<uint16_t> x(4 * 16 * 16 * 64), w(64 * 64 * 9), y(4 * 16 * 16 * 64);
+  const auto takes = [&](auto change, auto change_problem) {
+    Convolution q = right;
+    change(q);
+    ConvProblem p = problem_of(q);
+    p.left = w.data();
+    p.right = x.data();
+    p.out = y.data();
+    change_problem(p);
+    return launch_conv_wgmma(*stream, q.mode, p);
+  };
+  const auto same = [](ConvProblem&) {};
+  EXPECT(takes([](Convolution& q) { q.kh = q.kw = 1, q.pad_h = q.pad_w = 0; }, same));
+  EXPECT(!takes([](Convolution& q) { q.mode = ConvMode::weight; }, same));
+  EXPECT(!takes([](Convolution& q) { q.c = 32; }, same));          // half a line of channels
+  EXPECT(!takes([](Convolution& q) { q.c = 36; }, same));          // no multiple of 16 bytes
+  EXPECT(!takes([](Convolution& q) { q.n = 1, q.h = 8; }, same));  // one tile
+  EXPECT(!takes([](Convolution& q) { q.groups = 2; }, same));  // lines reach into the next group
+  EXPECT(!takes([](Convolution& q) { q.stride_h = 9; }, same));
+  EXPECT(!takes([](Convolution& q) { q.pad_h = 129; }, same));
+  EXPECT(!takes([](Convolution& q) { q.pad_w = q.dilation_w = 128, q.n = 8; }, same));
+  EXPECT(!takes([](Convolution&) {}, [](ConvProblem& p) { p.s.channels_last = false; }));
+  EXPECT(!takes([](Convolution&) {}, [&](ConvProblem& p) { p.right = x.data() + 1; }));
+}
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE
