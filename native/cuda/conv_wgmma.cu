@@ -44,7 +44,8 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
   for (uint32_t unit = blockIdx.x / p.tiles.cluster; unit < static_cast<uint32_t>(p.tiles.units);
        unit += gridDim.x / p.tiles.cluster) {
     const WgmmaPlace place = unit_place<C>(p.tiles, unit, rank);
-    const ConvIndex window = split_index(place.m, p.positions, p.row, true);
+    // Behind the last place, where a pair has its second tile, nothing is stored.
+    const ConvIndex window = split_index(min(place.m, p.places - 1), p.positions, p.row, true);
     const int y = p.down.start + window.high * p.down.stride;
     const int x = p.across.start + window.low * p.across.stride;
     const int image = static_cast<int>(window.outer), channel = place.batch * p.channels;
