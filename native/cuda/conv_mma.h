@@ -102,6 +102,10 @@ inline int64_t conv_channels(ConvMode mode, const ConvProblem& p) {
 }
 // The weights as [group][m][tap][channel] of that image, in scratch memory (conv_pack.cu).
 void* pack_conv_weights(Stream& stream, ConvMode mode, const ConvProblem& p);
+// Enqueues the gradient of the weights from sums [slice][group][m][tap][channels], where `channels`
+// are a group's and padding.
+void sum_conv_gradients(Stream& stream, const ConvProblem& p, const float* sums, int64_t slices,
+                        int64_t channels);
 
 // Whether the pipeline of images whose channels lie together (conv_last.cu) serves a problem that
 // conv_by_mma takes: forward and data gradient, channels of a group in whole runs of 16 bytes.

@@ -9,18 +9,10 @@
 // (TF32: 495e12).
 #include <algorithm>
 
-#include "conv_mma.h"
-#include "wgmma_pipeline.h"
+#include "conv_wgmma.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
-
-// Along one axis of the image, the start of the first window, and what lies between neighbours;
-// tap a is at offset first + a·step of each.
-struct WindowAxis {
-  int32_t start, stride;
-  int32_t first, step;
-};
 
 struct WindowProblem {
   void* out;
@@ -45,10 +37,9 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
        unit += gridDim.x / p.tiles.cluster) {
     const WgmmaPlace place = unit_place<C>(p.tiles, unit, rank);
     // Behind the last place, where a pair has its second tile, nothing is stored.
-    const ConvIndex window = split_index(min(place.m, p.places - 1), p.positions, p.row, true);
-    const int y = p.down.start + window.high * p.down.stride;
-    const int x = p.across.start + window.low * p.across.stride;
-    const int image = static_cast<int>(window.outer), channel = place.batch * p.channels;
+    const WindowStart start =
+        window_start(min(place.m, p.places - 1), p.positions, p.row, p.down, p.across);
+    const int channel = place.batch * p.channels;
     for (int i = 0; i < p.kh; ++i) {
       for (int j = 0; j < p.kw; ++j) {
         const int down = p.down.first + i * p.down.step;
@@ -57,8 +48,8 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
           Mbarrier* full = &shared.full[ring.stage];
           mbarrier_wait(&shared.empty[ring.stage], ring.parity ^ 1);
           mbarrier_expect_and_arrive(full, C::kStageBytes);
-          load_windows(shared.a[ring.stage], image_map, channel + k, x, y, image, across, down,
-                       full);
+          load_windows(shared.a[ring.stage], image_map, channel + k, start.x, start.y, start.image,
+                       across, down, full);
           unsigned char* b = shared.b[ring.stage];
           const int tap = i * p.kw + j;
           if (p.tiles.multicast) {
@@ -129,74 +120,6 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 #else
   __trap();  // has_wgmma keeps launches away
 #endif
-}
-
-// An axis of an image of `size` elements, as `positions` places of C see it.
-struct AxisView {
-  WindowAxis axis;
-  int64_t size, positions, reach;  // reach: from a window's first element to its last
-  int64_t upper() const { return axis.start + (positions - 1) * axis.stride - (size - 1); }
-  // What tensor maps of four dimensions can say.
-  bool fits() const {
-    const auto corner = [](int64_t x) { return x >= -128 && x <= 127; };
-    return corner(axis.start) && corner(upper()) && axis.stride <= 8 && reach <= 255;
-  }
-};
-
-AxisView view_axis(ConvMode mode, int64_t size, int64_t positions, int64_t taps, int64_t stride,
-                   int64_t pad, int64_t dilation) {
-  const int64_t reach = (taps - 1) * dilation;
-  const auto axis = [](int64_t start, int64_t between, int64_t first, int64_t step) {
-    return WindowAxis{static_cast<int32_t>(start), static_cast<int32_t>(between),
-                      static_cast<int32_t>(first), static_cast<int32_t>(step)};
-  };
-  return {mode == ConvMode::data ? axis(pad - reach, 1, reach, -dilation)
-                                 : axis(-pad, stride, 0, dilation),
-          size, positions, reach};
-}
-
-// The problem as the kernel takes it, whatever its mode.
-struct Windows {
-  AxisView down, across;
-  int64_t images, channels, all_channels, out_channels;
-  int64_t item;
-};
-
-Windows windows_of(ConvMode mode, const ConvProblem& p) {
-  const ConvShape& s = p.s;
-  const bool data = mode == ConvMode::data;
-  Windows w = {};
-  w.down = view_axis(mode, data ? s.oh : s.h, p.plane_h, s.kh, s.stride_h, s.pad_h, s.dilation_h);
-  w.across = view_axis(mode, data ? s.ow : s.w, p.plane_w, s.kw, s.stride_w, s.pad_w, s.dilation_w);
-  w.images = s.n;
-  w.channels = conv_channels(mode, p);
-  w.all_channels = w.channels * s.groups;
-  w.out_channels = p.rows * s.groups;
-  w.item = static_cast<int64_t>(item_size(s.dtype));
-  return w;
-}
-
-bool encode_image(CUtensorMap* map, const Windows& w, const void* data, int tile_k, int tile_m) {
-  TensorWindows t{};
-  t.data = data;
-  t.item = static_cast<uint8_t>(w.item);
-  t.to_tf32 = w.item == 4;
-  const int64_t sizes[4] = {w.all_channels, w.across.size, w.down.size, w.images};
-  int64_t stride = w.item;
-  for (int i = 0; i < 4; ++i) {
-    t.sizes[i] = static_cast<uint64_t>(sizes[i]);
-    stride *= sizes[i];
-    if (i < 3) t.strides[i] = static_cast<uint64_t>(stride);
-  }
-  const AxisView* const axes[2] = {&w.across, &w.down};
-  for (int i = 0; i < 2; ++i) {
-    t.lower[i] = axes[i]->axis.start;
-    t.upper[i] = static_cast<int>(axes[i]->upper());
-    t.steps[i] = static_cast<uint32_t>(axes[i]->axis.stride);
-  }
-  t.channels = static_cast<uint32_t>(tile_k);
-  t.windows = static_cast<uint32_t>(tile_m);
-  return encode_tensor_map(map, t);
 }
 
 bool encode_weights(CUtensorMap* map, const Windows& w, const ConvProblem& p, const void* packed,
@@ -283,13 +206,6 @@ bool launch_shape(Stream& stream, ConvMode mode, const ConvProblem& p, const Win
   }
 }
 
-// Whether tensor maps can describe the image. Channels beyond a group's, which belong to the next
-// one, must not be multiplied, be it by zeros.
-bool describable(const Windows& w, const ConvProblem& p) {
-  return w.channels * w.item % 16 == 0 && reinterpret_cast<uintptr_t>(p.right) % 16 == 0 &&
-         (p.s.groups == 1 || w.channels * w.item % kLine == 0) && w.down.fits() && w.across.fits();
-}
-
 // Whether it is worth while: channels fill more than half of a line, as otherwise lines of 64 bytes
 // (conv_last.cu) take half the products, and tiles half of the chip, as otherwise conv_mma.cu cuts
 // K in slices.
@@ -311,13 +227,15 @@ WgmmaPlan choose_plan(const Windows& w, const ConvProblem& p, const WgmmaRoom& r
 }  // namespace
 
 bool launch_conv_wgmma(Stream& stream, ConvMode mode, const ConvProblem& p, const WgmmaPlan* plan) {
-  if (mode == ConvMode::weight || !p.s.channels_last || p.k == 0 ||
-      compute_capability(stream) != 90 || !has_wgmma(stream)) {
+  if (!p.s.channels_last || p.k == 0 || compute_capability(stream) != 90 || !has_wgmma(stream)) {
     return false;
   }
-  const Windows w = windows_of(mode, p);
-  if (!describable(w, p)) return false;
   if (!plan) plan = asked_wgmma_plan();
+  if (mode == ConvMode::weight) return launch_conv_wgmma_weight(stream, p, plan);
+  const Windows w = windows_of(mode, p);
+  // Channels beyond a group's belong to the next one: not to be multiplied, be it by zeros.
+  const bool apart = p.s.groups == 1 || w.channels * w.item % kLine == 0;
+  if (!apart || !describable(w, p.right)) return false;
   if (plan && plan->bm != 128) plan = nullptr;
   const WgmmaRoom room = wgmma_room(stream);
   const WgmmaPlan chosen = plan ? *plan : choose_plan(w, p, room);

@@ -26,17 +26,20 @@ double estimated_cycles(const GemmArgs& args, const WgmmaPlan& plan, const Wgmma
   const int64_t units =
       divide_up(args.m, plan.bm * plan.cluster) * divide_up(args.n, plan.bn) * args.batch;
   const double waves = static_cast<double>(divide_up(units, room.of(plan.cluster * plan.slices)));
-  const double area = static_cast<double>(plan.bm) * plan.bn;
-  const double bytes = (plan.bm + static_cast<double>(plan.bn) / plan.cluster) * kLine;
-  const double block = std::max(area / kOperationsPerCycle, bytes / kBytesPerCycle);
-  return waves * (blocks / plan.slices * (block + kStageCycles) + kTileCycles +
-                  area / kOperationsPerCycle) +
+  const double last = static_cast<double>(plan.bm) * plan.bn / kOperationsPerCycle;
+  return waves * (blocks / plan.slices * wgmma_stage_cycles(plan) + kTileCycles + last) +
          (plan.slices > 1 ? kSumCycles : 0);
 }
 
 }  // namespace
 
 int WgmmaRoom::of(int blocks) const { return clusters[std::bit_width(blocks - 1u)]; }
+
+double wgmma_stage_cycles(const WgmmaPlan& plan) {
+  const double area = static_cast<double>(plan.bm) * plan.bn;
+  const double bytes = (plan.bm + static_cast<double>(plan.bn) / plan.cluster) * kLine;
+  return std::max(area / kOperationsPerCycle, bytes / kBytesPerCycle) + kStageCycles;
+}
 
 // Tiles come in pairs where they fill the chip more than once,
 // K sliced where they fill it once at most.

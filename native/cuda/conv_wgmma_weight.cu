@@ -1,0 +1,230 @@
+// Weight gradients of convolutions of images whose channels lie together on sm_90a, in bfloat16 and
+// float16: C[o, (tap, c)] = Σ dy[place, o] · x[window of place + tap, c], by the pipeline of
+// wgmma_pipeline.h with K = places, 64 a stage. Both operands lie along M or N: dy comes by boxes
+// of 64 places and 64 channels, x by copies in im2col mode of 64 windows and 64 channels at one
+// tap, a line of columns of C. K is cut in slices, so that few tiles fill the chip; a second kernel
+// adds their sums in order and brings them into the order [o][c][tap]. What copies bring beyond a
+// group's channels makes rows and columns that are not read. Cost: 2·n·o·oh·ow·c/groups·kh·kw
+// operations, floor that / 989e12 s on H100.
+#include <algorithm>
+
+#include "conv_wgmma.h"
+
+namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
+namespace {
+
+struct WeightProblem {
+  float* partial;           // [slice][group][rows][lines][64]
+  WgmmaTiles tiles;         // units: of all slices and groups
+  int32_t rows, channels;   // of a group
+  int32_t stages, slices;   // stages: of K
+  int32_t kw, taps, lines;  // lines: of 64 columns of C, of a group
+  int32_t groups;
+  WindowAxis down, across;
+  Divider positions, row;
+};
+
+struct WeightPlace {
+  int32_t slice, group, m, line;  // m, line: the tile's first
+};
+
+// Slice after slice, so that blocks that run together share dy and x in L2.
+template <class C>
+__device__ __forceinline__ WeightPlace weight_place(const WeightProblem& p, uint32_t unit) {
+  const uint32_t per_group = static_cast<uint32_t>(p.tiles.units_m) * p.tiles.tiles_n;
+  const uint32_t tile = unit % per_group, rest = unit / per_group;
+  return {static_cast<int32_t>(rest / p.groups), static_cast<int32_t>(rest % p.groups),
+          static_cast<int32_t>(tile % p.tiles.units_m) * C::kBM,
+          static_cast<int32_t>(tile / p.tiles.units_m) * (C::kBN / kGroup)};
+}
+
+// Slices differ by one stage at most, and none is empty.
+[[maybe_unused]] __device__ __forceinline__ WgmmaRange slice_range(const WeightProblem& p,
+                                                                   int32_t slice) {
+  const int32_t whole = p.stages / p.slices, longer = p.stages % p.slices;
+  const int32_t begin = slice * whole + min(slice, longer);
+  return {begin, begin + whole + (slice < longer ? 1 : 0)};
+}
+
+template <class C>
+__device__ __forceinline__ void produce(typename C::Shared& shared, const CUtensorMap* dy_map,
+                                        const CUtensorMap* image_map, const WeightProblem& p) {
+  constexpr int kLines = C::kBN / kGroup;
+  Ring<C::kStages> ring;
+  const int lines_of_tap = p.lines / p.taps;
+  for (uint32_t unit = blockIdx.x; unit < static_cast<uint32_t>(p.tiles.units); unit += gridDim.x) {
+    const WeightPlace place = weight_place<C>(p, unit);
+    int channel[kLines], down[kLines], across[kLines];
+#pragma unroll
+    for (int i = 0; i < kLines; ++i) {
+      // The last line again stands in for those behind it.
+      const int line = min(place.line + i, p.lines - 1), tap = line / lines_of_tap;
+      channel[i] = place.group * p.channels + line % lines_of_tap * kGroup;
+      down[i] = p.down.first + tap / p.kw * p.down.step;
+      across[i] = p.across.first + tap % p.kw * p.across.step;
+    }
+    const WgmmaRange range = slice_range(p, place.slice);
+    for (int32_t stage = range.begin; stage < range.end; ++stage) {
+      const int first = stage * C::kTileK;
+      const WindowStart start = window_start(first, p.positions, p.row, p.down, p.across);
+      Mbarrier* full = &shared.full[ring.stage];
+      mbarrier_wait(&shared.empty[ring.stage], ring.parity ^ 1);
+      mbarrier_expect_and_arrive(full, C::kStageBytes);
+#pragma unroll
+      for (int i = 0; i < C::kBM; i += kGroup) {
+        load_box(shared.a[ring.stage] + i * kLine, dy_map, place.group * p.rows + place.m + i,
+                 first, 0, full);
+      }
+#pragma unroll
+      for (int i = 0; i < kLines; ++i) {
+        load_windows(shared.b[ring.stage] + i * kGroup * kLine, image_map, channel[i], start.x,
+                     start.y, start.image, across[i], down[i], full);
+      }
+      ring.advance();
+    }
+  }
+}
+
+template <class C>
+__device__ __forceinline__ void consume(typename C::Shared& shared, const WeightProblem& p) {
+  Ring<C::kStages> ring;
+  float d[C::kBN / 2];
+  for (uint32_t unit = blockIdx.x; unit < static_cast<uint32_t>(p.tiles.units); unit += gridDim.x) {
+    const WeightPlace place = weight_place<C>(p, unit);
+    multiply_tile<C, false, false>(shared, p.tiles, slice_range(p, place.slice), ring, d);
+    const int64_t columns = static_cast<int64_t>(p.lines) * kGroup;
+    const int64_t line = (static_cast<int64_t>(place.slice) * p.groups + place.group) * p.rows;
+    const int column0 = place.line * kGroup;
+    store_rows<C>(
+        shared, d,
+        [&](int row, int column) { return place.m + row < p.rows && column0 + column < columns; },
+        [&](int row, int column, float(&v)[C::kPerStore]) {
+          put_columns(p.partial + (line + place.m + row) * columns + column0 + column, true,
+                      C::kPerStore, v);
+        });
+  }
+}
+
+template <class C>
+__global__ void __launch_bounds__(C::kThreads, 1)
+    conv_wgmma_weight_kernel(const __grid_constant__ CUtensorMap dy_map,
+                             const __grid_constant__ CUtensorMap image_map,
+                             const __grid_constant__ WeightProblem p) {
+#ifdef NODEGRAD_HAS_WGMMA
+  auto& shared = shared_memory<typename C::Shared>();
+  run_pipeline<C>(
+      shared, p.tiles, &dy_map, &image_map, [&] { produce<C>(shared, &dy_map, &image_map, p); },
+      [&] { consume<C>(shared, p); });
+#else
+  __trap();  // has_wgmma keeps launches away
+#endif
+}
+
+bool encode_gradient(CUtensorMap* map, const Windows& w, const ConvProblem& p) {
+  TensorBox t{};
+  t.data = p.left;
+  t.item = static_cast<uint8_t>(w.item);
+  t.sizes[0] = static_cast<uint64_t>(w.out_channels);
+  t.sizes[1] = static_cast<uint64_t>(p.k);
+  t.sizes[2] = 1;
+  t.strides[0] = t.strides[1] = static_cast<uint64_t>(w.out_channels * w.item);
+  t.box[0] = t.box[1] = kGroup;
+  t.box[2] = 1;
+  return encode_tensor_map(map, t);
+}
+
+template <class C>
+bool launch_config(Stream& stream, const ConvProblem& p, const Windows& w, const WgmmaPlan& plan) {
+  alignas(128) CUtensorMap dy_map, image_map;
+  if (!encode_gradient(&dy_map, w, p) || !encode_image(&image_map, w, p.right, kGroup, C::kTileK)) {
+    return false;
+  }
+  WeightProblem q{};
+  q.rows = static_cast<int32_t>(p.rows);
+  q.channels = static_cast<int32_t>(w.channels);
+  q.groups = static_cast<int32_t>(p.s.groups);
+  q.kw = static_cast<int32_t>(p.s.kw);
+  q.taps = static_cast<int32_t>(p.s.kh * p.s.kw);
+  q.lines = q.taps * static_cast<int32_t>(divide_up(w.channels, kGroup));
+  q.stages = static_cast<int32_t>(divide_up(p.k, C::kTileK));
+  q.slices = std::min(plan.slices, q.stages);
+  q.down = w.down.axis;
+  q.across = w.across.axis;
+  q.positions = p.positions;
+  q.row = p.row;
+  q.tiles.cluster = 1;
+  q.tiles.units_m = static_cast<int32_t>(divide_up(p.rows, C::kBM));
+  q.tiles.tiles_n = static_cast<int32_t>(divide_up(q.lines * int64_t{kGroup}, C::kBN));
+  const int64_t units = int64_t{q.tiles.units_m} * q.tiles.tiles_n * p.s.groups * q.slices;
+  if (units >= int64_t{1} << 31) return false;
+  q.tiles.units = static_cast<int32_t>(units);
+  const int64_t sums = int64_t{q.slices} * q.groups * q.rows * q.lines * kGroup;
+  q.partial =
+      static_cast<float*>(acquire_scratch(stream, sizeof(float) * static_cast<size_t>(sums)));
+  const int64_t blocks = std::min<int64_t>(units, multiprocessors(stream));
+  launch(stream, "conv2d_wgmma", conv_wgmma_weight_kernel<C>, dim3(static_cast<unsigned>(blocks)),
+         dim3(C::kThreads), sizeof(typename C::Shared), dy_map, image_map, q);
+  sum_conv_gradients(stream, p, q.partial, q.slices, q.lines / q.taps * kGroup);
+  release_scratch(stream, q.partial);
+  return true;
+}
+
+template <WgmmaType kType, int kBM>
+bool launch_shape(Stream& stream, const ConvProblem& p, const Windows& w, const WgmmaPlan& plan) {
+  switch (plan.bn) {
+    case 128:
+      return launch_config<WgmmaConfig<kType, kBM, 128>>(stream, p, w, plan);
+    case 192:
+      return launch_config<WgmmaConfig<kType, kBM, 192>>(stream, p, w, plan);
+    default:
+      return launch_config<WgmmaConfig<kType, kBM, 256>>(stream, p, w, plan);
+  }
+}
+
+template <WgmmaType kType>
+bool launch_type(Stream& stream, const ConvProblem& p, const Windows& w, const WgmmaPlan& plan) {
+  return plan.bm == 64 ? launch_shape<kType, 64>(stream, p, w, plan)
+                       : launch_shape<kType, 128>(stream, p, w, plan);
+}
+
+// The width whose tiles cost least, and as many slices as fill the chip once.
+WgmmaPlan choose_plan(Stream& stream, const ConvProblem& p, const Windows& w) {
+  constexpr int64_t kLeastStages = 8;
+  const int64_t columns = p.s.kh * p.s.kw * divide_up(w.channels, kGroup) * kGroup;
+  WgmmaPlan plan{};
+  double least = 0;
+  for (int bn : {256, 192, 128}) {
+    const WgmmaPlan shape{p.rows <= 64 ? 64 : 128, bn, 1, 1};
+    const double cycles = static_cast<double>(divide_up(columns, bn)) * wgmma_stage_cycles(shape);
+    if (plan.bn > 0 && cycles >= least) continue;
+    least = cycles;
+    plan = shape;
+  }
+  const int64_t tiles = divide_up(p.rows, plan.bm) * divide_up(columns, plan.bn) * p.s.groups;
+  const int64_t most = divide_up(p.k, kGroup) / kLeastStages;
+  plan.slices =
+      static_cast<int>(std::max<int64_t>(1, std::min(multiprocessors(stream) / tiles, most)));
+  return plan;
+}
+
+// Whether it is worth while: rows and channels fill more than half of a line.
+bool worthwhile(const ConvProblem& p, const Windows& w) {
+  return 2 * p.rows > kGroup && 2 * w.channels > kGroup;
+}
+
+}  // namespace
+
+bool launch_conv_wgmma_weight(Stream& stream, const ConvProblem& p, const WgmmaPlan* plan) {
+  const Windows w = windows_of(ConvMode::weight, p);
+  if (w.item != 2 || !describable(w, p.right) || w.out_channels % 8 != 0 ||
+      reinterpret_cast<uintptr_t>(p.left) % 16 != 0) {
+    return false;
+  }
+  if (plan && (plan->bn < 128 || plan->cluster > 1)) plan = nullptr;
+  if (!plan && !worthwhile(p, w)) return false;
+  const WgmmaPlan chosen = plan ? *plan : choose_plan(stream, p, w);
+  return p.s.dtype == DType::bfloat16 ? launch_type<WgmmaType::bfloat16>(stream, p, w, chosen)
+                                      : launch_type<WgmmaType::float16>(stream, p, w, chosen);
+}
+
+}  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE
