@@ -18,8 +18,8 @@ struct WindowProblem {
   void* out;
   const void* bias;
   WgmmaTiles tiles;
-  int32_t places, rows;  // rows: channels of C, of a group
-  int32_t channels;      // of a group of the image
+  int32_t places, rows;            // rows: channels of C, of a group
+  int32_t channels, all_channels;  // of the image: of a group, of all
   int32_t kh, kw;
   WindowAxis down, across;
   Divider positions, row;  // of a plane of places
@@ -28,40 +28,65 @@ struct WindowProblem {
   bool relu, vector;  // vector: the output and the bias allow 16-byte access
 };
 
-template <class C>
+// Stages of K: taps and lines of channels one after another, one of 128 bytes or two of 64 a stage.
+template <class C, Lines kLines>
+struct Stage {
+  static constexpr int kCopies = kLines == Lines::k_halves ? 2 : 1;
+  static constexpr int kLineChannels = C::kTileK / kCopies;
+  static constexpr int kBytes = kLine / kCopies;
+
+  __device__ static int32_t count(const WindowProblem& p) {
+    const int32_t lines = p.kh * p.kw * ((p.channels + kLineChannels - 1) / kLineChannels);
+    return (lines + kCopies - 1) / kCopies;
+  }
+};
+
+template <class C, Lines kLines>
 __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtensorMap* image_map,
                                         const CUtensorMap* weight_map, const WindowProblem& p,
                                         uint32_t rank) {
+  using S = Stage<C, kLines>;
   Ring<C::kStages> ring;
+  const int stages = S::count(p);
   for (uint32_t unit = blockIdx.x / p.tiles.cluster; unit < static_cast<uint32_t>(p.tiles.units);
        unit += gridDim.x / p.tiles.cluster) {
     const WgmmaPlace place = unit_place<C>(p.tiles, unit, rank);
     // Behind the last place, where a pair has its second tile, nothing is stored.
     const WindowStart start =
         window_start(min(place.m, p.places - 1), p.positions, p.row, p.down, p.across);
-    const int channel = place.batch * p.channels;
-    for (int i = 0; i < p.kh; ++i) {
-      for (int j = 0; j < p.kw; ++j) {
-        const int down = p.down.first + i * p.down.step;
-        const int across = p.across.first + j * p.across.step;
-        for (int k = 0; k < p.channels; k += C::kTileK) {
-          Mbarrier* full = &shared.full[ring.stage];
-          mbarrier_wait(&shared.empty[ring.stage], ring.parity ^ 1);
-          mbarrier_expect_and_arrive(full, C::kStageBytes);
-          load_windows(shared.a[ring.stage], image_map, channel + k, start.x, start.y, start.image,
-                       across, down, full);
-          unsigned char* b = shared.b[ring.stage];
-          const int tap = i * p.kw + j;
-          if (p.tiles.multicast) {
-            const int row = static_cast<int>(rank) * (C::kBN / 2);
-            load_box_multicast(b + row * kLine, weight_map, k, tap, place.n + row, place.batch,
-                               full, 3);
-          } else {
-            load_box(b, weight_map, k, tap, place.n, place.batch, full);
+    int i = 0, j = 0, channel = 0;
+    for (int stage = 0; stage < stages; ++stage) {
+      Mbarrier* full = &shared.full[ring.stage];
+      mbarrier_wait(&shared.empty[ring.stage], ring.parity ^ 1);
+      mbarrier_expect_and_arrive(full, C::kStageBytes);
+#pragma unroll
+      for (int copy = 0; copy < S::kCopies; ++copy) {
+        // Behind the last tap both copies bring zeros.
+        const bool there = i < p.kh;
+        const int down = there ? p.down.first + i * p.down.step : 0;
+        const int across = there ? p.across.first + j * p.across.step : 0;
+        const int from = there ? place.batch * p.channels + channel : p.all_channels;
+        load_windows(shared.a[ring.stage] + copy * C::kBM * S::kBytes, image_map, from, start.x,
+                     start.y, start.image, across, down, full);
+        unsigned char* b = shared.b[ring.stage] + copy * C::kBN * S::kBytes;
+        const int tap = i * p.kw + j;
+        if (p.tiles.multicast) {
+          const int row = static_cast<int>(rank) * (C::kBN / 2);
+          load_box_multicast(b + row * S::kBytes, weight_map, channel, tap, place.n + row,
+                             place.batch, full, 3);
+        } else {
+          load_box(b, weight_map, channel, tap, place.n, place.batch, full);
+        }
+        channel += S::kLineChannels;
+        if (channel >= p.channels) {
+          channel = 0;
+          if (++j == p.kw) {
+            j = 0;
+            ++i;
           }
-          ring.advance();
         }
       }
+      ring.advance();
     }
   }
 }
@@ -86,15 +111,15 @@ __device__ __forceinline__ void finish_place(const WindowProblem& p, const Wgmma
   put_columns(to, p.vector, left, v);
 }
 
-template <class C>
+template <class C, Lines kLines>
 __device__ __forceinline__ void consume(typename C::Shared& shared, const WindowProblem& p,
                                         uint32_t rank) {
   Ring<C::kStages> ring;
-  const int32_t stages = p.kh * p.kw * ((p.channels + C::kTileK - 1) / C::kTileK);
+  const int32_t stages = Stage<C, kLines>::count(p);
   float d[C::kBN / 2];
   for (uint32_t unit = blockIdx.x / p.tiles.cluster; unit < static_cast<uint32_t>(p.tiles.units);
        unit += gridDim.x / p.tiles.cluster) {
-    multiply_tile<C, true, true>(shared, p.tiles, {0, stages}, ring, d);
+    multiply_tile<C, kLines, kLines>(shared, p.tiles, {0, stages}, ring, d);
     const WgmmaPlace place = unit_place<C>(p.tiles, unit, rank);
     store_rows<C>(
         shared, d,
@@ -105,7 +130,7 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Window
   }
 }
 
-template <class C>
+template <class C, Lines kLines>
 __global__ void __launch_bounds__(C::kThreads, 1)
     conv_wgmma_kernel(const __grid_constant__ CUtensorMap image_map,
                       const __grid_constant__ CUtensorMap weight_map,
@@ -115,8 +140,8 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   const uint32_t rank = cluster_rank();
   run_pipeline<C>(
       shared, p.tiles, &image_map, &weight_map,
-      [&] { produce<C>(shared, &image_map, &weight_map, p, rank); },
-      [&] { consume<C>(shared, p, rank); });
+      [&] { produce<C, kLines>(shared, &image_map, &weight_map, p, rank); },
+      [&] { consume<C, kLines>(shared, p, rank); });
 #else
   __trap();  // has_wgmma keeps launches away
 #endif
@@ -156,6 +181,7 @@ WindowProblem window_problem(ConvMode mode, const ConvProblem& p, const Windows&
   q.places = static_cast<int32_t>(p.columns);
   q.rows = static_cast<int32_t>(p.rows);
   q.channels = static_cast<int32_t>(w.channels);
+  q.all_channels = static_cast<int32_t>(w.all_channels);
   q.kh = static_cast<int32_t>(p.s.kh);
   q.kw = static_cast<int32_t>(p.s.kw);
   q.down = w.down.axis;
@@ -172,23 +198,31 @@ WindowProblem window_problem(ConvMode mode, const ConvProblem& p, const Windows&
   return q;
 }
 
-template <class C>
-bool launch_config(Stream& stream, ConvMode mode, const ConvProblem& p, const Windows& w,
-                   const WgmmaPlan& plan, const WgmmaRoom& room) {
+template <class C, Lines kLines>
+bool launch_lines(Stream& stream, ConvMode mode, const ConvProblem& p, const Windows& w,
+                  const WgmmaPlan& plan, const WgmmaRoom& room) {
+  constexpr int kChannels = Stage<C, kLines>::kLineChannels;
   alignas(128) CUtensorMap image_map, weight_map;
-  if (!encode_image(&image_map, w, p.right, C::kTileK, C::kBM)) return false;
+  if (!encode_image(&image_map, w, p.right, kChannels, C::kBM)) return false;
   void* const packed = pack_conv_weights(stream, mode, p);
-  const bool possible = encode_weights(&weight_map, w, p, packed, C::kTileK, C::kBN / plan.cluster);
+  const bool possible = encode_weights(&weight_map, w, p, packed, kChannels, C::kBN / plan.cluster);
   if (possible) {
     const WindowProblem q = window_problem(mode, p, w, plan);
     const int64_t clusters = std::min<int64_t>(q.tiles.units, room.of(plan.cluster));
-    launch_clusters(stream, "conv2d_wgmma", conv_wgmma_kernel<C>,
+    launch_clusters(stream, "conv2d_wgmma", conv_wgmma_kernel<C, kLines>,
                     dim3(static_cast<unsigned>(clusters * plan.cluster)), dim3(C::kThreads),
                     static_cast<unsigned>(plan.cluster), sizeof(typename C::Shared), image_map,
                     weight_map, q);
   }
   release_scratch(stream, packed);
   return possible;
+}
+
+template <class C>
+bool launch_config(Stream& stream, ConvMode mode, const ConvProblem& p, const Windows& w,
+                   const WgmmaPlan& plan, const WgmmaRoom& room) {
+  return w.line() == kLine ? launch_lines<C, Lines::k>(stream, mode, p, w, plan, room)
+                           : launch_lines<C, Lines::k_halves>(stream, mode, p, w, plan, room);
 }
 
 template <WgmmaType kType>
@@ -206,19 +240,18 @@ bool launch_shape(Stream& stream, ConvMode mode, const ConvProblem& p, const Win
   }
 }
 
-// Whether it is worth while: channels fill more than half of a line, as otherwise lines of 64 bytes
-// (conv_last.cu) take half the products, and tiles half of the chip, as otherwise conv_mma.cu cuts
-// K in slices.
+// Whether it is worth while: lines are no padding for the most part, and there are tiles for half
+// of the chip, as otherwise conv_mma.cu cuts K in slices.
 bool worthwhile(Stream& stream, const Windows& w, const ConvProblem& p, const WgmmaPlan& plan) {
   const int64_t tiles = divide_up(p.columns, plan.bm) * divide_up(p.rows, plan.bn) * p.s.groups;
-  return 2 * w.channels * w.item > kLine && 2 * tiles >= multiprocessors(stream);
+  return w.fills_lines() && 2 * tiles >= multiprocessors(stream);
 }
 
 WgmmaPlan choose_plan(const Windows& w, const ConvProblem& p, const WgmmaRoom& room) {
   GemmArgs product{};
   product.m = p.columns;
   product.n = p.rows;
-  product.k = p.s.kh * p.s.kw * divide_up(w.channels * w.item, kLine) * (kLine / w.item);
+  product.k = p.s.kh * p.s.kw * w.lines() * w.line() / w.item;
   product.batch = p.s.groups;
   product.dtype = p.s.dtype;
   return choose_wgmma_plan(product, room, true);
@@ -234,7 +267,7 @@ bool launch_conv_wgmma(Stream& stream, ConvMode mode, const ConvProblem& p, cons
   if (mode == ConvMode::weight) return launch_conv_wgmma_weight(stream, p, plan);
   const Windows w = windows_of(mode, p);
   // Channels beyond a group's belong to the next one: not to be multiplied, be it by zeros.
-  const bool apart = p.s.groups == 1 || w.channels * w.item % kLine == 0;
+  const bool apart = p.s.groups == 1 || w.channels * w.item % w.line() == 0;
   if (!apart || !describable(w, p.right)) return false;
   if (plan && plan->bm != 128) plan = nullptr;
   const WgmmaRoom room = wgmma_room(stream);

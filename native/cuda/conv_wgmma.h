@@ -51,11 +51,16 @@ inline AxisView view_axis(ConvMode mode, int64_t size, int64_t positions, int64_
           size, positions, reach};
 }
 
-// The problem as the kernel takes it, whatever its mode.
+// The problem as the kernels take it, whatever its mode.
 struct Windows {
   AxisView down, across;
   int64_t images, channels, all_channels, out_channels;
   int64_t item;
+  // Bytes of the lines of channels that copies bring: 64 where they end in the half of one of 128.
+  int64_t line() const { return divide_up(channels * item, 64) % 2 == 0 ? kLine : kLine / 2; }
+  int64_t lines() const { return divide_up(channels * item, line()); }
+  // Whether most of the lines is no padding.
+  bool fills_lines() const { return 2 * channels * item > lines() * line(); }
 };
 
 inline Windows windows_of(ConvMode mode, const ConvProblem& p) {

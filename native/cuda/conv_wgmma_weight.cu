@@ -14,28 +14,31 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
 struct WeightProblem {
-  float* partial;           // [slice][group][rows][lines][64]
+  float* partial;           // [slice][group][rows][lines][columns of a line]
   WgmmaTiles tiles;         // units: of all slices and groups
   int32_t rows, channels;   // of a group
   int32_t stages, slices;   // stages: of K
-  int32_t kw, taps, lines;  // lines: of 64 columns of C, of a group
+  int32_t kw, taps, lines;  // lines: of columns of C, of a group
   int32_t groups;
   WindowAxis down, across;
   Divider positions, row;
 };
+
+template <Lines kLines>
+constexpr int kLineColumns = kLines == Lines::outer ? 64 : 32;
 
 struct WeightPlace {
   int32_t slice, group, m, line;  // m, line: the tile's first
 };
 
 // Slice after slice, so that blocks that run together share dy and x in L2.
-template <class C>
+template <class C, Lines kLines>
 __device__ __forceinline__ WeightPlace weight_place(const WeightProblem& p, uint32_t unit) {
   const uint32_t per_group = static_cast<uint32_t>(p.tiles.units_m) * p.tiles.tiles_n;
   const uint32_t tile = unit % per_group, rest = unit / per_group;
   return {static_cast<int32_t>(rest / p.groups), static_cast<int32_t>(rest % p.groups),
           static_cast<int32_t>(tile % p.tiles.units_m) * C::kBM,
-          static_cast<int32_t>(tile / p.tiles.units_m) * (C::kBN / kGroup)};
+          static_cast<int32_t>(tile / p.tiles.units_m) * (C::kBN / kLineColumns<kLines>)};
 }
 
 // Slices differ by one stage at most, and none is empty.
@@ -46,23 +49,15 @@ __device__ __forceinline__ WeightPlace weight_place(const WeightProblem& p, uint
   return {begin, begin + whole + (slice < longer ? 1 : 0)};
 }
 
-template <class C>
+template <class C, Lines kLines>
 __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtensorMap* dy_map,
                                         const CUtensorMap* image_map, const WeightProblem& p) {
-  constexpr int kLines = C::kBN / kGroup;
+  constexpr int kColumns = kLineColumns<kLines>, kCopies = C::kBN / kColumns;
   Ring<C::kStages> ring;
   const int lines_of_tap = p.lines / p.taps;
   for (uint32_t unit = blockIdx.x; unit < static_cast<uint32_t>(p.tiles.units); unit += gridDim.x) {
-    const WeightPlace place = weight_place<C>(p, unit);
-    int channel[kLines], down[kLines], across[kLines];
-#pragma unroll
-    for (int i = 0; i < kLines; ++i) {
-      // The last line again stands in for those behind it.
-      const int line = min(place.line + i, p.lines - 1), tap = line / lines_of_tap;
-      channel[i] = place.group * p.channels + line % lines_of_tap * kGroup;
-      down[i] = p.down.first + tap / p.kw * p.down.step;
-      across[i] = p.across.first + tap % p.kw * p.across.step;
-    }
+    const WeightPlace place = weight_place<C, kLines>(p, unit);
+    const int first_tap = place.line / lines_of_tap;
     const WgmmaRange range = slice_range(p, place.slice);
     for (int32_t stage = range.begin; stage < range.end; ++stage) {
       const int first = stage * C::kTileK;
@@ -75,26 +70,39 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
         load_box(shared.a[ring.stage] + i * kLine, dy_map, place.group * p.rows + place.m + i,
                  first, 0, full);
       }
+      int channel = place.line % lines_of_tap * kColumns;
+      int i = first_tap / p.kw, j = first_tap % p.kw;
 #pragma unroll
-      for (int i = 0; i < kLines; ++i) {
-        load_windows(shared.b[ring.stage] + i * kGroup * kLine, image_map, channel[i], start.x,
-                     start.y, start.image, across[i], down[i], full);
+      for (int copy = 0; copy < kCopies; ++copy) {
+        load_windows(shared.b[ring.stage] + copy * kColumns * kLine, image_map,
+                     place.group * p.channels + channel, start.x, start.y, start.image,
+                     p.across.first + j * p.across.step, p.down.first + i * p.down.step, full);
+        // The last line again stands in for those behind it.
+        if (place.line + copy + 1 >= p.lines) continue;
+        channel += kColumns;
+        if (channel >= p.channels) {
+          channel = 0;
+          if (++j == p.kw) {
+            j = 0;
+            ++i;
+          }
+        }
       }
       ring.advance();
     }
   }
 }
 
-template <class C>
+template <class C, Lines kLines>
 __device__ __forceinline__ void consume(typename C::Shared& shared, const WeightProblem& p) {
   Ring<C::kStages> ring;
   float d[C::kBN / 2];
   for (uint32_t unit = blockIdx.x; unit < static_cast<uint32_t>(p.tiles.units); unit += gridDim.x) {
-    const WeightPlace place = weight_place<C>(p, unit);
-    multiply_tile<C, false, false>(shared, p.tiles, slice_range(p, place.slice), ring, d);
-    const int64_t columns = static_cast<int64_t>(p.lines) * kGroup;
+    const WeightPlace place = weight_place<C, kLines>(p, unit);
+    multiply_tile<C, Lines::outer, kLines>(shared, p.tiles, slice_range(p, place.slice), ring, d);
+    const int64_t columns = static_cast<int64_t>(p.lines) * kLineColumns<kLines>;
     const int64_t line = (static_cast<int64_t>(place.slice) * p.groups + place.group) * p.rows;
-    const int column0 = place.line * kGroup;
+    const int column0 = place.line * kLineColumns<kLines>;
     store_rows<C>(
         shared, d,
         [&](int row, int column) { return place.m + row < p.rows && column0 + column < columns; },
@@ -105,7 +113,7 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Weight
   }
 }
 
-template <class C>
+template <class C, Lines kLines>
 __global__ void __launch_bounds__(C::kThreads, 1)
     conv_wgmma_weight_kernel(const __grid_constant__ CUtensorMap dy_map,
                              const __grid_constant__ CUtensorMap image_map,
@@ -113,8 +121,9 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 #ifdef NODEGRAD_HAS_WGMMA
   auto& shared = shared_memory<typename C::Shared>();
   run_pipeline<C>(
-      shared, p.tiles, &dy_map, &image_map, [&] { produce<C>(shared, &dy_map, &image_map, p); },
-      [&] { consume<C>(shared, p); });
+      shared, p.tiles, &dy_map, &image_map,
+      [&] { produce<C, kLines>(shared, &dy_map, &image_map, p); },
+      [&] { consume<C, kLines>(shared, p); });
 #else
   __trap();  // has_wgmma keeps launches away
 #endif
@@ -133,10 +142,12 @@ bool encode_gradient(CUtensorMap* map, const Windows& w, const ConvProblem& p) {
   return encode_tensor_map(map, t);
 }
 
-template <class C>
-bool launch_config(Stream& stream, const ConvProblem& p, const Windows& w, const WgmmaPlan& plan) {
+template <class C, Lines kLines>
+bool launch_lines(Stream& stream, const ConvProblem& p, const Windows& w, const WgmmaPlan& plan) {
+  constexpr int kColumns = kLineColumns<kLines>;
   alignas(128) CUtensorMap dy_map, image_map;
-  if (!encode_gradient(&dy_map, w, p) || !encode_image(&image_map, w, p.right, kGroup, C::kTileK)) {
+  if (!encode_gradient(&dy_map, w, p) ||
+      !encode_image(&image_map, w, p.right, kColumns, C::kTileK)) {
     return false;
   }
   WeightProblem q{};
@@ -145,7 +156,7 @@ bool launch_config(Stream& stream, const ConvProblem& p, const Windows& w, const
   q.groups = static_cast<int32_t>(p.s.groups);
   q.kw = static_cast<int32_t>(p.s.kw);
   q.taps = static_cast<int32_t>(p.s.kh * p.s.kw);
-  q.lines = q.taps * static_cast<int32_t>(divide_up(w.channels, kGroup));
+  q.lines = q.taps * static_cast<int32_t>(w.lines());
   q.stages = static_cast<int32_t>(divide_up(p.k, C::kTileK));
   q.slices = std::min(plan.slices, q.stages);
   q.down = w.down.axis;
@@ -154,19 +165,26 @@ bool launch_config(Stream& stream, const ConvProblem& p, const Windows& w, const
   q.row = p.row;
   q.tiles.cluster = 1;
   q.tiles.units_m = static_cast<int32_t>(divide_up(p.rows, C::kBM));
-  q.tiles.tiles_n = static_cast<int32_t>(divide_up(q.lines * int64_t{kGroup}, C::kBN));
+  q.tiles.tiles_n = static_cast<int32_t>(divide_up(int64_t{q.lines} * kColumns, C::kBN));
   const int64_t units = int64_t{q.tiles.units_m} * q.tiles.tiles_n * p.s.groups * q.slices;
   if (units >= int64_t{1} << 31) return false;
   q.tiles.units = static_cast<int32_t>(units);
-  const int64_t sums = int64_t{q.slices} * q.groups * q.rows * q.lines * kGroup;
+  const int64_t sums = int64_t{q.slices} * q.groups * q.rows * q.lines * kColumns;
   q.partial =
       static_cast<float*>(acquire_scratch(stream, sizeof(float) * static_cast<size_t>(sums)));
   const int64_t blocks = std::min<int64_t>(units, multiprocessors(stream));
-  launch(stream, "conv2d_wgmma", conv_wgmma_weight_kernel<C>, dim3(static_cast<unsigned>(blocks)),
-         dim3(C::kThreads), sizeof(typename C::Shared), dy_map, image_map, q);
-  sum_conv_gradients(stream, p, q.partial, q.slices, q.lines / q.taps * kGroup);
+  launch(stream, "conv2d_wgmma", conv_wgmma_weight_kernel<C, kLines>,
+         dim3(static_cast<unsigned>(blocks)), dim3(C::kThreads), sizeof(typename C::Shared), dy_map,
+         image_map, q);
+  sum_conv_gradients(stream, p, q.partial, q.slices, w.lines() * kColumns);
   release_scratch(stream, q.partial);
   return true;
+}
+
+template <class C>
+bool launch_config(Stream& stream, const ConvProblem& p, const Windows& w, const WgmmaPlan& plan) {
+  return w.line() == kLine ? launch_lines<C, Lines::outer>(stream, p, w, plan)
+                           : launch_lines<C, Lines::outer_short>(stream, p, w, plan);
 }
 
 template <WgmmaType kType, int kBM>
@@ -190,7 +208,7 @@ bool launch_type(Stream& stream, const ConvProblem& p, const Windows& w, const W
 // The width whose tiles cost least, and as many slices as fill the chip once.
 WgmmaPlan choose_plan(Stream& stream, const ConvProblem& p, const Windows& w) {
   constexpr int64_t kLeastStages = 8;
-  const int64_t columns = p.s.kh * p.s.kw * divide_up(w.channels, kGroup) * kGroup;
+  const int64_t columns = p.s.kh * p.s.kw * w.lines() * w.line() / w.item;
   WgmmaPlan plan{};
   double least = 0;
   for (int bn : {256, 192, 128}) {
@@ -207,11 +225,6 @@ WgmmaPlan choose_plan(Stream& stream, const ConvProblem& p, const Windows& w) {
   return plan;
 }
 
-// Whether it is worth while: rows and channels fill more than half of a line.
-bool worthwhile(const ConvProblem& p, const Windows& w) {
-  return 2 * p.rows > kGroup && 2 * w.channels > kGroup;
-}
-
 }  // namespace
 
 bool launch_conv_wgmma_weight(Stream& stream, const ConvProblem& p, const WgmmaPlan* plan) {
@@ -221,7 +234,8 @@ bool launch_conv_wgmma_weight(Stream& stream, const ConvProblem& p, const WgmmaP
     return false;
   }
   if (plan && (plan->bn < 128 || plan->cluster > 1)) plan = nullptr;
-  if (!plan && !worthwhile(p, w)) return false;
+  // Rows and lines that are padding for the most part do better elsewhere.
+  if (!plan && (2 * p.rows <= kGroup || !w.fills_lines())) return false;
   const WgmmaPlan chosen = plan ? *plan : choose_plan(stream, p, w);
   return p.s.dtype == DType::bfloat16 ? launch_type<WgmmaType::bfloat16>(stream, p, w, chosen)
                                       : launch_type<WgmmaType::float16>(stream, p, w, chosen);

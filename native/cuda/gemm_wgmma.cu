@@ -119,15 +119,15 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const WgmmaP
   for (uint32_t unit = blockIdx.x / p.tiles.cluster; unit < static_cast<uint32_t>(p.tiles.units);
        unit += gridDim.x / p.tiles.cluster) {
     if constexpr (C::kType == WgmmaType::tf32) {
-      multiply_tile<C, true, true>(shared, p.tiles, range, ring, d);
+      multiply_tile<C, Lines::k, Lines::k>(shared, p.tiles, range, ring, d);
     } else if (p.a_k_contiguous && p.b_k_contiguous) {
-      multiply_tile<C, true, true>(shared, p.tiles, range, ring, d);
+      multiply_tile<C, Lines::k, Lines::k>(shared, p.tiles, range, ring, d);
     } else if (p.a_k_contiguous) {
-      multiply_tile<C, true, false>(shared, p.tiles, range, ring, d);
+      multiply_tile<C, Lines::k, Lines::outer>(shared, p.tiles, range, ring, d);
     } else if (p.b_k_contiguous) {
-      multiply_tile<C, false, true>(shared, p.tiles, range, ring, d);
+      multiply_tile<C, Lines::outer, Lines::k>(shared, p.tiles, range, ring, d);
     } else {
-      multiply_tile<C, false, false>(shared, p.tiles, range, ring, d);
+      multiply_tile<C, Lines::outer, Lines::outer>(shared, p.tiles, range, ring, d);
     }
 
     const WgmmaPlace place = unit_place<C>(p.tiles, unit, rank);

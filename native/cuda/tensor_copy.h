@@ -30,7 +30,7 @@ struct TensorWindows {
   uint64_t strides[3];     // bytes, as above
   int lower[2], upper[2];  // of w and h, from -128 to 127
   uint32_t steps[2];       // 1 to 8
-  uint32_t channels;       // of a copy: 128 bytes
+  uint32_t channels;       // of a copy: the swizzle's line, 128 bytes or 64
   uint32_t windows;        // of a copy: at most 1024
   bool to_tf32;
   uint8_t item;
@@ -54,6 +54,10 @@ inline CUtensorMapDataType tensor_map_type(bool to_tf32, int item) {
                      : CU_TENSOR_MAP_DATA_TYPE_UINT16;
 }
 
+inline CUtensorMapSwizzle tensor_map_swizzle(uint32_t line_bytes) {
+  return line_bytes == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B;
+}
+
 // False where the driver offers no tensor maps or refuses this one.
 inline bool encode_tensor_map(CUtensorMap* map, const TensorBox& t) {
   static const auto encode =
@@ -62,11 +66,10 @@ inline bool encode_tensor_map(CUtensorMap* map, const TensorBox& t) {
   const uint32_t steps[4] = {1, 1, 1, 1};
   const cuuint64_t sizes[4] = {t.sizes[0], t.sizes[1], t.sizes[2], t.sizes[3]};
   const cuuint64_t strides[3] = {t.strides[0], t.strides[1], t.strides[2]};
-  const auto swizzle =
-      t.box[0] * t.item == 64 ? CU_TENSOR_MAP_SWIZZLE_64B : CU_TENSOR_MAP_SWIZZLE_128B;
   return encode(map, tensor_map_type(t.to_tf32, t.item), t.sizes[3] == 0 ? 3 : 4,
                 const_cast<void*>(t.data), sizes, strides, t.box, steps,
-                CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+                CU_TENSOR_MAP_INTERLEAVE_NONE, tensor_map_swizzle(t.box[0] * t.item),
+                CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }
 
@@ -79,7 +82,7 @@ inline bool encode_tensor_map(CUtensorMap* map, const TensorWindows& t) {
   const cuuint64_t strides[3] = {t.strides[0], t.strides[1], t.strides[2]};
   return encode(map, tensor_map_type(t.to_tf32, t.item), 4, const_cast<void*>(t.data), sizes,
                 strides, t.lower, t.upper, t.channels, t.windows, steps,
-                CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B,
+                CU_TENSOR_MAP_INTERLEAVE_NONE, tensor_map_swizzle(t.channels * t.item),
                 CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
                 CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE) == CUDA_SUCCESS;
 }

@@ -1,8 +1,7 @@
 // What kernels share that bring tiles by tensor copies into a ring of stages of 128 bytes of K and
 // multiply them by warpgroups (gemm_wgmma.cu, conv_wgmma.cu): one producer thread, one or two
 // consumer warpgroups of 64 rows each, persistent blocks that walk over tiles in bands, sums that
-// reach memory by way of shared memory. A stage holds 128-byte lines under the 128-byte swizzle
-// (wgmma.h): rows of M or N where K is contiguous, else for each 64 of M or N 64 lines of K.
+// reach memory by way of shared memory. Stages lie under the swizzle of their lines (wgmma.h).
 #pragma once
 
 #include "gemm_tile.h"
@@ -15,6 +14,32 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 constexpr int kWarpgroup = 128;
 constexpr int kGroup = 64;  // rows of M or N in a line, where they are contiguous
 constexpr int kPeriod = 8 * kLine;
+
+// How an operand lies in a stage, which has 128 bytes of K of each row (of M or N):
+//   k            lines of 128 bytes of K, a row each
+//   k_halves     the same in lines of 64 bytes, the second halves behind all the first
+//   outer        for each 64 rows 64 lines, a place of K each; 16-bit types alone
+//   outer_short  the same for each 32 rows
+enum class Lines { k, k_halves, outer, outer_short };
+
+template <Lines kLines, int kRows>
+struct StageOperand {
+  static constexpr bool kOuter = kLines == Lines::outer || kLines == Lines::outer_short;
+  static constexpr int kBytes =
+      kLines == Lines::k_halves || kLines == Lines::outer_short ? kLine / 2 : kLine;
+
+  // Of the rows from row0 on, a multiple of 64.
+  __device__ static uint64_t descriptor(const unsigned char* tile, int row0) {
+    return wgmma_descriptor(tile + row0 * (kOuter ? kLine : kBytes), kOuter ? 64 * kBytes : 16,
+                            8 * kBytes, kBytes);
+  }
+  // From it to that of the stage's step i of 32 bytes of K.
+  __device__ static constexpr uint64_t step(int i) {
+    const int per_line = kBytes / 32;
+    return static_cast<uint64_t>(kOuter ? i * 16 * kBytes / 16
+                                        : (i / per_line * kRows * kBytes + i % per_line * 32) / 16);
+  }
+};
 constexpr int kMostShared = 227 * 1024;
 
 // How C is cut.
@@ -86,26 +111,24 @@ struct WgmmaRange {
 }
 
 // A tile's sums, over the block's share of K.
-template <class C, bool kAK, bool kBK>
+template <class C, Lines kALines, Lines kBLines>
 __device__ __forceinline__ void multiply_tile(typename C::Shared& shared, const WgmmaTiles& t,
                                               const WgmmaRange& range, Ring<C::kStages>& ring,
                                               float (&d)[C::kBN / 2]) {
-  constexpr int kSteps = kLine / 32;
-  // From one step of K to the next, in 16 bytes; with lines of K a step is 16 of them.
-  constexpr uint64_t kAStep = kAK ? 2 : 16 * kLine / 16, kBStep = kBK ? 2 : 16 * kLine / 16;
+  using A = StageOperand<kALines, C::kBM>;
+  using B = StageOperand<kBLines, C::kBN>;
   const int consumer = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
   int previous = 0;
   for (int32_t block = range.begin; block < range.end; ++block) {
     mbarrier_wait(&shared.full[ring.stage], ring.parity);
-    const uint64_t a = wgmma_descriptor(shared.a[ring.stage] + consumer * 64 * kLine,
-                                        kAK ? 16 : kGroup * kLine, kPeriod);
-    const uint64_t b = wgmma_descriptor(shared.b[ring.stage], kBK ? 16 : kGroup * kLine, kPeriod);
+    const uint64_t a = A::descriptor(shared.a[ring.stage], consumer * 64);
+    const uint64_t b = B::descriptor(shared.b[ring.stage], 0);
     wgmma_touch(d);
     wgmma_fence();
 #pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      wgmma<C::kType, C::kBN, !kAK, !kBK>(d, a + step * kAStep, b + step * kBStep,
-                                          step > 0 || block > range.begin);
+    for (int step = 0; step < kLine / 32; ++step) {
+      wgmma<C::kType, C::kBN, A::kOuter, B::kOuter>(d, a + A::step(step), b + B::step(step),
+                                                    step > 0 || block > range.begin);
     }
     wgmma_commit();
     wgmma_touch(d);

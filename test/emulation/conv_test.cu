@@ -171,10 +171,10 @@ constexpr DType kBfloat = DType::bfloat16, kHalf = DType::float16, kFloat = DTyp
 }  // namespace
 
 CASE(conv_wgmma_tails) {
-  run({kBfloat, kForward, 2, 9, 11, 72, 136, 3, 3, 1, 1}, kNarrow);
-  run({kHalf, kData, 2, 9, 11, 136, 72, 3, 2, 1, 1}, kPair);
+  run({kBfloat, kForward, 2, 9, 11, 104, 136, 3, 3, 1, 1}, kNarrow);
+  run({kHalf, kData, 2, 9, 11, 136, 56, 3, 2, 1, 1}, kPair);
   run({kBfloat, kForward, 3, 7, 9, 8, 24, 2, 5, 1, 3}, kThirds);
-  run({kBfloat, kData, 1, 12, 13, 200, 24, 2, 2}, kWide);
+  run({kBfloat, kData, 1, 12, 13, 200, 40, 2, 2}, kWide);
 }
 
 CASE(conv_wgmma_windows) {
@@ -182,6 +182,18 @@ CASE(conv_wgmma_windows) {
   run({kBfloat, kForward, 2, 17, 19, 64, 8, 3, 3, 1, 1, 2, 2}, kNarrow);
   run({kBfloat, kData, 2, 10, 9, 16, 64, 3, 4, 3, 2, 1, 1, 2, 3}, kNarrow);
   run({kHalf, kForward, 1, 4, 5, 136, 16, 1, 1, 5, 6}, kNarrow);
+}
+
+// Channels that end in the half of a line of 128 bytes come in lines of 64, two a stage.
+CASE(conv_wgmma_halves) {
+  run({kBfloat, kForward, 2, 9, 11, 32, 72, 3, 3, 1, 1}, kPair);
+  run({kHalf, kData, 2, 10, 9, 16, 88, 2, 2, 1, 0}, kNarrow);
+  run({kFloat, kForward, 2, 9, 8, 96, 40, 1, 3, 0, 1, 1, 1, 1, 1, 2, true}, kThirds);
+  run({kBfloat, kForward, 1, 13, 12, 160, 24, 1, 1}, kWide);
+  run({kHalf, kWeight, 2, 9, 11, 32, 72, 3, 3, 1, 1}, WgmmaPlan{128, 256, 1, 2});
+  run({kBfloat, kWeight, 2, 9, 11, 88, 40, 1, 2, 0, 1, 2, 1}, WgmmaPlan{64, 128, 1, 2});
+  run({kBfloat, kWeight, 2, 8, 8, 64, 48, 2, 2, 0, 0, 1, 1, 1, 1, 2}, WgmmaPlan{64, 192, 1, 1});
+  run({kFloat, kData, 1, 12, 14, 20, 16, 3, 1, 1, 0}, kNarrow);
 }
 
 CASE(conv_wgmma_groups) {
@@ -193,14 +205,14 @@ CASE(conv_wgmma_groups) {
 
 // Outputs that allow no wide stores, and more tiles than blocks.
 CASE(conv_wgmma_ends) {
-  run({kBfloat, kForward, 2, 9, 9, 72, 133, 1, 1, 0, 0, 1, 1, 1, 1, 1, true}, kPair);
+  run({kBfloat, kForward, 2, 9, 9, 56, 133, 1, 1, 0, 0, 1, 1, 1, 1, 1, true}, kPair);
   run({kHalf, kData, 1, 12, 12, 9, 40, 3, 3, 1, 1, 1, 1, 1, 1, 1, true}, kNarrow);
-  run({kFloat, kForward, 2, 9, 10, 36, 70, 1, 2, 0, 1, 1, 1, 1, 1, 1, true}, kNarrow);
+  run({kFloat, kForward, 2, 9, 10, 28, 70, 1, 2, 0, 1, 1, 1, 1, 1, 1, true}, kNarrow);
   run({kBfloat, kForward, 3, 16, 15, 16, 130, 1, 2, 0, 1, 1, 1, 1, 1, 1, true}, kNarrow);
 }
 
 CASE(conv_wgmma_weights) {
-  run({kBfloat, kWeight, 2, 9, 11, 72, 136, 3, 3, 1, 1}, WgmmaPlan{128, 192, 1, 2});
+  run({kBfloat, kWeight, 2, 9, 11, 104, 136, 3, 3, 1, 1}, WgmmaPlan{128, 192, 1, 2});
   run({kHalf, kWeight, 3, 8, 9, 128, 40, 2, 1, 0, 0, 2, 1}, WgmmaPlan{64, 128, 1, 3});
   run({kBfloat, kWeight, 2, 10, 9, 48, 96, 1, 4, 0, 3, 1, 2, 1, 2, 3}, WgmmaPlan{64, 256, 1, 1});
   run({kHalf, kWeight, 1, 17, 12, 200, 16, 2, 2, 3, 1, 3, 1, 4, 1}, WgmmaPlan{128, 128, 1, 9});
@@ -232,7 +244,7 @@ CASE(conv_wgmma_refuses) {
                  p.out = w.data();
                }));
   EXPECT(!takes([](Convolution& q) { q.mode = kWeight, q.dtype = kFloat; }, same));
-  EXPECT(!takes([](Convolution& q) { q.c = 32; }, same));                // half a line of channels
+  EXPECT(!takes([](Convolution& q) { q.c = 16; }, same));                // half a line of channels
   EXPECT(!takes([](Convolution& q) { q.c = 36; }, same));                // no multiple of 16 bytes
   EXPECT(!takes([](Convolution& q) { q.n = 1, q.h = 4; }, same));        // one tile
   EXPECT(!takes([](Convolution& q) { q.c = 96, q.groups = 2; }, same));  // lines reach beyond
