@@ -33,7 +33,6 @@ template <class C, Lines kLines>
 struct Stage {
   static constexpr int kCopies = kLines == Lines::k_halves ? 2 : 1;
   static constexpr int kLineChannels = C::kTileK / kCopies;
-  static constexpr int kBytes = kLine / kCopies;
 
   __device__ static int32_t count(const WindowProblem& p) {
     const int32_t lines = p.kh * p.kw * ((p.channels + kLineChannels - 1) / kLineChannels);
@@ -46,6 +45,7 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
                                         const CUtensorMap* weight_map, const WindowProblem& p,
                                         uint32_t rank) {
   using S = Stage<C, kLines>;
+  constexpr int kBytes = kLine / S::kCopies;
   Ring<C::kStages> ring;
   const int stages = S::count(p);
   for (uint32_t unit = blockIdx.x / p.tiles.cluster; unit < static_cast<uint32_t>(p.tiles.units);
@@ -66,14 +66,14 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
         const int down = there ? p.down.first + i * p.down.step : 0;
         const int across = there ? p.across.first + j * p.across.step : 0;
         const int from = there ? place.batch * p.channels + channel : p.all_channels;
-        load_windows(shared.a[ring.stage] + copy * C::kBM * S::kBytes, image_map, from, start.x,
+        load_windows(shared.a[ring.stage] + copy * C::kBM * kBytes, image_map, from, start.x,
                      start.y, start.image, across, down, full);
-        unsigned char* b = shared.b[ring.stage] + copy * C::kBN * S::kBytes;
+        unsigned char* b = shared.b[ring.stage] + copy * C::kBN * kBytes;
         const int tap = i * p.kw + j;
         if (p.tiles.multicast) {
           const int row = static_cast<int>(rank) * (C::kBN / 2);
-          load_box_multicast(b + row * S::kBytes, weight_map, channel, tap, place.n + row,
-                             place.batch, full, 3);
+          load_box_multicast(b + row * kBytes, weight_map, channel, tap, place.n + row, place.batch,
+                             full, 3);
         } else {
           load_box(b, weight_map, channel, tap, place.n, place.batch, full);
         }
