@@ -205,23 +205,33 @@ bool launch_type(Stream& stream, const ConvProblem& p, const Windows& w, const W
                        : launch_shape<kType, 128>(stream, p, w, plan);
 }
 
-// The width whose tiles cost least, and as many slices as fill the chip once.
+// The width of tiles and the slices that cost least by a rough estimate in cycles: slices that fill
+// the chip up to four times, the ends of tiles, and the sums' way through memory.
 WgmmaPlan choose_plan(Stream& stream, const ConvProblem& p, const Windows& w) {
-  constexpr int64_t kLeastStages = 8;
+  constexpr int64_t kLeastStages = 8, kMostWaves = 4;
+  constexpr double kEndCycles = 2000, kBytesPerCycle = 20;
+  const int64_t processors = multiprocessors(stream), stages = divide_up(p.k, kGroup);
   const int64_t columns = p.s.kh * p.s.kw * w.lines() * w.line() / w.item;
+  const double sums = 2.0 * sizeof(float) * static_cast<double>(w.out_channels * columns);
+  const double sum_cycles = sums / (kBytesPerCycle * static_cast<double>(processors));
   WgmmaPlan plan{};
   double least = 0;
   for (int bn : {256, 192, 128}) {
-    const WgmmaPlan shape{p.rows <= 64 ? 64 : 128, bn, 1, 1};
-    const double cycles = static_cast<double>(divide_up(columns, bn)) * wgmma_stage_cycles(shape);
-    if (plan.bn > 0 && cycles >= least) continue;
-    least = cycles;
-    plan = shape;
+    WgmmaPlan shape{p.rows <= 64 ? 64 : 128, bn, 1, 1};
+    const int64_t tiles = divide_up(p.rows, shape.bm) * divide_up(columns, bn) * p.s.groups;
+    for (int64_t waves = 1; waves <= kMostWaves; ++waves) {
+      const int64_t slices =
+          std::max<int64_t>(1, std::min(waves * processors / tiles, stages / kLeastStages));
+      const auto turns = static_cast<double>(divide_up(tiles * slices, processors));
+      const auto of_slice = static_cast<double>(divide_up(stages, slices));
+      const double cycles = turns * (of_slice * wgmma_stage_cycles(shape) + kEndCycles) +
+                            static_cast<double>(slices) * sum_cycles;
+      if (plan.bn > 0 && cycles >= least) continue;
+      least = cycles;
+      shape.slices = static_cast<int>(slices);
+      plan = shape;
+    }
   }
-  const int64_t tiles = divide_up(p.rows, plan.bm) * divide_up(columns, plan.bn) * p.s.groups;
-  const int64_t most = divide_up(p.k, kGroup) / kLeastStages;
-  plan.slices =
-      static_cast<int>(std::max<int64_t>(1, std::min(multiprocessors(stream) / tiles, most)));
   return plan;
 }
 
