@@ -1,12 +1,12 @@
 // Convolutions of images whose channels lie together on sm_90a, in bfloat16, float16 and TF32:
 // C[place, m] = Σ_k patch · weight with k = (tap, channel), in tiles of 128 places by the pipeline
-// of wgmma_pipeline.h. A stage is one tap and 128 bytes of its channels. The image comes by copies
-// in im2col mode: the tensor map walks over the windows' first elements, in the order of places,
-// and the tap is an offset, so that padding, strides and dilation cost nothing. The data gradient
-// reads dy with the taps turned around: its windows start at -(kh - 1)·dilation + pad. Weights are
-// packed (conv_pack.cu) and come by boxes; of two blocks of a cluster, 128 places apart, each
-// fetches half for both. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations, floor that / 989e12 s on H100
-// (TF32: 495e12).
+// of wgmma_pipeline.h. A stage is one tap and 128 bytes of its channels, or twice one and 64 bytes.
+// The image comes by copies in im2col mode: the tensor map walks over the windows' first elements,
+// in the order of places, and the tap is an offset, so that padding, strides and dilation cost
+// nothing. The data gradient reads dy with the taps turned around: its windows start at
+// -(kh - 1)·dilation + pad. Weights are packed (conv_pack.cu) and come by boxes; of two blocks of a
+// cluster, 128 places apart, each fetches half for both. Cost: 2·n·o·oh·ow·c/groups·kh·kw
+// operations, floor that / 989e12 s on H100 (TF32: 495e12).
 #include <algorithm>
 
 #include "conv_wgmma.h"
