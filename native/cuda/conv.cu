@@ -220,6 +220,7 @@ void convolve(Stream& stream, ConvProblem p, bool mma) {
   p.row = make_divider(p.plane_w);
   p.narrow = p.columns < INT32_MAX && p.k < INT32_MAX;
   if (places >= INT32_MAX || s.kh * s.kw >= INT32_MAX) fail("conv2d: an image is too large");
+  if (mma && p.columns > 0 && launch_conv_wgmma(stream, kMode, p)) return;
   if (mma && p.columns > 0 && conv_by_runs(stream, kMode, p)) {
     launch_conv_runs(stream, kMode, p);
     return;

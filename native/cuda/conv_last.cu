@@ -2,9 +2,9 @@
 // with k = (tap, channel). A step of K is one tap and 64 bytes of its channels, so that every load
 // is a run of 16 bytes, copied by cp.async into a ring of 4 stages while earlier ones are
 // multiplied: a thread keeps the offsets, rows and columns of its two places and adds the tap's,
-// which are the block's. Weights are brought into the order [group][m][tap][channel] first, a pass
-// over memory of their size. Blocks of 8 warps make 128 places by 64 or 128 channels of C; sums
-// reach memory by way of shared memory, in runs of channels. Layouts of shared memory: conv_tile.h.
+// which are the block's. Weights are packed first (conv_pack.cu). Blocks of 8 warps make 128 places
+// by 64 or 128 channels of C; sums reach memory by way of shared memory, in runs of channels.
+// Layouts of shared memory: conv_tile.h.
 // Cost: 2·n·o·oh·ow·c/groups·kh·kw operations, bound by the tensor cores.
 #include "async.h"
 #include "conv_tile.h"
@@ -38,21 +38,6 @@ struct alignas(128) RunsShared {
     float sums[8][16][kStride];
   };
 };
-
-// One element of the packed weights a thread.
-template <class T, ConvMode kMode>
-__global__ void __launch_bounds__(kThreads)
-    pack_weights_kernel(const __grid_constant__ Runs r, T* to, const int64_t n) {
-  const ConvProblem& p = r.p;
-  const int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
-  if (at >= n) return;
-  const int64_t channels = r.image_channels, taps = p.s.kh * p.s.kw;
-  const int64_t channel = at % channels, tap = at / channels % taps;
-  const int64_t line = at / channels / taps, row = line % p.rows, group = line / p.rows;
-  const Share share = tap_share<kMode>(p, group, channel * taps + tap);
-  const int64_t base = kMode == ConvMode::data ? row * p.weight_plane : line * p.k;
-  to[at] = static_cast<const T*>(p.left)[base + share.left];
-}
 
 // The taps and runs of channels one after another.
 struct Step {
@@ -206,12 +191,7 @@ void launch_tile(Stream& stream, Runs r) {
 
 template <class Product, ConvMode kMode>
 void launch_mode(Stream& stream, Runs r) {
-  using T = typename Product::Element;
-  const int64_t n = r.p.s.groups * r.p.rows * r.p.k;
-  void* const packed = acquire_scratch(stream, sizeof(T) * static_cast<size_t>(n));
-  const int64_t blocks = (n + kThreads - 1) / kThreads;
-  launch(stream, "conv2d_pack", pack_weights_kernel<T, kMode>, dim3(static_cast<unsigned>(blocks)),
-         dim3(kThreads), 0, r, static_cast<T*>(packed), n);
+  void* const packed = pack_conv_weights(stream, kMode, r.p);
   r.weights = packed;
   if (r.p.rows <= 64) {
     launch_tile<Product, kMode, 64>(stream, r);
@@ -230,10 +210,6 @@ void launch_product(Stream& stream, ConvMode mode, const Runs& r) {
   }
 }
 
-int64_t channels_of(ConvMode mode, const ConvProblem& p) {
-  return mode == ConvMode::data ? p.out_channels : p.in_channels;
-}
-
 }  // namespace
 
 bool conv_by_runs(Stream& stream, ConvMode mode, const ConvProblem& p) {
@@ -241,14 +217,14 @@ bool conv_by_runs(Stream& stream, ConvMode mode, const ConvProblem& p) {
   const int64_t per = 16 / static_cast<int64_t>(item_size(p.s.dtype));
   // Few tiles do better where K is cut into slices (conv_mma.cu).
   const int64_t tiles = (p.columns + kPlaces - 1) / kPlaces * ((p.rows + 127) / 128) * p.s.groups;
-  return channels_of(mode, p) % per == 0 && reinterpret_cast<uintptr_t>(p.right) % 16 == 0 &&
+  return conv_channels(mode, p) % per == 0 && reinterpret_cast<uintptr_t>(p.right) % 16 == 0 &&
          2 * tiles >= multiprocessors(stream);
 }
 
 void launch_conv_runs(Stream& stream, ConvMode mode, const ConvProblem& p) {
   Runs r = {};
   r.p = p;
-  r.image_channels = channels_of(mode, p);
+  r.image_channels = conv_channels(mode, p);
   r.place_tiles = (p.columns + kPlaces - 1) / kPlaces;
   if (p.s.dtype == DType::bfloat16) {
     launch_product<HalfProduct<BFloat16>>(stream, mode, r);

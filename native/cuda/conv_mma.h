@@ -96,9 +96,26 @@ ConvTile conv_mma_tile(Stream& stream, ConvMode mode, const ConvProblem& p);
 // Enqueues the blocks of a problem that is cut into that tile.
 void launch_conv_mma(Stream& stream, ConvMode mode, const ConvProblem& p, dim3 blocks);
 
+// Channels of a group of the image that is read, forward or for the data gradient.
+inline int64_t conv_channels(ConvMode mode, const ConvProblem& p) {
+  return mode == ConvMode::data ? p.out_channels : p.in_channels;
+}
+// The weights as [group][m][tap][channel] of that image, in scratch memory (conv_pack.cu).
+void* pack_conv_weights(Stream& stream, ConvMode mode, const ConvProblem& p);
+// Enqueues the gradient of the weights from sums [slice][group][m][tap][channels], where `channels`
+// are a group's and padding.
+void sum_conv_gradients(Stream& stream, const ConvProblem& p, const float* sums, int64_t slices,
+                        int64_t channels);
+
 // Whether the pipeline of images whose channels lie together (conv_last.cu) serves a problem that
 // conv_by_mma takes: forward and data gradient, channels of a group in whole runs of 16 bytes.
 bool conv_by_runs(Stream& stream, ConvMode mode, const ConvProblem& p);
 void launch_conv_runs(Stream& stream, ConvMode mode, const ConvProblem& p);
+
+// Enqueues what conv_by_mma takes on warpgroups (conv_wgmma.cu) and returns true, or false where it
+// is not for them. `plan` null: NODEGRAD_WGMMA_PLAN's (CONTRIBUTING.md), else chosen.
+struct WgmmaPlan;
+bool launch_conv_wgmma(Stream& stream, ConvMode mode, const ConvProblem& p,
+                       const WgmmaPlan* plan = nullptr);
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -1,93 +1,32 @@
-// C = A·B on sm_90a, bfloat16, float16 and TF32. One producer thread brings tiles by tensor copies
-// into a ring of stages of 128 bytes of K; one or two consumer warpgroups of 64 rows each multiply
-// them by wgmma. Blocks are persistent and walk over tiles in bands. Two blocks of a cluster, one
-// tile of rows apart, fetch half of their common tile of B each, for both. Small products slice K
-// over a cluster, whose blocks add the partial sums in their order through distributed shared
-// memory. Tails are zeros that the copies fill in, and are not stored. TF32 needs operands that are
-// contiguous along K: large products transpose others first, small ones are not for this kernel.
-//
-// A stage holds 128-byte lines under the 128-byte swizzle (wgmma.h): rows of M or N where K is
-// contiguous, else for each 64 of M or N 64 lines of K. Cost: 2·M·N·K operations, floor
-// 2MNK / 989e12 s on H100 (TF32: 495e12); a tile of 128x256 moves 1 byte per 85 operations.
+// C = A·B on sm_90a, bfloat16, float16 and TF32, in tiles by the pipeline of wgmma_pipeline.h. Two
+// blocks of a cluster, one tile of rows apart, fetch half of their common tile of B each, for both.
+// Small products slice K over a cluster, whose blocks add the partial sums in their order through
+// distributed shared memory. Tails are zeros that the copies fill in, and are not stored. TF32
+// needs operands that are contiguous along K: large products transpose others first, small ones
+// are not for this kernel. Cost: 2·M·N·K operations, floor 2MNK / 989e12 s on H100 (TF32: 495e12);
+// a tile of 128x256 moves 1 byte per 85 operations.
 #include <algorithm>
 
-#include "gemm_tile.h"
 #include "gemm_transpose.h"
-#include "gemm_wgmma.h"
-#include "tensor_copy.h"
-#include "wgmma.h"
+#include "wgmma_pipeline.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
 
-constexpr int kWarpgroup = 128;
-constexpr int kGroup = 64;  // rows of M or N in a line, where they are contiguous
-constexpr int kPeriod = 8 * kLine;
-constexpr int kMostShared = 227 * 1024;
-
 struct WgmmaProblem {
   GemmOutput out;
   int64_t m, n;
-  int32_t k_blocks;          // stages of K of the whole product
-  int32_t units;             // tiles, or pairs of them that a cluster makes together
-  int32_t units_m, tiles_n;  // of one batch
-  uint8_t cluster;           // blocks
-  bool multicast;            // the cluster shares tiles of B; else slices of K, where cluster > 1
+  int32_t k_blocks;  // stages of K of the whole product
+  WgmmaTiles tiles;
   bool a_batched, b_batched;
   bool a_k_contiguous, b_k_contiguous;  // else M, N are; always for TF32
 };
 
-template <WgmmaType kType_, int kBM_, int kBN_>
-struct Config {
-  static constexpr WgmmaType kType = kType_;
-  using T = std::conditional_t<kType == WgmmaType::tf32, float,
-                               std::conditional_t<kType == WgmmaType::float16, Float16, BFloat16>>;
-  static constexpr int kBM = kBM_, kBN = kBN_;
-  static constexpr int kTileK = kLine / static_cast<int>(sizeof(T));
-  static constexpr int kConsumers = kBM / 64;
-  static constexpr int kThreads = (1 + kConsumers) * kWarpgroup;
-  static constexpr bool kSlices = kBM == 64;
-  static constexpr int kStaged = kSlices ? kBN : 32;  // columns of C on their way out
-  static constexpr int kStageBytes = (kBM + kBN) * kLine;
-  static constexpr int kFitting = (kMostShared - kBM * (kStaged + 8) * 4 - kPeriod) / kStageBytes;
-  static constexpr int kStages = kFitting < 8 ? kFitting : 8;
-
-  struct alignas(1024) Shared {
-    unsigned char a[kStages][kBM * kLine];
-    unsigned char b[kStages][kBN * kLine];
-    float sums[kBM][kStaged + 8];  // 16 rows for each warp; 8 keep reads off each other's banks
-    Mbarrier full[kStages], empty[kStages];
-  };
-  static_assert(sizeof(Shared) <= kMostShared);
-};
-
-struct Place {
-  int32_t batch, m, n;  // m, n: the tile's first row and column
-};
-
-template <class C>
-__device__ __forceinline__ Place unit_place(const WgmmaProblem& p, uint32_t unit, uint32_t rank) {
-  const uint32_t tiles = static_cast<uint32_t>(p.units_m) * p.tiles_n;
-  const uint32_t tile = unit % tiles, per_band = static_cast<uint32_t>(kBandOfTiles) * p.tiles_n;
-  const uint32_t first = tile / per_band * kBandOfTiles, in_band = tile % per_band;
-  const uint32_t rows = min(static_cast<uint32_t>(p.units_m) - first, uint32_t{kBandOfTiles});
-  const uint32_t row = first + in_band % rows;
-  Place place;
-  place.batch = static_cast<int32_t>(unit / tiles);
-  place.m = static_cast<int32_t>(p.multicast ? row * p.cluster + rank : row) * C::kBM;
-  place.n = static_cast<int32_t>(in_band / rows) * C::kBN;
-  return place;
-}
-
-// The blocks of K that a block multiplies.
-struct Range {
-  int32_t begin, end;
-};
-
-[[maybe_unused]] __device__ __forceinline__ Range range_of(const WgmmaProblem& p, uint32_t rank) {
-  if (p.multicast) return {0, p.k_blocks};
+[[maybe_unused]] __device__ __forceinline__ WgmmaRange range_of(const WgmmaProblem& p,
+                                                                uint32_t rank) {
+  if (p.tiles.multicast) return {0, p.k_blocks};
   // Slices differ by one block at most, and none is empty.
-  const uint32_t blocks = static_cast<uint32_t>(p.k_blocks), slices = p.cluster;
+  const uint32_t blocks = static_cast<uint32_t>(p.k_blocks), slices = p.tiles.cluster;
   const uint32_t whole = blocks / slices, longer = blocks % slices;
   const uint32_t begin = rank * whole + min(rank, longer);
   return {static_cast<int32_t>(begin),
@@ -99,10 +38,10 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
                                         const CUtensorMap* b_map, const WgmmaProblem& p,
                                         uint32_t rank) {
   Ring<C::kStages> ring;
-  const Range range = range_of(p, rank);
-  for (uint32_t unit = blockIdx.x / p.cluster; unit < static_cast<uint32_t>(p.units);
-       unit += gridDim.x / p.cluster) {
-    const Place place = unit_place<C>(p, unit, rank);
+  const WgmmaRange range = range_of(p, rank);
+  for (uint32_t unit = blockIdx.x / p.tiles.cluster; unit < static_cast<uint32_t>(p.tiles.units);
+       unit += gridDim.x / p.tiles.cluster) {
+    const WgmmaPlace place = unit_place<C>(p.tiles, unit, rank);
     const int a_batch = p.a_batched ? place.batch : 0, b_batch = p.b_batched ? place.batch : 0;
     for (int32_t block = range.begin; block < range.end; ++block) {
       const int k = block * C::kTileK;
@@ -120,7 +59,7 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
         }
       }
       unsigned char* b = shared.b[ring.stage];
-      if (p.multicast) {
+      if (p.tiles.multicast) {
         const int half = static_cast<int>(rank);
         if (p.b_k_contiguous) {
           const int row = half * (C::kBN / 2);
@@ -146,146 +85,65 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
   }
 }
 
-// Moves the warp's 16 rows of sums from registers to C, or only into shared memory.
-template <class C, bool kFinish>
-__device__ __forceinline__ void store_rows(typename C::Shared& shared, const WgmmaProblem& p,
-                                           const Place& place, const float (&d)[C::kBN / 2]) {
-  constexpr int kPerStore = 16 / static_cast<int>(sizeof(typename C::T));
-  constexpr int kStoresPerRow = C::kStaged / kPerStore;
-  const int thread = static_cast<int>(threadIdx.x) - kWarpgroup, lane = thread % 32;
-  const int warp_row = thread / 32 * 16, g = lane / 4, t = lane % 4;
-#pragma unroll
-  for (int first = 0; first < C::kBN; first += C::kStaged) {
-#pragma unroll
-    for (int j = 0; j < C::kStaged / 8; ++j) {
-      const float* from = d + (first / 8 + j) * 4;
-      float* to = &shared.sums[warp_row + g][8 * j + 2 * t];
-      store_vector(to, Vector<float, 2>{from[0], from[1]});
-      store_vector(to + 8 * (C::kStaged + 8), Vector<float, 2>{from[2], from[3]});
-    }
-    if constexpr (!kFinish) continue;
-    __syncwarp();
-#pragma unroll 1
-    for (int i = lane; i < 16 * kStoresPerRow; i += 32) {
-      const int row = warp_row + i / kStoresPerRow, column = i % kStoresPerRow * kPerStore;
-      if (place.m + row >= p.m || place.n + first + column >= p.n) continue;
-      float v[kPerStore];
-#pragma unroll
-      for (int j = 0; j < kPerStore; j += 4) {
-        const auto four = load_vector<4>(&shared.sums[row][column + j]);
-#pragma unroll
-        for (int x = 0; x < 4; ++x) v[j + x] = four[x];
-      }
-      finish_columns<typename C::T>(p.out, place.batch, place.m + row, place.n + first + column,
-                                    p.n, v);
-    }
-    __syncwarp();
-  }
-}
-
 // Adds the cluster's partial sums in the order of the slices; each block does its share of the
 // rows.
 template <class C>
 __device__ __forceinline__ void sum_slices(typename C::Shared& shared, const WgmmaProblem& p,
-                                           const Place& place, uint32_t rank) {
-  constexpr int kPerStore = 16 / static_cast<int>(sizeof(typename C::T));
-  constexpr int kStoresPerRow = C::kBN / kPerStore;
-  const int blocks = p.cluster, rows = (C::kBM + blocks - 1) / blocks;
+                                           const WgmmaPlace& place, uint32_t rank) {
+  constexpr int kStoresPerRow = C::kBN / C::kPerStore;
+  const int blocks = p.tiles.cluster, rows = (C::kBM + blocks - 1) / blocks;
   const int first = static_cast<int>(rank) * rows, last = min(first + rows, C::kBM);
   const int thread = static_cast<int>(threadIdx.x) - kWarpgroup;
 #pragma unroll 1
   for (int i = thread; i < (last - first) * kStoresPerRow; i += C::kThreads - kWarpgroup) {
-    const int row = first + i / kStoresPerRow, column = i % kStoresPerRow * kPerStore;
+    const int row = first + i / kStoresPerRow, column = i % kStoresPerRow * C::kPerStore;
     if (place.m + row >= p.m || place.n + column >= p.n) continue;
-    float v[kPerStore] = {};
+    float v[C::kPerStore] = {};
     for (int slice = 0; slice < blocks; ++slice) {
-      const float* from = cluster_peer(&shared.sums[row][column], static_cast<uint32_t>(slice));
+      float part[C::kPerStore];
+      load_columns(cluster_peer(&shared.sums[row][column], static_cast<uint32_t>(slice)), true,
+                   C::kPerStore, part);
 #pragma unroll
-      for (int j = 0; j < kPerStore; j += 4) {
-        const auto four = load_vector<4>(from + j);
-#pragma unroll
-        for (int x = 0; x < 4; ++x) v[j + x] += four[x];
-      }
+      for (int x = 0; x < C::kPerStore; ++x) v[x] += part[x];
     }
     finish_columns<typename C::T>(p.out, place.batch, place.m + row, place.n + column, p.n, v);
   }
-}
-
-// The reads of a stage by this warp are over: every block that fills it learns so.
-[[maybe_unused]] __device__ __forceinline__ void release_stage(Mbarrier* empty,
-                                                               const WgmmaProblem& p) {
-  const uint32_t lane = threadIdx.x % 32;
-  if (p.multicast) {
-    if (lane < p.cluster) mbarrier_arrive_at(empty, lane);
-  } else if (lane == 0) {
-    mbarrier_arrive(empty);
-  }
-}
-
-// A tile's sums, over the block's share of K.
-template <class C, bool kAK, bool kBK>
-__device__ __forceinline__ void multiply_tile(typename C::Shared& shared, const WgmmaProblem& p,
-                                              const Range& range, Ring<C::kStages>& ring,
-                                              float (&d)[C::kBN / 2]) {
-  constexpr int kSteps = kLine / 32;
-  // From one step of K to the next, in 16 bytes; with lines of K a step is 16 of them.
-  constexpr uint64_t kAStep = kAK ? 2 : 16 * kLine / 16, kBStep = kBK ? 2 : 16 * kLine / 16;
-  const int consumer = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
-  int previous = 0;
-  for (int32_t block = range.begin; block < range.end; ++block) {
-    mbarrier_wait(&shared.full[ring.stage], ring.parity);
-    const uint64_t a = wgmma_descriptor(shared.a[ring.stage] + consumer * 64 * kLine,
-                                        kAK ? 16 : kGroup * kLine, kPeriod);
-    const uint64_t b = wgmma_descriptor(shared.b[ring.stage], kBK ? 16 : kGroup * kLine, kPeriod);
-    wgmma_touch(d);
-    wgmma_fence();
-#pragma unroll
-    for (int step = 0; step < kSteps; ++step) {
-      wgmma<C::kType, C::kBN, !kAK, !kBK>(d, a + step * kAStep, b + step * kBStep,
-                                          step > 0 || block > range.begin);
-    }
-    wgmma_commit();
-    wgmma_touch(d);
-    if (block > range.begin) {
-      wgmma_wait<1>();
-      release_stage(&shared.empty[previous], p);
-    }
-    previous = ring.stage;
-    ring.advance();
-  }
-  wgmma_wait<0>();
-  wgmma_touch(d);
-  release_stage(&shared.empty[previous], p);
 }
 
 template <class C>
 __device__ __forceinline__ void consume(typename C::Shared& shared, const WgmmaProblem& p,
                                         uint32_t rank) {
   Ring<C::kStages> ring;
-  const Range range = range_of(p, rank);
+  const WgmmaRange range = range_of(p, rank);
   float d[C::kBN / 2];
-  for (uint32_t unit = blockIdx.x / p.cluster; unit < static_cast<uint32_t>(p.units);
-       unit += gridDim.x / p.cluster) {
+  for (uint32_t unit = blockIdx.x / p.tiles.cluster; unit < static_cast<uint32_t>(p.tiles.units);
+       unit += gridDim.x / p.tiles.cluster) {
     if constexpr (C::kType == WgmmaType::tf32) {
-      multiply_tile<C, true, true>(shared, p, range, ring, d);
+      multiply_tile<C, Lines::k, Lines::k>(shared, p.tiles, range, ring, d);
     } else if (p.a_k_contiguous && p.b_k_contiguous) {
-      multiply_tile<C, true, true>(shared, p, range, ring, d);
+      multiply_tile<C, Lines::k, Lines::k>(shared, p.tiles, range, ring, d);
     } else if (p.a_k_contiguous) {
-      multiply_tile<C, true, false>(shared, p, range, ring, d);
+      multiply_tile<C, Lines::k, Lines::outer>(shared, p.tiles, range, ring, d);
     } else if (p.b_k_contiguous) {
-      multiply_tile<C, false, true>(shared, p, range, ring, d);
+      multiply_tile<C, Lines::outer, Lines::k>(shared, p.tiles, range, ring, d);
     } else {
-      multiply_tile<C, false, false>(shared, p, range, ring, d);
+      multiply_tile<C, Lines::outer, Lines::outer>(shared, p.tiles, range, ring, d);
     }
 
-    const Place place = unit_place<C>(p, unit, rank);
+    const WgmmaPlace place = unit_place<C>(p.tiles, unit, rank);
     if constexpr (C::kSlices) {
-      if (p.cluster > 1 && !p.multicast) {
-        store_rows<C, false>(shared, p, place, d);
+      if (p.tiles.cluster > 1 && !p.tiles.multicast) {
+        stage_columns<C>(shared, 0, d);
         break;  // one tile a cluster: the kernel goes on with sum_slices
       }
     }
-    store_rows<C, true>(shared, p, place, d);
+    store_rows<C>(
+        shared, d,
+        [&](int row, int column) { return place.m + row < p.m && place.n + column < p.n; },
+        [&](int row, int column, float(&v)[C::kPerStore]) {
+          finish_columns<typename C::T>(p.out, place.batch, place.m + row, place.n + column, p.n,
+                                        v);
+        });
   }
 }
 
@@ -296,41 +154,14 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 #ifdef NODEGRAD_HAS_WGMMA
   auto& shared = shared_memory<typename C::Shared>();
   const uint32_t rank = cluster_rank();
-  if (threadIdx.x == 0) {
-    for (int i = 0; i < C::kStages; ++i) {
-      mbarrier_init(&shared.full[i], 1);
-      mbarrier_init(&shared.empty[i], C::kConsumers * 4 * (p.multicast ? p.cluster : 1));
-    }
-    fence_mbarrier_init();
-    prefetch_tensor_map(&a_map);
-    prefetch_tensor_map(&b_map);
-  }
-  if (p.cluster > 1) {
-    cluster_sync();
-  } else {
-    __syncthreads();
-  }
-  // Shuffled, so that the compiler knows it to be the same in the whole warp.
-  const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
-  if (warp < kWarpgroup / 32) {
-    // Only blocks of two consumers are short of registers.
-    if constexpr (C::kConsumers == 2) lower_registers<56>();
-    if (warp == 0) {
-      if (elect_one()) produce<C>(shared, &a_map, &b_map, p, rank);
-      __syncwarp();
-    }
-  } else {
-    if constexpr (C::kConsumers == 2) raise_registers<224>();
-    consume<C>(shared, p, rank);
-  }
-  if (p.cluster > 1) {
-    cluster_sync();
-    if constexpr (C::kSlices) {
-      if (!p.multicast) {
-        const Place place = unit_place<C>(p, blockIdx.x / p.cluster, rank);
-        if (warp >= kWarpgroup / 32) sum_slices<C>(shared, p, place, rank);
-        cluster_sync();
-      }
+  run_pipeline<C>(
+      shared, p.tiles, &a_map, &b_map, [&] { produce<C>(shared, &a_map, &b_map, p, rank); },
+      [&] { consume<C>(shared, p, rank); });
+  if constexpr (C::kSlices) {
+    if (p.tiles.cluster > 1 && !p.tiles.multicast) {
+      const WgmmaPlace place = unit_place<C>(p.tiles, blockIdx.x / p.tiles.cluster, rank);
+      if (threadIdx.x >= kWarpgroup) sum_slices<C>(shared, p, place, rank);
+      cluster_sync();
     }
   }
 #else
@@ -397,51 +228,52 @@ bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
   p.m = args.m;
   p.n = args.n;
   p.k_blocks = static_cast<int32_t>(divide_up(args.k, C::kTileK));
-  p.multicast = multicast;
-  p.cluster = static_cast<uint8_t>(multicast ? plan.cluster : std::min(plan.slices, p.k_blocks));
-  p.units_m = static_cast<int32_t>(divide_up(args.m, int64_t{C::kBM} * plan.cluster));
-  p.tiles_n = static_cast<int32_t>(divide_up(args.n, C::kBN));
-  const int64_t units = int64_t{p.units_m} * p.tiles_n * args.batch;
-  if (units * p.cluster >= int64_t{1} << 31) return false;
-  p.units = static_cast<int32_t>(units);
+  p.tiles.multicast = multicast;
+  p.tiles.cluster =
+      static_cast<uint8_t>(multicast ? plan.cluster : std::min(plan.slices, p.k_blocks));
+  p.tiles.units_m = static_cast<int32_t>(divide_up(args.m, int64_t{C::kBM} * plan.cluster));
+  p.tiles.tiles_n = static_cast<int32_t>(divide_up(args.n, C::kBN));
+  const int64_t units = int64_t{p.tiles.units_m} * p.tiles.tiles_n * args.batch;
+  if (units * p.tiles.cluster >= int64_t{1} << 31) return false;
+  p.tiles.units = static_cast<int32_t>(units);
   p.a_batched = args.batch > 1 && args.a_batch != 0;
   p.b_batched = args.batch > 1 && args.b_batch != 0;
   p.a_k_contiguous = a_k;
   p.b_k_contiguous = b_k;
   // A cluster that slices K makes one tile; others walk on.
-  const bool sliced = p.cluster > 1 && !multicast;
-  const int64_t clusters = sliced ? units : std::min<int64_t>(units, room.of(p.cluster));
+  const bool sliced = p.tiles.cluster > 1 && !multicast;
+  const int64_t clusters = sliced ? units : std::min<int64_t>(units, room.of(p.tiles.cluster));
   launch_clusters(stream, "gemm_wgmma", gemm_wgmma_kernel<C>,
-                  dim3(static_cast<unsigned>(clusters * p.cluster)), dim3(C::kThreads), p.cluster,
-                  sizeof(typename C::Shared), a_map, b_map, p);
+                  dim3(static_cast<unsigned>(clusters * p.tiles.cluster)), dim3(C::kThreads),
+                  p.tiles.cluster, sizeof(typename C::Shared), a_map, b_map, p);
   return true;
 }
 
 template <WgmmaType kType>
 bool launch_shape(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
                   const WgmmaRoom& room) {
-  if (plan.bm == 64) return launch_config<Config<kType, 64, 128>>(stream, args, plan, room);
+  if (plan.bm == 64) return launch_config<WgmmaConfig<kType, 64, 128>>(stream, args, plan, room);
   switch (plan.bn) {
     case 64:
-      return launch_config<Config<kType, 128, 64>>(stream, args, plan, room);
+      return launch_config<WgmmaConfig<kType, 128, 64>>(stream, args, plan, room);
     case 128:
-      return launch_config<Config<kType, 128, 128>>(stream, args, plan, room);
+      return launch_config<WgmmaConfig<kType, 128, 128>>(stream, args, plan, room);
     case 192:
-      return launch_config<Config<kType, 128, 192>>(stream, args, plan, room);
+      return launch_config<WgmmaConfig<kType, 128, 192>>(stream, args, plan, room);
     default:
-      return launch_config<Config<kType, 128, 256>>(stream, args, plan, room);
+      return launch_config<WgmmaConfig<kType, 128, 256>>(stream, args, plan, room);
   }
 }
 
 }  // namespace
 
 bool has_wgmma(Stream& stream) {
-  return compiled_for(stream, gemm_wgmma_kernel<Config<WgmmaType::bfloat16, 128, 128>>, 90);
+  return compiled_for(stream, gemm_wgmma_kernel<WgmmaConfig<WgmmaType::bfloat16, 128, 128>>, 90);
 }
 
 // Of the kernel of small tiles; the others fill a multiprocessor, too.
-static WgmmaRoom room_on(Stream& stream) {
-  using C = Config<WgmmaType::bfloat16, 64, 128>;
+WgmmaRoom wgmma_room(Stream& stream) {
+  using C = WgmmaConfig<WgmmaType::bfloat16, 64, 128>;
   const auto clusters = [&](unsigned blocks) {
     return resident_clusters(stream, gemm_wgmma_kernel<C>, blocks, C::kThreads,
                              sizeof(typename C::Shared));
@@ -489,7 +321,7 @@ bool launch_gemm_wgmma(Stream& stream, const GemmArgs& args, const WgmmaPlan* pl
   if ((!tf32 && !half) || args.k == 0 || compute_capability(stream) != 90 || !has_wgmma(stream)) {
     return false;
   }
-  const WgmmaRoom room = room_on(stream);
+  const WgmmaRoom room = wgmma_room(stream);
   if (!plan) plan = asked_wgmma_plan();
   const WgmmaPlan chosen = plan ? *plan : choose_wgmma_plan(args, room);
   if (tf32) {

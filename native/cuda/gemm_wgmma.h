@@ -18,11 +18,16 @@ struct WgmmaRoom {
   int of(int blocks) const;  // clusters of so many blocks
 };
 
+WgmmaRoom wgmma_room(Stream& stream);
+
 // Bytes of K that a stage holds of each row and column.
 constexpr int kLine = 128;
 
-// The quickest of all shapes by an estimate.
-WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room);
+// What a stage of a tile takes, roughly: its products, or the way of its operands from L2.
+double wgmma_stage_cycles(const WgmmaPlan& plan);
+
+// The quickest of all shapes by an estimate, or of those of 128 rows, which do not slice K.
+WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room, bool whole = false);
 
 // The plan of NODEGRAD_WGMMA_PLAN, "rows,columns,cluster,slices", null where there is none or it is
 // none of the kernel's. Read once.

@@ -26,11 +26,8 @@ double estimated_cycles(const GemmArgs& args, const WgmmaPlan& plan, const Wgmma
   const int64_t units =
       divide_up(args.m, plan.bm * plan.cluster) * divide_up(args.n, plan.bn) * args.batch;
   const double waves = static_cast<double>(divide_up(units, room.of(plan.cluster * plan.slices)));
-  const double area = static_cast<double>(plan.bm) * plan.bn;
-  const double bytes = (plan.bm + static_cast<double>(plan.bn) / plan.cluster) * kLine;
-  const double block = std::max(area / kOperationsPerCycle, bytes / kBytesPerCycle);
-  return waves * (blocks / plan.slices * (block + kStageCycles) + kTileCycles +
-                  area / kOperationsPerCycle) +
+  const double last = static_cast<double>(plan.bm) * plan.bn / kOperationsPerCycle;
+  return waves * (blocks / plan.slices * wgmma_stage_cycles(plan) + kTileCycles + last) +
          (plan.slices > 1 ? kSumCycles : 0);
 }
 
@@ -38,9 +35,15 @@ double estimated_cycles(const GemmArgs& args, const WgmmaPlan& plan, const Wgmma
 
 int WgmmaRoom::of(int blocks) const { return clusters[std::bit_width(blocks - 1u)]; }
 
+double wgmma_stage_cycles(const WgmmaPlan& plan) {
+  const double area = static_cast<double>(plan.bm) * plan.bn;
+  const double bytes = (plan.bm + static_cast<double>(plan.bn) / plan.cluster) * kLine;
+  return std::max(area / kOperationsPerCycle, bytes / kBytesPerCycle) + kStageCycles;
+}
+
 // Tiles come in pairs where they fill the chip more than once,
 // K sliced where they fill it once at most.
-WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room) {
+WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room, bool whole) {
   constexpr WgmmaPlan kShapes[] = {
       {128, 256, 1, 1}, {128, 192, 1, 1}, {128, 128, 1, 1}, {128, 64, 1, 1}, {64, 128, 1, 1}};
   WgmmaPlan best = kShapes[0];
@@ -53,6 +56,7 @@ WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room) {
   };
   const int64_t blocks = divide_up(args.k * static_cast<int64_t>(item_size(args.dtype)), kLine);
   for (const WgmmaPlan& shape : kShapes) {
+    if (whole && shape.bm != 128) continue;
     consider(shape);
     const int64_t tiles = divide_up(args.m, shape.bm) * divide_up(args.n, shape.bn) * args.batch;
     if (shape.bm == 128) {

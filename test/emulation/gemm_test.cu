@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "gemm_wgmma.h"
 #include "harness.h"
+#include "values.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
@@ -32,38 +33,6 @@ double activated(Activation activation, double x) {
     default:
       return activation == Activation::relu && x < 0 ? 0 : x;
   }
-}
-
-size_t bytes_of(DType dtype) { return dtype == DType::float32 ? 4 : 2; }
-
-// Small multiples of 1/4 are exact in every type, and so are their products; sums round.
-float value_of(size_t i, size_t salt) {
-  return static_cast<float>(static_cast<int>((i * 2654435761u + salt * 97) >> 7 & 15) - 8) / 4;
-}
-
-std::vector<unsigned char> packed(DType dtype, const std::vector<float>& values) {
-  std::vector<unsigned char> bytes(values.size() * bytes_of(dtype));
-  for (size_t i = 0; i < values.size(); ++i) {
-    if (dtype == DType::float32) {
-      std::memcpy(&bytes[i * 4], &values[i], 4);
-    } else {
-      const uint16_t bits = dtype == DType::float16 ? emulation::float_to_half(values[i])
-                                                    : emulation::float_to_bfloat(values[i]);
-      std::memcpy(&bytes[i * 2], &bits, 2);
-    }
-  }
-  return bytes;
-}
-
-float unpacked(DType dtype, const unsigned char* p) {
-  if (dtype == DType::float32) {
-    float f;
-    std::memcpy(&f, p, 4);
-    return f;
-  }
-  uint16_t bits;
-  std::memcpy(&bits, p, 2);
-  return dtype == DType::float16 ? emulation::half_to_float(bits) : to_float(BFloat16{bits});
 }
 
 // Lines of operands start at multiples of 16 bytes, as tensor copies need.
@@ -137,9 +106,7 @@ void run(const Problem& q, const WgmmaPlan* plan) {
   EXPECT(launch_gemm_wgmma(*stream, args, plan));
   const auto got = c.read(*stream), kept = before.read(*stream);
 
-  const double unit = q.dtype == DType::float32   ? 0x1p-23
-                      : q.dtype == DType::float16 ? 0x1p-10
-                                                  : 0x1p-7;
+  const double unit = unit_of(q.dtype);
   for (int64_t z = 0; z < q.batch; ++z) {
     for (int64_t i = 0; i < q.m; ++i) {
       for (int64_t j = 0; j < c_ld; ++j) {

@@ -10,13 +10,15 @@ import {
   convTranspose2d,
   type Device,
   type DType,
+  type Profile,
+  profile,
   type Shape,
   scope,
   setMatmulPrecision,
   type Tensor,
 } from '../../lib/index.js';
 import { expectClose, valuesOf } from '../support/compare.js';
-import { accelerators, cpu } from '../support/devices.js';
+import { accelerators, cpu, hopper } from '../support/devices.js';
 import type { Nd } from '../support/nd.js';
 import { toleranceOf } from '../support/tolerance.js';
 import { uniformOf } from '../support/vectors.js';
@@ -155,6 +157,31 @@ const cases: Case[] = [
   },
 ];
 
+// On warpgroups, where a device has them: enough tiles and channels for these to be worth while.
+// `calls`: of their kernels, forward, for the classes of positions that gradients of strided images
+// fall into, for weights.
+const warpgroupCases: (Case & { calls: number })[] = [
+  {
+    what: 'channels last, stride 2, many outputs',
+    x: [2, 40, 17, 19],
+    weight: [72, 40, 3, 3],
+    options: { padding: 1, stride: 2 },
+    dtype: 'bfloat16',
+    last: true,
+    calls: 6,
+  },
+  {
+    what: 'channels last, transposed, stride [2, 3]',
+    x: [2, 24, 9, 8],
+    weight: [24, 20, 3, 4],
+    options: { stride: [2, 3], padding: [1, 0] },
+    dtype: 'float32',
+    transposed: true,
+    last: true,
+    calls: 5,
+  },
+];
+
 /** The result and the gradients of x, weight and bias. */
 function run(options: Case, dtype: DType, device: Device): Nd[] {
   const { x, weight, transposed, last } = options;
@@ -174,29 +201,41 @@ function run(options: Case, dtype: DType, device: Device): Nd[] {
   });
 }
 
+/** Runs it twice on the device, the second time under the profiler, whose result it returns. */
+function compare(options: Case, device: Device): Profile<Nd[]> {
+  const { dtype, x, weight } = options;
+  const expected = run(options, 'float64', cpu);
+  setMatmulPrecision('high');
+  try {
+    const actual = run(options, dtype, device);
+    const again = profile(() => run(options, dtype, device));
+    expect(again.result).toEqual(actual);
+    // Products of K terms each, of numbers rounded to the 10 bits of TF32 at least.
+    const terms = Math.max(
+      (weight[1] as number) * (weight[2] as number) * (weight[3] as number),
+      (x[0] as number) * (x[2] as number) * (x[3] as number),
+    );
+    const within = dtype === 'float32' ? 3 * 2 ** -11 : toleranceOf(dtype, Math.sqrt(terms));
+    actual.forEach((value, i) => {
+      expectClose(value, expected[i] as Nd, within, `result ${i}`);
+    });
+    return again;
+  } finally {
+    setMatmulPrecision('highest');
+  }
+}
+
 describe.each(accelerators)('tensor-core convolutions on %s', (device) => {
   it.each(cases)(
     'agree with the CPU: $what, $dtype',
-    (options) => {
-      const { dtype, x, weight } = options;
-      const expected = run(options, 'float64', cpu);
-      setMatmulPrecision('high');
-      try {
-        const actual = run(options, dtype, device);
-        expect(run(options, dtype, device)).toEqual(actual);
-        // Products of K terms each, of numbers rounded to the 10 bits of TF32 at least.
-        const terms = Math.max(
-          (weight[1] as number) * (weight[2] as number) * (weight[3] as number),
-          (x[0] as number) * (x[2] as number) * (x[3] as number),
-        );
-        const within = dtype === 'float32' ? 3 * 2 ** -11 : toleranceOf(dtype, Math.sqrt(terms));
-        actual.forEach((value, i) => {
-          expectClose(value, expected[i] as Nd, within, `result ${i}`);
-        });
-      } finally {
-        setMatmulPrecision('highest');
-      }
-    },
+    (options) => void compare(options, device),
     60_000,
   );
+});
+
+describe.each(hopper)('warpgroup convolutions on %s', (device) => {
+  it.each(warpgroupCases)('agree with the CPU: $what, $dtype', (options) => {
+    const kernels = compare(options, device).summary();
+    expect(kernels.find(({ name }) => name === 'conv2d_wgmma')?.calls).toBe(options.calls);
+  });
 });

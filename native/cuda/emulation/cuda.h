@@ -48,5 +48,10 @@ using PFN_cuTensorMapEncodeTiled_v12000 = CUresult (*)(
     CUtensorMap*, CUtensorMapDataType, cuuint32_t rank, void* address, const cuuint64_t* sizes,
     const cuuint64_t* strides, const cuuint32_t* box, const cuuint32_t* element_strides,
     CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+using PFN_cuTensorMapEncodeIm2col_v12000 = CUresult (*)(
+    CUtensorMap*, CUtensorMapDataType, cuuint32_t rank, void* address, const cuuint64_t* sizes,
+    const cuuint64_t* strides, const int* lower, const int* upper, cuuint32_t channels,
+    cuuint32_t pixels, const cuuint32_t* element_strides, CUtensorMapInterleave, CUtensorMapSwizzle,
+    CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
 
 }  // namespace nodegrad::emulation::api

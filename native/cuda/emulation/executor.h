@@ -129,6 +129,7 @@ struct BulkCopy {
   enum class Kind : uint8_t { tensor_load, tensor_store, bytes } kind;
   char map[128];
   int coordinates[5];
+  uint16_t offsets[3];         // im2col mode
   std::vector<char> value;     // bytes
   ActorClock known;            // bytes: what their sender had done, as its value depends on it
   std::vector<Block*> blocks;  // destinations, or the source

@@ -39,9 +39,10 @@ void fence_mbarrier_init();
 void fence_proxy_async();
 void store_async(void* remote, const void* value, unsigned bytes, void* remote_barrier);
 
-// cp.async.bulk.tensor. `blocks` is the multicast mask, 0 without multicast.
+// cp.async.bulk.tensor. `blocks` is the multicast mask, 0 without multicast; `offsets` those of the
+// im2col mode, null in the tiled one.
 void tensor_load(void* dst, const void* map, int rank, const int* coordinates, void* barrier,
-                 uint16_t blocks);
+                 uint16_t blocks, const uint16_t* offsets = nullptr);
 void tensor_store(const void* map, int rank, const int* coordinates, const void* src);
 void bulk_commit();
 void bulk_wait(int groups_in_flight);
