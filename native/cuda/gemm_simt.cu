@@ -129,6 +129,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 2 : 
       p.b_k_contiguous, p.b_access == 16);
 
   float sums[kTM][kTN] = {};
+  const int thread = static_cast<int>(threadIdx.x);
+  const bool adds_row = p.out.a_sums && place.n == 0 && thread < kBM;
+  float row_sum = 0;
   int64_t k_left = place.k_count;
   if (k_left > 0) {
     a_loader.fetch(k_left);
@@ -158,6 +161,12 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 2 : 
         for (int j = 0; j < kTN; ++j) sums[i][j] = fmaf(a[k % 2][i], b[k % 2][j], sums[i][j]);
       }
     }
+    if (adds_row) {
+      float part = 0;
+#pragma unroll
+      for (int k = 0; k < kBK; ++k) part += shared.a[buffer][k][thread];
+      row_sum += part;
+    }
     if (k_left > 0) {
       a_loader.store(shared.a[buffer ^ 1]);
       b_loader.store(shared.b[buffer ^ 1]);
@@ -165,6 +174,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 2 : 
     __syncthreads();
   }
 
+  if (adds_row) store_sum<float>(p, place, place.m + thread, row_sum);
 #pragma unroll
   for (int i = 0; i < kTM; ++i) {
     const int64_t row = place.m + i / 4 * (kBM * 4 / kTM) + 4 * down + i % 4;

@@ -51,11 +51,15 @@ struct Config {
   static constexpr int kStageBytes = (kBM + kBN) * kLine;
   static constexpr int kFitting = (kMostShared - kBM * (kStaged + 8) * 4 - kPeriod) / kStageBytes;
   static constexpr int kStages = kFitting < 8 ? kFitting : 8;
+  static constexpr uint32_t kOnes = kType == WgmmaType::float16 ? 0x3c003c00 : 0x3f803f80;
 
   struct alignas(1024) Shared {
     unsigned char a[kStages][kBM * kLine];
     unsigned char b[kStages][kBN * kLine];
     float sums[kBM][kStaged + 8];  // 16 rows for each warp; 8 keep reads off each other's banks
+    // Of a product that adds up the rows of A: 8 lines of 64 bytes.
+    alignas(512) uint32_t ones[128];
+    float row_sums[kSlices ? kBM : 1];
     Mbarrier full[kStages], empty[kStages];
   };
   static_assert(sizeof(Shared) <= kMostShared);
@@ -183,6 +187,23 @@ __device__ __forceinline__ void store_rows(typename C::Shared& shared, const Wgm
   }
 }
 
+// The sums of the warp's 16 rows of A to their place, or only into shared memory.
+template <class C, bool kFinish>
+__device__ __forceinline__ void store_row_sums(typename C::Shared& shared, const WgmmaProblem& p,
+                                               const Place& place, const float (&sums)[4]) {
+  const int thread = static_cast<int>(threadIdx.x) - kWarpgroup;
+  if (thread % 4 != 0) return;
+#pragma unroll
+  for (int i = 0; i < 2; ++i) {
+    const int row = thread / 32 * 16 + thread % 32 / 4 + 8 * i;
+    if constexpr (kFinish) {
+      if (place.m + row < p.m) finish_sum<typename C::T>(p.out, place.m + row, sums[2 * i]);
+    } else {
+      shared.row_sums[row] = sums[2 * i];
+    }
+  }
+}
+
 // Adds the cluster's partial sums in the order of the slices; each block does its share of the
 // rows.
 template <class C>
@@ -209,6 +230,14 @@ __device__ __forceinline__ void sum_slices(typename C::Shared& shared, const Wgm
     }
     finish_columns<typename C::T>(p.out, place.batch, place.m + row, place.n + column, p.n, v);
   }
+  if (!p.out.a_sums || place.n != 0) return;
+  for (int row = first + thread; row < last && place.m + row < p.m; row += kWarpgroup) {
+    float sum = 0;
+    for (int slice = 0; slice < blocks; ++slice) {
+      sum += *cluster_peer(&shared.row_sums[row], static_cast<uint32_t>(slice));
+    }
+    finish_sum<typename C::T>(p.out, place.m + row, sum);
+  }
 }
 
 // The reads of a stage by this warp are over: every block that fills it learns so.
@@ -222,11 +251,11 @@ __device__ __forceinline__ void sum_slices(typename C::Shared& shared, const Wgm
   }
 }
 
-// A tile's sums, over the block's share of K.
-template <class C, bool kAK, bool kBK>
+// A tile's sums, over the block's share of K, and with kSums those of the rows of A.
+template <class C, bool kAK, bool kBK, bool kSums>
 __device__ __forceinline__ void multiply_tile(typename C::Shared& shared, const WgmmaProblem& p,
                                               const Range& range, Ring<C::kStages>& ring,
-                                              float (&d)[C::kBN / 2]) {
+                                              float (&d)[C::kBN / 2], float (&row_sums)[4]) {
   constexpr int kSteps = kLine / 32;
   // From one step of K to the next, in 16 bytes; with lines of K a step is 16 of them.
   constexpr uint64_t kAStep = kAK ? 2 : 16 * kLine / 16, kBStep = kBK ? 2 : 16 * kLine / 16;
@@ -238,14 +267,20 @@ __device__ __forceinline__ void multiply_tile(typename C::Shared& shared, const 
                                         kAK ? 16 : kGroup * kLine, kPeriod);
     const uint64_t b = wgmma_descriptor(shared.b[ring.stage], kBK ? 16 : kGroup * kLine, kPeriod);
     wgmma_touch(d);
+    if constexpr (kSums) wgmma_touch(row_sums);
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
-      wgmma<C::kType, C::kBN, !kAK, !kBK>(d, a + step * kAStep, b + step * kBStep,
-                                          step > 0 || block > range.begin);
+      const bool add = step > 0 || block > range.begin;
+      wgmma<C::kType, C::kBN, !kAK, !kBK>(d, a + step * kAStep, b + step * kBStep, add);
+      if constexpr (kSums) {
+        wgmma<C::kType, 8, !kAK, false>(row_sums, a + step * kAStep,
+                                        wgmma_descriptor(shared.ones, 16, 512, 64), add);
+      }
     }
     wgmma_commit();
     wgmma_touch(d);
+    if constexpr (kSums) wgmma_touch(row_sums);
     if (block > range.begin) {
       wgmma_wait<1>();
       release_stage(&shared.empty[previous], p);
@@ -255,6 +290,7 @@ __device__ __forceinline__ void multiply_tile(typename C::Shared& shared, const 
   }
   wgmma_wait<0>();
   wgmma_touch(d);
+  if constexpr (kSums) wgmma_touch(row_sums);
   release_stage(&shared.empty[previous], p);
 }
 
@@ -263,28 +299,34 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const WgmmaP
                                         uint32_t rank) {
   Ring<C::kStages> ring;
   const Range range = range_of(p, rank);
-  float d[C::kBN / 2];
+  float d[C::kBN / 2], row_sums[4] = {};
   for (uint32_t unit = blockIdx.x / p.cluster; unit < static_cast<uint32_t>(p.units);
        unit += gridDim.x / p.cluster) {
+    const Place place = unit_place<C>(p, unit, rank);
+    // Asked for with weights' gradients alone, whose operands both run along M and N.
+    const bool adds_rows = p.out.a_sums && place.n == 0;
     if constexpr (C::kType == WgmmaType::tf32) {
-      multiply_tile<C, true, true>(shared, p, range, ring, d);
+      multiply_tile<C, true, true, false>(shared, p, range, ring, d, row_sums);
     } else if (p.a_k_contiguous && p.b_k_contiguous) {
-      multiply_tile<C, true, true>(shared, p, range, ring, d);
+      multiply_tile<C, true, true, false>(shared, p, range, ring, d, row_sums);
     } else if (p.a_k_contiguous) {
-      multiply_tile<C, true, false>(shared, p, range, ring, d);
+      multiply_tile<C, true, false, false>(shared, p, range, ring, d, row_sums);
     } else if (p.b_k_contiguous) {
-      multiply_tile<C, false, true>(shared, p, range, ring, d);
+      multiply_tile<C, false, true, false>(shared, p, range, ring, d, row_sums);
+    } else if (adds_rows) {
+      multiply_tile<C, false, false, true>(shared, p, range, ring, d, row_sums);
     } else {
-      multiply_tile<C, false, false>(shared, p, range, ring, d);
+      multiply_tile<C, false, false, false>(shared, p, range, ring, d, row_sums);
     }
 
-    const Place place = unit_place<C>(p, unit, rank);
     if constexpr (C::kSlices) {
       if (p.cluster > 1 && !p.multicast) {
+        if (adds_rows) store_row_sums<C, false>(shared, p, place, row_sums);
         store_rows<C, false>(shared, p, place, d);
         break;  // one tile a cluster: the kernel goes on with sum_slices
       }
     }
+    if (adds_rows) store_row_sums<C, true>(shared, p, place, row_sums);
     store_rows<C, true>(shared, p, place, d);
   }
 }
@@ -304,6 +346,10 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     fence_mbarrier_init();
     prefetch_tensor_map(&a_map);
     prefetch_tensor_map(&b_map);
+  }
+  if (p.out.a_sums && threadIdx.x < kWarpgroup) {
+    shared.ones[threadIdx.x] = C::kOnes;
+    fence_proxy_async();
   }
   if (p.cluster > 1) {
     cluster_sync();

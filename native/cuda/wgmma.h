@@ -89,7 +89,8 @@ __device__ __forceinline__ void wgmma_touch(uint32_t (&a)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(a[i])::"memory");
 }
 
-// Register lists, 32 or 16 at a time: the instruction's text, and its operands.
+// Register lists, 32, 16 or 4 at a time: the instruction's text, and its operands.
+#define NODEGRAD_R0_EIGHTH "%0,%1,%2,%3"
 #define NODEGRAD_R0_HALF "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define NODEGRAD_R1_HALF ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
 #define NODEGRAD_R0                                                                \
@@ -137,8 +138,10 @@ __device__ __forceinline__ void wgmma_touch(uint32_t (&a)[kCount]) {
 template <WgmmaType kType, int kN, bool kATransposed, bool kBTransposed>
 __device__ __forceinline__ void wgmma(float (&d)[kN / 2], uint64_t a_descriptor,
                                       uint64_t b_descriptor, bool accumulate) {
-  static_assert(kN == 32 || kN == 64 || kN == 128 || kN == 192 || kN == 256);
-  if constexpr (kN == 32) {
+  static_assert(kN == 8 || kN == 32 || kN == 64 || kN == 128 || kN == 192 || kN == 256);
+  if constexpr (kN == 8) {
+    NODEGRAD_WGMMA(8, 4, 5, 6, 7, 8, NODEGRAD_R0_EIGHTH, NODEGRAD_D4(0))
+  } else if constexpr (kN == 32) {
     NODEGRAD_WGMMA(32, 16, 17, 18, 19, 20, NODEGRAD_R0_HALF, NODEGRAD_D16(0))
   } else if constexpr (kN == 64) {
     NODEGRAD_WGMMA(64, 32, 33, 34, 35, 36, NODEGRAD_R0, NODEGRAD_D32(0))
@@ -202,6 +205,7 @@ __device__ __forceinline__ void wgmma(float (&d)[kN / 2], const uint32_t (&a)[4]
 #undef NODEGRAD_R0
 #undef NODEGRAD_R1_HALF
 #undef NODEGRAD_R0_HALF
+#undef NODEGRAD_R0_EIGHTH
 
 // One lane of a whole warp.
 __device__ __forceinline__ bool elect_one() {

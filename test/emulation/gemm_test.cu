@@ -21,6 +21,7 @@ struct Problem {
   Activation activation = Activation::none;
   bool residual = false, before = false;
   double scale = 1;
+  bool sums = false;  // of A's rows
 };
 
 double activated(Activation activation, double x) {
@@ -99,15 +100,17 @@ void run(const Problem& q, const WgmmaPlan* plan) {
     to.write(*stream, packed(q.dtype, values));
   };
   const size_t item = bytes_of(q.dtype);
-  const auto rv = filled(c_step * q.batch, 5);
+  const auto rv = filled(c_step * q.batch, 5), sumsv = filled(q.m, 6);
   Buffer<unsigned char> a(av.size() * item), b(bv.size() * item), c(cv.size() * item),
-      bias(biasv.size() * item), residual(rv.size() * item), before(cv.size() * item);
+      bias(biasv.size() * item), residual(rv.size() * item), before(cv.size() * item),
+      sums(sumsv.size() * item);
   upload(a, av);
   upload(b, bv);
   upload(c, cv);
   upload(bias, biasv);
   upload(residual, rv);
   upload(before, cv);
+  upload(sums, sumsv);
 
   GemmArgs args{};
   args.a = a.data();
@@ -130,6 +133,7 @@ void run(const Problem& q, const WgmmaPlan* plan) {
   args.activation = q.activation;
   args.residual = q.residual ? residual.data() : nullptr;
   args.before = q.before ? before.data() : nullptr;
+  args.a_sums = q.sums ? sums.data() : nullptr;
   args.scale = q.scale;
   args.accumulate = q.accumulate;
   args.precision = Precision::high;
@@ -140,6 +144,15 @@ void run(const Problem& q, const WgmmaPlan* plan) {
   const double unit = q.dtype == DType::float32   ? 0x1p-23
                       : q.dtype == DType::float16 ? 0x1p-10
                                                   : 0x1p-7;
+  const auto added = sums.read(*stream);
+  constexpr float kOne = 1;
+  for (int64_t i = 0; i < q.m && q.sums; ++i) {
+    const float old = sumsv[static_cast<size_t>(i)];
+    const double sum =
+        (q.accumulate ? old : 0) + dot(&av[static_cast<size_t>(i)], a_ld, &kOne, 0, q.k);
+    const float actual = unpacked(q.dtype, &added[static_cast<size_t>(i) * item]);
+    EXPECT(std::fabs(actual - sum) <= unit * (std::fabs(sum) + 1));
+  }
   for (int64_t z = 0; z < q.batch; ++z) {
     for (int64_t i = 0; i < q.m; ++i) {
       for (int64_t j = 0; j < c_ld; ++j) {
@@ -247,6 +260,15 @@ CASE(gemm_wgmma_ends) {
   run(q, kPair);
   q.dtype = DType::float32;
   run(q, kWide);
+}
+
+CASE(gemm_wgmma_row_sums) {
+  Problem q{DType::bfloat16, 200, 72, 150, true, false};
+  q.sums = true;
+  for (const WgmmaPlan& plan : {kWide, kNarrow, kSmall, kSliced}) run(q, plan);
+  q.dtype = DType::float16;
+  q.accumulate = true;
+  for (const WgmmaPlan& plan : {kThirds, WgmmaPlan{128, 64, 1, 1}, kSmall, kSliced}) run(q, plan);
 }
 
 CASE(gemm_wgmma_batches) {
