@@ -2,7 +2,7 @@
 // library, the kernel by dtype and precision, the tile and the slices of K, and adds the slices up.
 //   float32   highest: gemm_simt.cu; high: TF32, medium: bfloat16, gemm_mma.cu (sm_90: TF32)
 //   bfloat16, float16: gemm_mma.cu; float64, integers: a plain kernel
-//   16 bits and TF32 on sm_90, where strides allow: gemm_wgmma.cu
+//   16 bits and TF32 on sm_90, where strides allow: gemm_wgmma.cu, gemm_wgmma_tf32.cu
 // Every choice follows from sizes and the chip alone, and slices are added in their order, so the
 // same product gives the same bits each time.
 #include "core/error.h"

@@ -224,12 +224,35 @@ CASE(gemm_wgmma_slices) {
   run({DType::bfloat16, 32, 200, 600, false, true}, kSliced);
   run({DType::float16, 65, 129, 450, true, false}, kSliced);
   run({DType::bfloat16, 1, 128, 520, false, true}, WgmmaPlan{64, 128, 1, 8});
-  run({DType::float32, 50, 100, 300, false, true}, kSliced);
+  for (bool at : {false, true}) {
+    for (bool bt : {false, true}) run({DType::float32, 50, 37, 300, at, bt}, kSliced);
+  }
+  run({DType::float32, 37, 50, 600, false, false}, WgmmaPlan{64, 128, 1, 8});
 }
 
 CASE(gemm_wgmma_tf32) {
-  run({DType::float32, 130, 258, 100, false, true}, kWide);
-  run({DType::float32, 130, 100, 100, false, true}, kSquare);
+  for (bool at : {false, true}) {
+    for (bool bt : {false, true}) {
+      run({DType::float32, 130, 72, 70, at, bt}, kWide);
+      run({DType::float32, 72, 130, 70, at, bt}, kThirds);
+      run({DType::float32, 131, 33, 33, at, bt}, kSquare);
+      run({DType::float32, 67, 40, 130, at, bt}, kSmall);
+    }
+  }
+  Problem q{DType::float32, 40, 70, 70, false, false, 2};
+  q.bias = q.residual = q.before = true;
+  q.activation = Activation::gelu;
+  for (const WgmmaPlan& plan : {kWide, kNarrow, kSmall, kSliced}) run(q, plan);
+  q.bias = q.residual = q.before = false;
+  q.activation = Activation::none;
+  q.accumulate = q.repeat_b = true;
+  for (const WgmmaPlan& plan : {kWide, kNarrow, kSmall, kSliced}) run(q, plan);
+}
+
+// Several stages more than the ring has, and several tiles for each block.
+CASE(gemm_wgmma_tf32_persistent) {
+  run({DType::float32, 130, 260, 270, false, false}, WgmmaPlan{128, 64, 1, 1});
+  run({DType::float32, 260, 130, 270, true, true}, WgmmaPlan{128, 64, 2, 1});
 }
 
 CASE(gemm_wgmma_tf32_turns) {
