@@ -38,6 +38,12 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const WgmmaP
         continue;
       }
     }
+    if constexpr (sizeof(typename C::T) == 2) {
+      if (p.plain) {
+        store_plain_rows<C>(shared, p, place, d);
+        continue;
+      }
+    }
     store_rows<C, true>(shared, p, place, d);
   }
 }
@@ -166,6 +172,9 @@ bool launch_config(Stream& stream, const GemmArgs& args, const WgmmaPlan& plan,
   p.a_k_contiguous = a_k;
   p.b_k_contiguous = b_k;
   p.turned = turned;
+  const bool usual = p.out.activation == Activation::none || p.out.activation == Activation::relu;
+  p.plain = kItem == 2 && usual && p.out.vector && args.n % 8 == 0 && !p.out.accumulate &&
+            !p.out.residual && !p.out.before;
   // A cluster that slices K makes one tile; others walk on.
   const bool sliced = p.cluster > 1 && !multicast;
   const int64_t clusters = sliced ? units : std::min<int64_t>(units, room.of(p.cluster));

@@ -10,6 +10,7 @@
 
 #include "gemm_tile.h"
 #include "gemm_wgmma.h"
+#include "ptx.h"
 #include "tensor_copy.h"
 #include "wgmma.h"
 
@@ -31,6 +32,7 @@ struct WgmmaProblem {
   bool a_batched, b_batched;
   bool a_k_contiguous, b_k_contiguous;  // else M, N are
   bool turned;                          // it is Cᵀ that is computed
+  bool plain;  // C of 16 bits, in groups of 8 columns, is due scale, bias and ReLU alone
 };
 
 // kLeft: A goes through registers (gemm_wgmma_tf32.cu).
@@ -195,6 +197,60 @@ __device__ __forceinline__ void store_rows(typename C::Shared& shared, const Wgm
       }
       finish_columns<typename C::T>(p.out, place.batch, place.m + row, place.n + first + column,
                                     p.n, v);
+    }
+    __syncwarp();
+  }
+}
+
+// The same where C is `plain`: what is due is done in registers, and the rounded sums cross shared
+// memory in lines of 64 columns, 16 bytes of which are in the place of their number xor the row's.
+template <class C>
+__device__ __forceinline__ void store_plain_rows(typename C::Shared& shared, const WgmmaProblem& p,
+                                                 const Place& place, const float (&d)[C::kBN / 2]) {
+  using T = typename C::T;
+  constexpr int kColumns = 64;
+  static_assert(kLine <= (C::kStaged + 8) * 4);
+  const int thread = static_cast<int>(threadIdx.x) - kWarpgroup, lane = thread % 32;
+  const int warp = thread / 32, t = lane % 4, own = lane % 8;
+  auto* const staged = reinterpret_cast<unsigned char*>(shared.sums[warp * 16]);
+  unsigned char* const line = staged + lane % 16 * kLine;
+  const int row = place.m + warp * 16 + lane / 8;
+  T* to = static_cast<T*>(p.out.c) + place.batch * p.out.batch_stride + row * p.out.ld + place.n +
+          own * 8;
+  const T* bias = static_cast<const T*>(p.out.bias);
+#pragma unroll
+  for (int first = 0; first < C::kBN; first += kColumns) {
+#pragma unroll
+    for (int pair = 0; pair < kColumns / 16; ++pair) {
+      uint32_t words[4];
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const int group = first / 8 + 2 * pair + half, column = place.n + group * 8;
+        Vector<T, 2> more{};
+        if (bias && column < p.n) more = load_vector<2>(bias + column + 2 * t);
+#pragma unroll
+        for (int upper = 0; upper < 2; ++upper) {
+          float v[2];
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            v[i] = d[group * 4 + upper * 2 + i] * p.out.scale + to_float(more[i]);
+          }
+          if (p.out.activation == Activation::relu) activate(Activation::relu, v);
+          words[half * 2 + upper] =
+              std::is_same_v<T, BFloat16> ? pack_bfloat16(v[0], v[1]) : pack_float16(v[0], v[1]);
+        }
+      }
+      stmatrix_x4(line + ((2 * pair + lane / 16) ^ own) * 16, words);
+    }
+    __syncwarp();
+#pragma unroll
+    for (int i = 0; i < 16; i += 4) {
+      const int at = i + lane / 8;
+      const auto eight = load_vector<4>(
+          reinterpret_cast<const uint32_t*>(staged + at * kLine + (own ^ at % 8) * 16));
+      if (row + i < p.m && place.n + first + own * 8 < p.n) {
+        store_vector(reinterpret_cast<uint32_t*>(to + i * p.out.ld + first), eight);
+      }
     }
     __syncwarp();
   }

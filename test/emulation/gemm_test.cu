@@ -22,6 +22,7 @@ struct Problem {
   bool residual = false, before = false;
   double scale = 1;
   bool sums = false;  // of A's rows
+  int64_t gap = 1;    // between the rows of C; with 8 they are aligned
 };
 
 double activated(Activation activation, double x) {
@@ -87,7 +88,7 @@ void run(const Problem& q, const WgmmaPlan* plan) {
   const int64_t b_ld = padded(q.dtype, q.b_transposed ? q.k : q.n);
   const int64_t a_step = a_ld * (q.a_transposed ? q.k : q.m);
   const int64_t b_size = b_ld * (q.b_transposed ? q.n : q.k), b_step = q.repeat_b ? 0 : b_size;
-  const int64_t c_ld = q.n + 1, c_step = q.m * c_ld;
+  const int64_t c_ld = q.n + q.gap, c_step = q.m * c_ld;
   const auto filled = [](int64_t count, size_t salt) {
     std::vector<float> values(static_cast<size_t>(count));
     for (size_t i = 0; i < values.size(); ++i) values[i] = value_of(i, salt);
@@ -283,6 +284,23 @@ CASE(gemm_wgmma_ends) {
   run(q, kPair);
   q.dtype = DType::float32;
   run(q, kWide);
+}
+
+// Rows of C that take 16 bytes at a time.
+CASE(gemm_wgmma_plain) {
+  Problem q{DType::bfloat16, 137, 136, 40, false, true};
+  q.gap = 8;
+  for (const WgmmaPlan& plan : {kWide, kThirds, kSquare, kNarrow}) run(q, plan);
+  q.dtype = DType::float16;
+  q.batch = 2;
+  q.bias = true;
+  q.activation = Activation::relu;
+  q.scale = 0.5;
+  for (const WgmmaPlan& plan : {kPair, kNarrow, kSmall, kSliced}) run(q, plan);
+  q.n = 40;
+  q.bias = false;
+  q.scale = 1;
+  for (const WgmmaPlan& plan : {kWide, kSquare, kNarrow, kSmall}) run(q, plan);
 }
 
 CASE(gemm_wgmma_row_sums) {
