@@ -28,13 +28,14 @@ struct SharedTiles : Config<kType, kBM, kBN> {
 constexpr int kSteps = kLine / 32;
 using Fragments = uint32_t[kSteps][4];
 
-__device__ __forceinline__ void touch(Fragments& a) {
+[[maybe_unused]] __device__ __forceinline__ void touch(Fragments& a) {
 #pragma unroll
   for (int step = 0; step < kSteps; ++step) wgmma_touch(a[step]);
 }
 
 // `tile`: the stage's lines of A.
-__device__ __forceinline__ void read_fragments(const unsigned char* tile, Fragments& a) {
+[[maybe_unused]] __device__ __forceinline__ void read_fragments(const unsigned char* tile,
+                                                                Fragments& a) {
   const int thread = static_cast<int>(threadIdx.x) - kWarpgroup, lane = thread % 32;
   const int warp = thread / 32, g = lane / 4, t = lane % 4;
   const int chunk = g / 2 % 2 * 4 + warp % 2 * 2 + g / 4;
