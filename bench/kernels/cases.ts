@@ -50,6 +50,12 @@ const gemm: Counts = {
   },
 };
 
+/** A layer with a bias, as `gemm` with its weight transposed. */
+const linear: Counts = {
+  flops: gemm.flops,
+  bytes: (sizes, item) => gemm.bytes(sizes, item) + item * (sizes.n ?? 0),
+};
+
 /** Two products forward, five backward; half of each where causal. */
 const attention: Counts = {
   flops: (sizes) => {
@@ -191,6 +197,18 @@ function gemms(sides: readonly number[], thin: readonly (readonly number[])[]): 
   ];
 }
 
+/** Of rows, outputs and inputs: all three gradients, the bias's beside the weight's. */
+function linears(shapes: readonly (readonly [number, number, number])[]): KernelCase[] {
+  return shapes.flatMap(([m, n, k]) => {
+    const shape = { name: `${m} of ${k} to ${n}`, sizes: { m, n, k } };
+    return [
+      make('linear', shape, linear, { dtype: 'bfloat16', backward: true }),
+      make('linear', shape, linear, { precision: 'high', backward: true }),
+      make('linear', shape, linear, { backward: true }),
+    ];
+  });
+}
+
 interface AttentionForm {
   causal?: number;
   /** A bool mask of [length, length]. */
@@ -295,6 +313,13 @@ export const gpuCases: Readonly<Record<string, readonly KernelCase[]>> = {
       [m, 7168, 7168],
     ]),
   ),
+  // Of BERT-base and GPT-2.
+  linear: linears([
+    [4096, 768, 768],
+    [4096, 768, 3072],
+    [8192, 2304, 768],
+    [8192, 3072, 768],
+  ]),
   attention: attentions(
     [
       [512, 64],
@@ -319,6 +344,7 @@ export const gpuCases: Readonly<Record<string, readonly KernelCase[]>> = {
 /** The same at sizes that any device runs in seconds, to try the program itself. */
 export const tinyCases: typeof gpuCases = {
   gemm: gemms([64], [[3, 40, 24]]),
+  linear: linears([[24, 40, 16]]),
   attention: attentions([[64, 64]], 64, 128),
   recurrent: recurrences([[2, 3, 8, 16, 2]]),
   conv: convolutions([[2, 3, 10, 4, 3]]),

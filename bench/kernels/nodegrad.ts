@@ -18,6 +18,7 @@ import {
   gelu,
   grad,
   layerNorm,
+  linear,
   manualSeed,
   matmul,
   nn,
@@ -99,6 +100,17 @@ const makers: Record<string, Maker> = {
         b: normal(layout === 1 ? [n, k] : [k, n], item),
       },
       run: ({ a, b }) => matmul(turned(a, layout === 2), turned(b, layout === 1)),
+    };
+  },
+  linear: (item, size) => {
+    const [rows, outputs, inputs] = [size('m'), size('n'), size('k')];
+    return {
+      inputs: {
+        x: normal([rows, inputs], item),
+        weight: normal([outputs, inputs], item, inputs ** -0.5),
+        bias: normal([outputs], item),
+      },
+      run: ({ x, weight, bias }) => linear(x as Tensor, weight as Tensor, bias as Tensor),
     };
   },
   attention: (item, size) => {

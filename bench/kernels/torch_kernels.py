@@ -146,6 +146,7 @@ def over_rows(run):
 
 OPS = {
     "gemm": gemm,
+    "linear": lambda inputs, sizes: F.linear(inputs["x"], inputs["weight"], inputs["bias"]),
     "attention": attention,
     "conv": lambda inputs, sizes: F.conv2d(inputs["x"], inputs["weight"], inputs["bias"]),
     "crossEntropy": lambda inputs, sizes: F.cross_entropy(inputs["x"], inputs["target"]),

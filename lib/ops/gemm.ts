@@ -40,6 +40,16 @@ declare module '../native.js' {
       precision: number,
       library: number,
     ): void;
+    linearGradients(dy: Handle, x: Handle, precision: number, library: number): void;
+    linearGradientsInto(
+      weight: Handle,
+      bias: Handle,
+      dy: Handle,
+      x: Handle,
+      accumulate: boolean,
+      precision: number,
+      library: number,
+    ): void;
   }
 }
 
@@ -151,6 +161,53 @@ export interface LinearAttributes {
   residual: boolean;
 }
 
+/**
+ * The gradients dyᵀ·x of a weight and Σ dy of its bias, in this order, as one product that adds up
+ * the columns of dy as they go by. A weight's buffer waits for the bias's, which backward() brings
+ * next, to be written together with it.
+ */
+function weightAndBias(dy: Tensor, x: Tensor): [DeferredGradient, DeferredGradient] {
+  const bias = deferredSum(dy, [dy.shape[1] as number]);
+  let waiting: { out: Tensor; accumulate: boolean } | null = null;
+  let sums: Tensor | null = null;
+  const writeAlone = (): void => {
+    if (!waiting) return;
+    const { out, accumulate } = waiting;
+    native.matmulInto(out.h, transpose(dy).h, x.h, 1, accumulate, precision, library);
+    waiting = null;
+  };
+  return [
+    {
+      compute: () => {
+        native.linearGradients(dy.h, x.h, precision, library);
+        sums = take(1, x.device);
+        return take(0, x.device);
+      },
+      into: (out, accumulate) => {
+        waiting = { out, accumulate };
+        return true;
+      },
+    },
+    {
+      compute: () => {
+        writeAlone();
+        return sums ?? bias.compute();
+      },
+      into: (out, accumulate) => {
+        if (sums) return false;
+        if (waiting?.accumulate !== accumulate) {
+          writeAlone();
+          return bias.into(out, accumulate);
+        }
+        const weight = waiting.out.h;
+        native.linearGradientsInto(weight, out.h, dy.h, x.h, accumulate, precision, library);
+        waiting = null;
+        return true;
+      },
+    },
+  ];
+}
+
 // Saved: x, weight, and for an activation its arguments (its output for a relu that ends it all).
 const linearRule: Rule<LinearAttributes> = (
   dout,
@@ -168,6 +225,9 @@ const linearRule: Rule<LinearAttributes> = (
   if (needs[0]) {
     const dx = product(rows, w);
     gradients[0] = input.rank === 2 ? dx : reshape(dx, input.shape);
+  }
+  if (needs[1] && bias && needs[2]) {
+    return [gradients[0] as Gradient, ...weightAndBias(rows, asMatrix(input)), ...last];
   }
   if (needs[1]) gradients[1] = deferredProduct(transpose(rows), asMatrix(input));
   if (bias) gradients.push(needs[2] ? deferredSum(rows, [w.shape[0] as number]) : null);

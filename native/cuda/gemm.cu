@@ -2,10 +2,11 @@
 // library, the kernel by dtype and precision, the tile and the slices of K, and adds the slices up.
 //   float32   highest: gemm_simt.cu; high: TF32, medium: bfloat16, gemm_mma.cu (sm_90: TF32)
 //   bfloat16, float16: gemm_mma.cu; float64, integers: a plain kernel
-//   16 bits and TF32 on sm_90, where strides allow: gemm_wgmma.cu
+//   16 bits and TF32 on sm_90, where strides allow: gemm_wgmma.cu, gemm_wgmma_tf32.cu
 // Every choice follows from sizes and the chip alone, and slices are added in their order, so the
 // same product gives the same bits each time.
 #include "core/error.h"
+#include "core/families/gemm_sums.h"
 #include "cublaslt.h"
 #include "families.h"
 #include "gemm_mma.h"
@@ -37,6 +38,10 @@ __global__ void __launch_bounds__(kSumThreads)
     for (int i = 0; i < 4; ++i) v[i] += part[i];
   }
   finish_columns<T>(out, b, row, column, n, v);
+  if (!out.a_sums || column != 0) return;
+  float sum = 0;
+  for (int s = 0; s < slices; ++s) sum += out.partial_a_sums[s * m + row];
+  finish_sum<T>(out, row, sum);
 }
 
 // A kernel's tiles and the multiply-adds that one multiprocessor does with each in a microsecond:
@@ -147,8 +152,11 @@ void gemm_own(Stream& stream, const GemmArgs& args) {
   GemmProblem p = make_problem(args, plan);
   if (plan.slices > 1) {
     p.out.partial_ld = divide_up(args.n, 8) * 8;
-    p.out.partial = static_cast<float*>(acquire_scratch(
-        stream, sizeof(float) * args.batch * plan.slices * args.m * p.out.partial_ld));
+    const int64_t rows = args.batch * plan.slices * args.m;
+    const int64_t sums = args.a_sums ? rows : 0;
+    p.out.partial = static_cast<float*>(
+        acquire_scratch(stream, sizeof(float) * (rows * p.out.partial_ld + sums)));
+    p.out.partial_a_sums = p.out.partial + rows * p.out.partial_ld;
   }
   const int64_t blocks = int64_t{p.tiles_m} * p.tiles_n * plan.slices * args.batch;
   if (simt) {
@@ -198,17 +206,42 @@ bool gemm_by_cublaslt(Stream& stream, const GemmArgs& args) {
   return false;
 }
 
-void gemm(Stream& stream, const GemmArgs& args) {
+// Whether the kernels add up A's rows as they go by: in weights' gradients, where both operands run
+// along M and N. TF32 on sm_90 would round what it adds, and float64's kernel is a plain one.
+bool sums_rows(Stream& stream, const GemmArgs& args) {
+  if (args.a_row != 1 || args.b_col != 1 || args.a_col == 1 || args.b_row == 1) return false;
+  if (args.dtype == DType::float32) {
+    return args.precision == Precision::highest || compute_capability(stream) != 90;
+  }
+  return args.dtype != DType::float64;
+}
+
+void sum_rows(Stream& stream, const GemmArgs& args) {
+  void* scratch = nullptr;
+  if (args.accumulate) scratch = acquire_scratch(stream, item_size(args.dtype) * args.m);
+  sum_rows_apart(stream, args, scratch, reduce_family, binary_family);
+  if (scratch) release_scratch(stream, scratch);
+}
+
+void gemm(Stream& stream, const GemmArgs& given) {
+  GemmArgs args = given;
   if ((args.a_row != 1 && args.a_col != 1) || (args.b_row != 1 && args.b_col != 1)) {
     fail("matmul: each operand needs one unit stride, got [%lld,%lld] and [%lld,%lld]",
          static_cast<long long>(args.a_row), static_cast<long long>(args.a_col),
          static_cast<long long>(args.b_row), static_cast<long long>(args.b_col));
   }
+  if (args.a_sums && (args.n == 0 || !sums_rows(stream, args))) {
+    sum_rows(stream, args);
+    args.a_sums = nullptr;
+  }
   if (args.m == 0 || args.n == 0 || args.batch == 0) return;
   // Where both serve, `best` is ours.
   if (is_float(args.dtype)) {
     if (args.library != MatmulBackend::cublas && launch_gemm_wgmma(stream, args)) return;
-    if (gemm_by_cublaslt(stream, args)) return;
+    if (gemm_by_cublaslt(stream, args)) {
+      if (args.a_sums) sum_rows(stream, args);
+      return;
+    }
   }
 
   // The smallest tile's blocks bound what one launch takes; 8 stands for slices of K.
@@ -239,6 +272,7 @@ GemmOutput make_output(const GemmArgs& args) {
   out.batch_stride = args.batch == 1 ? 0 : args.c_batch;
   out.residual = args.residual;
   out.before = args.before;
+  out.a_sums = args.a_sums;
   out.scale = static_cast<float>(args.scale);
   out.vector = true;
   const void* const like_c[] = {args.c, args.before, args.residual};

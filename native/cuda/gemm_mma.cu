@@ -22,8 +22,14 @@ constexpr int kThreads = 128;
 constexpr int kStages = 3;
 constexpr int kStageBytesPerRow = 64;
 
+// add_rows adds up the rows of A: in 16 bits by a product with ones, each lane then having the sums
+// of rows g and g+8 in s[0] and s[2]; in float32 each lane adds what it holds of them.
 struct Bfloat16Mma {
   using Element = BFloat16;
+  static __device__ __forceinline__ void add_rows(float (&s)[4], const uint32_t (&a)[4]) {
+    constexpr uint32_t kOnes[2] = {0x3f803f80, 0x3f803f80};
+    multiply(s, a, kOnes);
+  }
   static __device__ __forceinline__ void prepare_a(uint32_t (&)[4]) {}
   static __device__ __forceinline__ void prepare_b(uint32_t (&)[2]) {}
   static __device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4],
@@ -34,6 +40,10 @@ struct Bfloat16Mma {
 
 struct Float16Mma {
   using Element = Float16;
+  static __device__ __forceinline__ void add_rows(float (&s)[4], const uint32_t (&a)[4]) {
+    constexpr uint32_t kOnes[2] = {0x3c003c00, 0x3c003c00};
+    multiply(s, a, kOnes);
+  }
   static __device__ __forceinline__ void prepare_a(uint32_t (&)[4]) {}
   static __device__ __forceinline__ void prepare_b(uint32_t (&)[2]) {}
   static __device__ __forceinline__ void multiply(float (&d)[4], const uint32_t (&a)[4],
@@ -42,7 +52,14 @@ struct Float16Mma {
   }
 };
 
-struct Tf32Mma {
+struct FloatRows {
+  static __device__ __forceinline__ void add_rows(float (&s)[4], const uint32_t (&a)[4]) {
+    s[0] += __uint_as_float(a[0]) + __uint_as_float(a[2]);
+    s[2] += __uint_as_float(a[1]) + __uint_as_float(a[3]);
+  }
+};
+
+struct Tf32Mma : FloatRows {
   using Element = float;
   static __device__ __forceinline__ void prepare_a(uint32_t (&a)[4]) {
 #pragma unroll
@@ -58,7 +75,7 @@ struct Tf32Mma {
   }
 };
 
-struct RoundedFloatMma {
+struct RoundedFloatMma : FloatRows {
   using Element = float;
   static __device__ __forceinline__ void prepare_a(uint32_t (&a)[4]) {
     a[0] = pack_bfloat16(__uint_as_float(a[0]), __uint_as_float(a[2]));
@@ -275,6 +292,7 @@ __global__ void __launch_bounds__(kThreads, kBM* kBN >= 128 * 128 ? 2 : 4)
   constexpr int kTileK = kStageBytesPerRow / sizeof(T);
   constexpr int kRowTiles = kBM / 32, kColumnTiles = kBN / 16;
   static_assert(kBM % 64 == 0 && kBN % 64 == 0, "a warp takes groups of 32 rows and columns");
+  constexpr bool kSumsRows = !kAK && !kBK;  // as a weight's gradient has its operands
 
   auto& shared = shared_memory<MmaShared<kBM, kBN>>();
   const TilePlace place = tile_place<kBM, kBN>(p);
@@ -302,6 +320,8 @@ __global__ void __launch_bounds__(kThreads, kBM* kBN >= 128 * 128 ? 2 : 4)
   };
 
   float sums[kRowTiles][kColumnTiles][4] = {};
+  float row_sums[kRowTiles][4] = {};
+  const bool adds_rows = kSumsRows && p.out.a_sums && place.n == 0 && warp_column == 0;
   uint32_t a[2][kRowTiles][4], b[2][kColumnTiles][2];
 
   for (int stage = 0; stage < kStages - 1; ++stage) load_stage(stage);
@@ -331,6 +351,12 @@ __global__ void __launch_bounds__(kThreads, kBM* kBN >= 128 * 128 ? 2 : 4)
       }
 #pragma unroll
       for (int j = 0; j < kColumnTiles; ++j) Mode::prepare_b(b[step][j]);
+      if constexpr (kSumsRows) {
+        if (adds_rows) {
+#pragma unroll
+          for (int i = 0; i < kRowTiles; ++i) Mode::add_rows(row_sums[i], a[step][i]);
+        }
+      }
 #pragma unroll
       for (int i = 0; i < kRowTiles; ++i) {
         Mode::prepare_a(a[step][i]);
@@ -344,6 +370,20 @@ __global__ void __launch_bounds__(kThreads, kBM* kBN >= 128 * 128 ? 2 : 4)
   }
   // The last barrier followed the last read of a stage, and no copy is in flight.
   constexpr int kPerStore = 16 / sizeof(T), kStoresPerRow = kBN / 2 / kPerStore;
+  if constexpr (kSumsRows) {
+    if (adds_rows) {
+#pragma unroll
+      for (int i = 0; i < 2 * kRowTiles; ++i) {
+        float sum = row_sums[i / 2][i % 2 * 2];
+        if constexpr (kWide) {
+          sum += __shfl_xor_sync(0xffffffffu, sum, 1);
+          sum += __shfl_xor_sync(0xffffffffu, sum, 2);
+        }
+        const int row = warp_row + i / 4 * 32 + (kWide ? 4 * g + i % 4 : i % 4 * 8 + g);
+        if (t == 0) store_sum<T>(p, place, place.m + row, sum);
+      }
+    }
+  }
   auto& staged = shared.sums[warp];
 #pragma unroll
   for (int part = 0; part < kRowTiles / 2; ++part) {

@@ -22,6 +22,7 @@ struct SimtShape {
   struct Shared {
     float a[2][kBK][kBM + 4];
     float b[2][kBK][kBN + 4];
+    float row_sums[kBM];  // not in registers, which are short
   };
 };
 using SimtLarge = SimtShape<128, 128, 8, 8, 8>;
@@ -129,6 +130,8 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 2 : 
       p.b_k_contiguous, p.b_access == 16);
 
   float sums[kTM][kTN] = {};
+  const auto adds_row = [&] { return p.out.a_sums && place.n == 0 && threadIdx.x < kBM; };
+  if (adds_row()) shared.row_sums[threadIdx.x] = 0;
   int64_t k_left = place.k_count;
   if (k_left > 0) {
     a_loader.fetch(k_left);
@@ -158,6 +161,12 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 2 : 
         for (int j = 0; j < kTN; ++j) sums[i][j] = fmaf(a[k % 2][i], b[k % 2][j], sums[i][j]);
       }
     }
+    if (adds_row()) {
+      float part = 0;
+#pragma unroll
+      for (int k = 0; k < kBK; ++k) part += shared.a[buffer][k][threadIdx.x];
+      shared.row_sums[threadIdx.x] += part;
+    }
     if (k_left > 0) {
       a_loader.store(shared.a[buffer ^ 1]);
       b_loader.store(shared.b[buffer ^ 1]);
@@ -165,6 +174,9 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 2 : 
     __syncthreads();
   }
 
+  if (adds_row()) {
+    store_sum<float>(p, place, place.m + threadIdx.x, shared.row_sums[threadIdx.x]);
+  }
 #pragma unroll
   for (int i = 0; i < kTM; ++i) {
     const int64_t row = place.m + i / 4 * (kBM * 4 / kTM) + 4 * down + i % 4;

@@ -4,7 +4,8 @@
 // A product is cut into tiles of C, and along K into `slices` of `slice_k`. Blocks are numbered
 // batch, slice, then tile in bands of eight rows of tiles, so that neighbours share operands in
 // L2. With one slice a block finishes its tile; with more it writes float32 partial sums
-// [batch, slice, M, partial_ld], and sum_slices_kernel adds them in the order of the slices.
+// [batch, slice, M, partial_ld], and sum_slices_kernel adds them in the order of the slices. Blocks
+// of the first column of tiles add up the rows of A as well, where they are asked for.
 #pragma once
 
 #include "core/backend.h"
@@ -18,7 +19,9 @@ struct GemmOutput {
   const void* bias;
   const void* residual;  // of C's layout, as `before` is
   void* before;
-  float* partial;  // null with one slice
+  void* a_sums;
+  float* partial;         // null with one slice
+  float* partial_a_sums;  // [slice, M]
   int64_t ld, batch_stride, partial_ld;
   float scale;
   bool vector;  // all allow 16-byte access
@@ -166,6 +169,25 @@ __device__ __forceinline__ void store_columns(const GemmProblem& p, const TilePl
 #pragma unroll
   for (int i = 0; i < kCount; i += 4) {
     store_vector(to + i, Vector<float, 4>{v[i], v[i + 1], v[i + 2], v[i + 3]});
+  }
+}
+
+// Finishes the sum of one row of A.
+template <class T>
+__device__ __forceinline__ void finish_sum(const GemmOutput& out, int64_t row, float sum) {
+  T* const to = static_cast<T*>(out.a_sums) + row;
+  *to = from_float<T>(out.accumulate ? to_float(*to) + sum : sum);
+}
+
+// The same, or the slice's partial sum where there are several.
+template <class T>
+__device__ __forceinline__ void store_sum(const GemmProblem& p, const TilePlace& place, int64_t row,
+                                          float sum) {
+  if (row >= p.m) return;
+  if (p.out.partial) {
+    p.out.partial_a_sums[place.slice * p.m + row] = sum;
+  } else {
+    finish_sum<T>(p.out, row, sum);
   }
 }
 

@@ -33,13 +33,21 @@ WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room, bool wh
 // none of the kernel's. Read once.
 const WgmmaPlan* asked_wgmma_plan();
 
-// Whether wgmma gains more over mma.sync than it costs to turn float32 operands that are not
-// contiguous along K.
-bool worth_turning(const GemmArgs& args);
+// Which float32 operands are copied with their lines along K, and whether wgmma gains more over
+// mma.sync than that costs: one operand along M or N is taken as it lies, where it is aligned.
+struct Turning {
+  bool copies_a, copies_b, pays;
+};
+Turning choose_turning(const GemmArgs& args);
 
 // Enqueues the product and returns true, or false where it is not one for this kernel: another
-// chip, dtype or precision, float32 operands not contiguous along K, addresses or strides that are
-// no multiples of 16 bytes. `plan` null: NODEGRAD_WGMMA_PLAN's (CONTRIBUTING.md), else chosen.
+// chip, dtype or precision, float32 operands that do not pay to be turned, addresses or strides
+// that are no multiples of 16 bytes. `plan` null: NODEGRAD_WGMMA_PLAN's (CONTRIBUTING.md), else
+// chosen.
 bool launch_gemm_wgmma(Stream& stream, const GemmArgs& args, const WgmmaPlan* plan = nullptr);
+
+// Its part for TF32 (gemm_wgmma_tf32.cu).
+bool launch_gemm_wgmma_tf32(Stream& stream, const GemmArgs& args, const WgmmaPlan* plan,
+                            const WgmmaRoom& room);
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

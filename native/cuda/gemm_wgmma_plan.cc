@@ -72,17 +72,28 @@ WgmmaPlan choose_wgmma_plan(const GemmArgs& args, const WgmmaRoom& room, bool wh
 }
 
 // By some 190 against 100 multiply-adds a picosecond on an H100, and one more read and write of
-// what is turned.
-bool worth_turning(const GemmArgs& args) {
+// what is copied.
+Turning choose_turning(const GemmArgs& args) {
   constexpr double kLaunch = 3, kBytesPerMicrosecond = 2.5e6;  // each in microseconds
   constexpr double kGainPerMultiplyAdd = 1 / 1.0e8 - 1 / 1.9e8;
   const auto cost = [&](int64_t rows, int64_t batch_stride) {
     const int64_t copies = batch_stride == 0 ? 1 : args.batch;
     return kLaunch + 2.0 * sizeof(float) * double(rows * copies) * args.k / kBytesPerMicrosecond;
   };
-  const double all = (args.a_col != 1 ? cost(args.m, args.a_batch) : 0) +
-                     (args.b_row != 1 ? cost(args.n, args.b_batch) : 0);
-  return all <= double(args.m) * args.n * args.k * args.batch * kGainPerMultiplyAdd;
+  const auto aligned = [](const void* data, int64_t ld, int64_t batch_stride) {
+    return (reinterpret_cast<uintptr_t>(data) | ld * sizeof(float) | batch_stride * sizeof(float)) %
+               16 ==
+           0;
+  };
+  const double a = args.a_col == 1 ? 0 : cost(args.m, args.a_batch);
+  const double b = args.b_row == 1 ? 0 : cost(args.n, args.b_batch);
+  bool a_stays = a > 0 && aligned(args.a, args.a_col, args.a_batch);
+  bool b_stays = b > 0 && aligned(args.b, args.b_row, args.b_batch);
+  if (a_stays && b_stays) (a < b ? a_stays : b_stays) = false;
+  const Turning turning{a > 0 && !a_stays, b > 0 && !b_stays, true};
+  const double all = (turning.copies_a ? a : 0) + (turning.copies_b ? b : 0);
+  const double gain = double(args.m) * args.n * args.k * args.batch * kGainPerMultiplyAdd;
+  return {turning.copies_a, turning.copies_b, all <= gain};
 }
 
 const WgmmaPlan* asked_wgmma_plan() {

@@ -4,6 +4,7 @@
 //             matrix i; with g = lane/4, t = lane%4 a lane receives elements (g, 2t) and (g, 2t+1)
 //             of each matrix, or (2t, g) and (2t+1, g) with `trans`.
 //             The address is a pointer, or matrix_address of one, to compute with.
+//   stmatrix  writes what ldmatrix without `trans` reads (sm_90).
 //   mma       D += A·B. D[16,8]: d0 (g, 2t), d1 (g, 2t+1), d2 (g+8, 2t), d3 (g+8, 2t+1).
 //             16-bit, A[16,16]: a0 (g, 2t..), a1 (g+8, 2t..), a2 (g, 2t+8..), a3 (g+8, 2t+8..);
 //             B[16,8]: b0 (2t.., g), b1 (2t+8.., g); K = 8 has a0, a1 and b0 alone.
@@ -53,6 +54,13 @@ __device__ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) {
 }
 __device__ inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
   ldmatrix_x4_trans(r, matrix_address(row));
+}
+
+__device__ inline void stmatrix_x4(void* row, const uint32_t (&r)[4]) {
+  asm volatile(
+      "stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(matrix_address(row)),
+      "r"(r[0]), "r"(r[1]), "r"(r[2]), "r"(r[3])
+      : "memory");
 }
 
 __device__ inline void mma_m16n8k16_bf16(float (&d)[4], const uint32_t (&a)[4],
@@ -156,6 +164,13 @@ void ldmatrix(uint32_t (&r)[4], const void* row) {
   }
 }
 
+inline void stmatrix(void* row, const uint32_t (&r)[4]) {
+  uint32_t all[32][4], mine[4];
+  emulation::warp_gather(r, sizeof(r), all);
+  for (int t = 0; t < 4; ++t) mine[t] = all[lane() % 8 * 4 + t][lane() / 8];
+  std::memcpy(row, mine, sizeof(mine));
+}
+
 inline float bfloat16_half(uint32_t packed, int half) {
   return to_float(BFloat16{static_cast<uint16_t>(packed >> 16 * half)});
 }
@@ -206,6 +221,7 @@ inline void ldmatrix_x4(uint32_t (&r)[4], const void* row) { host_body::ldmatrix
 inline void ldmatrix_x4_trans(uint32_t (&r)[4], const void* row) {
   host_body::ldmatrix<true>(r, row);
 }
+inline void stmatrix_x4(void* row, const uint32_t (&r)[4]) { host_body::stmatrix(row, r); }
 inline void ldmatrix_x4(uint32_t (&r)[4], SharedAddress address) {
   ldmatrix_x4(r, reinterpret_cast<const void*>(address));
 }

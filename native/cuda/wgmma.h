@@ -1,7 +1,8 @@
 // Warpgroup products (sm_90a): D[64,N] (+)= A[64,K]·B[K,N] with K = 32 bytes, operands in shared
 // memory in lines of 128 (or 64) bytes with the swizzle of that size, A also in registers. Thread
 // 32w + 4g + t of the warpgroup holds d[4j + 2h + i] = D(16w + 8h + g, 8j + 2t + i), and of A in
-// registers A(16w + 8·(r % 2) + g, 8·(r / 2) + 2t + i) in half i of word r.
+// registers A(16w + 8·(r % 2) + g, 8·(r / 2) + 2t + i) in half i of word r, in TF32
+// A(16w + 8·(r % 2) + g, 4·(r / 2) + t) in word r.
 // Descriptor (PTX ISA, "Matrix Descriptor Format"): address/16 in bits 0-13, leading offset/16 in
 // 16-29, stride offset/16 in 32-45, 1 (2) << 62 for the 128-byte (64-byte) swizzle. Layouts:
 //   along K     lines are rows of M or N; 8 rows repeat at the stride offset; the next 32 bytes of
@@ -89,7 +90,8 @@ __device__ __forceinline__ void wgmma_touch(uint32_t (&a)[kCount]) {
   for (int i = 0; i < kCount; ++i) asm volatile("" : "+r"(a[i])::"memory");
 }
 
-// Register lists, 32 or 16 at a time: the instruction's text, and its operands.
+// Register lists, 32, 16 or 4 at a time: the instruction's text, and its operands.
+#define NODEGRAD_R0_EIGHTH "%0,%1,%2,%3"
 #define NODEGRAD_R0_HALF "%0,%1,%2,%3,%4,%5,%6,%7,%8,%9,%10,%11,%12,%13,%14,%15"
 #define NODEGRAD_R1_HALF ",%32,%33,%34,%35,%36,%37,%38,%39,%40,%41,%42,%43,%44,%45,%46,%47"
 #define NODEGRAD_R0                                                                \
@@ -137,8 +139,10 @@ __device__ __forceinline__ void wgmma_touch(uint32_t (&a)[kCount]) {
 template <WgmmaType kType, int kN, bool kATransposed, bool kBTransposed>
 __device__ __forceinline__ void wgmma(float (&d)[kN / 2], uint64_t a_descriptor,
                                       uint64_t b_descriptor, bool accumulate) {
-  static_assert(kN == 32 || kN == 64 || kN == 128 || kN == 192 || kN == 256);
-  if constexpr (kN == 32) {
+  static_assert(kN == 8 || kN == 32 || kN == 64 || kN == 128 || kN == 192 || kN == 256);
+  if constexpr (kN == 8) {
+    NODEGRAD_WGMMA(8, 4, 5, 6, 7, 8, NODEGRAD_R0_EIGHTH, NODEGRAD_D4(0))
+  } else if constexpr (kN == 32) {
     NODEGRAD_WGMMA(32, 16, 17, 18, 19, 20, NODEGRAD_R0_HALF, NODEGRAD_D16(0))
   } else if constexpr (kN == 64) {
     NODEGRAD_WGMMA(64, 32, 33, 34, 35, 36, NODEGRAD_R0, NODEGRAD_D32(0))
@@ -162,19 +166,29 @@ __device__ __forceinline__ void wgmma(float (&d)[kN / 2], uint64_t a_descriptor,
                : __VA_ARGS__                                                                     \
                : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_descriptor),                  \
                  "r"(static_cast<int>(accumulate)), "n"(static_cast<int>(kBTransposed)))
+#define NODEGRAD_WGMMA_LEFT_TF32(n, a0, a1, a2, a3, b, s, registers, ...)                        \
+  asm volatile("{\n.reg .pred scale;\nsetp.ne.b32 scale, %" #s                                   \
+               ", 0;\n"                                                                          \
+               "wgmma.mma_async.sync.aligned.m64n" #n "k8.f32.tf32.tf32 {" registers "}, {%" #a0 \
+               ", %" #a1 ", %" #a2 ", %" #a3 "}, %" #b ", scale, 1, 1;\n}"                       \
+               : __VA_ARGS__                                                                     \
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b_descriptor),                  \
+                 "r"(static_cast<int>(accumulate)))
 #define NODEGRAD_WGMMA_LEFT(n, a0, a1, a2, a3, b, s, tb, registers, ...)                 \
   if constexpr (kType == WgmmaType::bfloat16) {                                          \
     NODEGRAD_WGMMA_LEFT_OF(n, "bf16", a0, a1, a2, a3, b, s, tb, registers, __VA_ARGS__); \
-  } else {                                                                               \
+  } else if constexpr (kType == WgmmaType::float16) {                                    \
     NODEGRAD_WGMMA_LEFT_OF(n, "f16", a0, a1, a2, a3, b, s, tb, registers, __VA_ARGS__);  \
+  } else {                                                                               \
+    NODEGRAD_WGMMA_LEFT_TF32(n, a0, a1, a2, a3, b, s, registers, __VA_ARGS__);           \
   }
 
-// The same with A in registers, which stay as they are until the wait. 16-bit types alone.
+// The same with A in registers, which stay as they are until the wait.
 template <WgmmaType kType, int kN, bool kBTransposed>
 __device__ __forceinline__ void wgmma(float (&d)[kN / 2], const uint32_t (&a)[4],
                                       uint64_t b_descriptor, bool accumulate) {
-  static_assert(kN == 32 || kN == 64 || kN == 96 || kN == 128);
-  static_assert(kType != WgmmaType::tf32);
+  static_assert(kN == 32 || kN == 64 || kN == 96 || kN == 128 || kN == 192 || kN == 256);
+  static_assert(kType != WgmmaType::tf32 || !kBTransposed);
   if constexpr (kN == 32) {
     NODEGRAD_WGMMA_LEFT(32, 16, 17, 18, 19, 20, 21, 22, NODEGRAD_R0_HALF, NODEGRAD_D16(0))
   } else if constexpr (kN == 64) {
@@ -182,13 +196,21 @@ __device__ __forceinline__ void wgmma(float (&d)[kN / 2], const uint32_t (&a)[4]
   } else if constexpr (kN == 96) {
     NODEGRAD_WGMMA_LEFT(96, 48, 49, 50, 51, 52, 53, 54, NODEGRAD_R0 NODEGRAD_R1_HALF,
                         NODEGRAD_D32(0), NODEGRAD_D16(32))
-  } else {
+  } else if constexpr (kN == 128) {
     NODEGRAD_WGMMA_LEFT(128, 64, 65, 66, 67, 68, 69, 70, NODEGRAD_R0 NODEGRAD_R1, NODEGRAD_D32(0),
                         NODEGRAD_D32(32))
+  } else if constexpr (kN == 192) {
+    NODEGRAD_WGMMA_LEFT(192, 96, 97, 98, 99, 100, 101, 102, NODEGRAD_R0 NODEGRAD_R1 NODEGRAD_R2,
+                        NODEGRAD_D32(0), NODEGRAD_D32(32), NODEGRAD_D32(64))
+  } else {
+    NODEGRAD_WGMMA_LEFT(256, 128, 129, 130, 131, 132, 133, 134,
+                        NODEGRAD_R0 NODEGRAD_R1 NODEGRAD_R2 NODEGRAD_R3, NODEGRAD_D32(0),
+                        NODEGRAD_D32(32), NODEGRAD_D32(64), NODEGRAD_D32(96))
   }
 }
 
 #undef NODEGRAD_WGMMA_LEFT
+#undef NODEGRAD_WGMMA_LEFT_TF32
 #undef NODEGRAD_WGMMA_LEFT_OF
 #undef NODEGRAD_WGMMA
 #undef NODEGRAD_WGMMA_TF32
@@ -202,6 +224,7 @@ __device__ __forceinline__ void wgmma(float (&d)[kN / 2], const uint32_t (&a)[4]
 #undef NODEGRAD_R0
 #undef NODEGRAD_R1_HALF
 #undef NODEGRAD_R0_HALF
+#undef NODEGRAD_R0_EIGHTH
 
 // One lane of a whole warp.
 __device__ __forceinline__ bool elect_one() {

@@ -1,5 +1,5 @@
 // What kernels share that bring tiles by tensor copies into a ring of stages of 128 bytes of K and
-// multiply them by warpgroups (gemm_wgmma.cu, conv_wgmma.cu): one producer thread, one or two
+// multiply them by warpgroups (gemm_wgmma_kernel.h, conv_wgmma.cu): one producer thread, one or two
 // consumer warpgroups of 64 rows each, persistent blocks that walk over tiles in bands, sums that
 // reach memory by way of shared memory. Stages lie under the swizzle of their lines (wgmma.h).
 #pragma once
@@ -50,7 +50,10 @@ struct WgmmaTiles {
   bool multicast;            // the cluster shares tiles of B; else slices of K, where cluster > 1
 };
 
-template <WgmmaType kType_, int kBM_, int kBN_>
+struct NothingMore {};
+
+// More: what else a kernel keeps in shared memory.
+template <WgmmaType kType_, int kBM_, int kBN_, class More = NothingMore>
 struct WgmmaConfig {
   static constexpr WgmmaType kType = kType_;
   using T = std::conditional_t<kType == WgmmaType::tf32, float,
@@ -70,9 +73,16 @@ struct WgmmaConfig {
     unsigned char a[kStages][kBM * kLine];
     unsigned char b[kStages][kBN * kLine];
     float sums[kBM][kStaged + 8];  // 16 rows for each warp; 8 keep reads off each other's banks
+    More more;
     Mbarrier full[kStages], empty[kStages];
   };
   static_assert(sizeof(Shared) <= kMostShared);
+
+  // Of a warp's 16 rows: the place in staging memory of its fragment's row g, how far behind it
+  // that of row g + 8 is, and the tile's row at a place.
+  static constexpr int kBetween = 8;
+  __device__ static int staged_row(int g) { return g; }
+  __device__ static int tile_row(int warp, int staged) { return warp * 16 + staged; }
 };
 
 struct WgmmaPlace {
@@ -110,11 +120,17 @@ struct WgmmaRange {
   }
 }
 
+// What a kernel multiplies beside a tile's product: nothing. `a` describes a step's rows of A.
+struct NothingBeside {
+  __device__ __forceinline__ void touch() {}
+  __device__ __forceinline__ void multiply(uint64_t /*a*/, bool /*add*/) {}
+};
+
 // A tile's sums, over the block's share of K.
-template <class C, Lines kALines, Lines kBLines>
+template <class C, Lines kALines, Lines kBLines, class Beside = NothingBeside>
 __device__ __forceinline__ void multiply_tile(typename C::Shared& shared, const WgmmaTiles& t,
                                               const WgmmaRange& range, Ring<C::kStages>& ring,
-                                              float (&d)[C::kBN / 2]) {
+                                              float (&d)[C::kBN / 2], Beside beside = {}) {
   using A = StageOperand<kALines, C::kBM>;
   using B = StageOperand<kBLines, C::kBN>;
   const int consumer = static_cast<int>(threadIdx.x) / kWarpgroup - 1;
@@ -124,14 +140,17 @@ __device__ __forceinline__ void multiply_tile(typename C::Shared& shared, const 
     const uint64_t a = A::descriptor(shared.a[ring.stage], consumer * 64);
     const uint64_t b = B::descriptor(shared.b[ring.stage], 0);
     wgmma_touch(d);
+    beside.touch();
     wgmma_fence();
 #pragma unroll
     for (int step = 0; step < kLine / 32; ++step) {
-      wgmma<C::kType, C::kBN, A::kOuter, B::kOuter>(d, a + A::step(step), b + B::step(step),
-                                                    step > 0 || block > range.begin);
+      const bool add = step > 0 || block > range.begin;
+      wgmma<C::kType, C::kBN, A::kOuter, B::kOuter>(d, a + A::step(step), b + B::step(step), add);
+      beside.multiply(a + A::step(step), add);
     }
     wgmma_commit();
     wgmma_touch(d);
+    beside.touch();
     if (block > range.begin) {
       wgmma_wait<1>();
       release_stage(&shared.empty[previous], t);
@@ -141,22 +160,31 @@ __device__ __forceinline__ void multiply_tile(typename C::Shared& shared, const 
   }
   wgmma_wait<0>();
   wgmma_touch(d);
+  beside.touch();
   release_stage(&shared.empty[previous], t);
 }
 
-// Moves kStaged columns of the warp's 16 rows of sums from registers into shared memory.
+// Moves kStaged columns of the thread's two rows of sums from registers into shared memory, of
+// which the first row is at `row`.
 template <class C>
-__device__ __forceinline__ void stage_columns(typename C::Shared& shared, int first,
-                                              const float (&d)[C::kBN / 2]) {
-  const int thread = static_cast<int>(threadIdx.x) - kWarpgroup, lane = thread % 32;
-  const int warp_row = thread / 32 * 16, g = lane / 4, t = lane % 4;
+__device__ __forceinline__ void stage_columns(float* row, int first, const float (&d)[C::kBN / 2]) {
+  const int t = static_cast<int>(threadIdx.x) % 4;
 #pragma unroll
   for (int j = 0; j < C::kStaged / 8; ++j) {
     const float* from = d + (first / 8 + j) * 4;
-    float* to = &shared.sums[warp_row + g][8 * j + 2 * t];
+    float* to = row + 8 * j + 2 * t;
     store_vector(to, Vector<float, 2>{from[0], from[1]});
-    store_vector(to + 8 * (C::kStaged + 8), Vector<float, 2>{from[2], from[3]});
+    store_vector(to + C::kBetween * (C::kStaged + 8), Vector<float, 2>{from[2], from[3]});
   }
+}
+
+// All columns, each row at its place in the tile: for the blocks of a cluster to add up.
+template <class C>
+__device__ __forceinline__ void stage_rows(typename C::Shared& shared,
+                                           const float (&d)[C::kBN / 2]) {
+  const int thread = static_cast<int>(threadIdx.x) - kWarpgroup, lane = thread % 32;
+  const int row = C::tile_row(thread / 32, C::staged_row(lane / 4));
+  stage_columns<C>(shared.sums[row], 0, d);
 }
 
 // Gives the warp's 16 rows of sums to finish(row, column, sums), kPerStore columns at a time;
@@ -166,17 +194,18 @@ __device__ __forceinline__ void store_rows(typename C::Shared& shared, const flo
                                            const E& exists, const F& finish) {
   constexpr int kStoresPerRow = C::kStaged / C::kPerStore;
   const int thread = static_cast<int>(threadIdx.x) - kWarpgroup, lane = thread % 32;
-  const int warp_row = thread / 32 * 16;
+  const int warp = thread / 32;
 #pragma unroll
   for (int first = 0; first < C::kBN; first += C::kStaged) {
-    stage_columns<C>(shared, first, d);
+    stage_columns<C>(shared.sums[warp * 16 + C::staged_row(lane / 4)], first, d);
     __syncwarp();
 #pragma unroll 1
     for (int i = lane; i < 16 * kStoresPerRow; i += 32) {
-      const int row = warp_row + i / kStoresPerRow, column = i % kStoresPerRow * C::kPerStore;
+      const int staged = i / kStoresPerRow, column = i % kStoresPerRow * C::kPerStore;
+      const int row = C::tile_row(warp, staged);
       if (!exists(row, first + column)) continue;
       float v[C::kPerStore];
-      load_columns(&shared.sums[row][column], true, C::kPerStore, v);
+      load_columns(&shared.sums[warp * 16 + staged][column], true, C::kPerStore, v);
       finish(row, first + column, v);
     }
     __syncwarp();

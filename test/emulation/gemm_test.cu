@@ -22,6 +22,8 @@ struct Problem {
   Activation activation = Activation::none;
   bool residual = false, before = false;
   double scale = 1;
+  bool sums = false;  // of A's rows
+  int64_t gap = 1;    // between the rows of C; with 8 they are aligned
 };
 
 double activated(Activation activation, double x) {
@@ -55,7 +57,7 @@ void run(const Problem& q, const WgmmaPlan* plan) {
   const int64_t b_ld = padded(q.dtype, q.b_transposed ? q.k : q.n);
   const int64_t a_step = a_ld * (q.a_transposed ? q.k : q.m);
   const int64_t b_size = b_ld * (q.b_transposed ? q.n : q.k), b_step = q.repeat_b ? 0 : b_size;
-  const int64_t c_ld = q.n + 1, c_step = q.m * c_ld;
+  const int64_t c_ld = q.n + q.gap, c_step = q.m * c_ld;
   const auto filled = [](int64_t count, size_t salt) {
     std::vector<float> values(static_cast<size_t>(count));
     for (size_t i = 0; i < values.size(); ++i) values[i] = value_of(i, salt);
@@ -68,15 +70,17 @@ void run(const Problem& q, const WgmmaPlan* plan) {
     to.write(*stream, packed(q.dtype, values));
   };
   const size_t item = bytes_of(q.dtype);
-  const auto rv = filled(c_step * q.batch, 5);
+  const auto rv = filled(c_step * q.batch, 5), sumsv = filled(q.m, 6);
   Buffer<unsigned char> a(av.size() * item), b(bv.size() * item), c(cv.size() * item),
-      bias(biasv.size() * item), residual(rv.size() * item), before(cv.size() * item);
+      bias(biasv.size() * item), residual(rv.size() * item), before(cv.size() * item),
+      sums(sumsv.size() * item);
   upload(a, av);
   upload(b, bv);
   upload(c, cv);
   upload(bias, biasv);
   upload(residual, rv);
   upload(before, cv);
+  upload(sums, sumsv);
 
   GemmArgs args{};
   args.a = a.data();
@@ -99,6 +103,7 @@ void run(const Problem& q, const WgmmaPlan* plan) {
   args.activation = q.activation;
   args.residual = q.residual ? residual.data() : nullptr;
   args.before = q.before ? before.data() : nullptr;
+  args.a_sums = q.sums ? sums.data() : nullptr;
   args.scale = q.scale;
   args.accumulate = q.accumulate;
   args.precision = Precision::high;
@@ -107,6 +112,15 @@ void run(const Problem& q, const WgmmaPlan* plan) {
   const auto got = c.read(*stream), kept = before.read(*stream);
 
   const double unit = unit_of(q.dtype);
+  const auto added = sums.read(*stream);
+  constexpr float kOne = 1;
+  for (int64_t i = 0; i < q.m && q.sums; ++i) {
+    const float old = sumsv[static_cast<size_t>(i)];
+    const double sum =
+        (q.accumulate ? old : 0) + dot(&av[static_cast<size_t>(i)], a_ld, &kOne, 0, q.k);
+    const float actual = unpacked(q.dtype, &added[static_cast<size_t>(i) * item]);
+    EXPECT(std::fabs(actual - sum) <= unit * (std::fabs(sum) + 1));
+  }
   for (int64_t z = 0; z < q.batch; ++z) {
     for (int64_t i = 0; i < q.m; ++i) {
       for (int64_t j = 0; j < c_ld; ++j) {
@@ -178,12 +192,35 @@ CASE(gemm_wgmma_slices) {
   run({DType::bfloat16, 32, 200, 600, false, true}, kSliced);
   run({DType::float16, 65, 129, 450, true, false}, kSliced);
   run({DType::bfloat16, 1, 128, 520, false, true}, WgmmaPlan{64, 128, 1, 8});
-  run({DType::float32, 50, 100, 300, false, true}, kSliced);
+  for (bool at : {false, true}) {
+    for (bool bt : {false, true}) run({DType::float32, 50, 37, 300, at, bt}, kSliced);
+  }
+  run({DType::float32, 37, 50, 600, false, false}, WgmmaPlan{64, 128, 1, 8});
 }
 
 CASE(gemm_wgmma_tf32) {
-  run({DType::float32, 130, 258, 100, false, true}, kWide);
-  run({DType::float32, 130, 100, 100, false, true}, kSquare);
+  for (bool at : {false, true}) {
+    for (bool bt : {false, true}) {
+      run({DType::float32, 130, 72, 70, at, bt}, kWide);
+      run({DType::float32, 72, 130, 70, at, bt}, kThirds);
+      run({DType::float32, 131, 33, 33, at, bt}, kSquare);
+      run({DType::float32, 67, 40, 130, at, bt}, kSmall);
+    }
+  }
+  Problem q{DType::float32, 40, 70, 70, false, false, 2};
+  q.bias = q.residual = q.before = true;
+  q.activation = Activation::gelu;
+  for (const WgmmaPlan& plan : {kWide, kNarrow, kSmall, kSliced}) run(q, plan);
+  q.bias = q.residual = q.before = false;
+  q.activation = Activation::none;
+  q.accumulate = q.repeat_b = true;
+  for (const WgmmaPlan& plan : {kWide, kNarrow, kSmall, kSliced}) run(q, plan);
+}
+
+// Several stages more than the ring has, and several tiles for each block.
+CASE(gemm_wgmma_tf32_persistent) {
+  run({DType::float32, 130, 260, 270, false, false}, WgmmaPlan{128, 64, 1, 1});
+  run({DType::float32, 260, 130, 270, true, true}, WgmmaPlan{128, 64, 2, 1});
 }
 
 CASE(gemm_wgmma_tf32_turns) {
@@ -214,6 +251,32 @@ CASE(gemm_wgmma_ends) {
   run(q, kPair);
   q.dtype = DType::float32;
   run(q, kWide);
+}
+
+// Rows of C that take 16 bytes at a time.
+CASE(gemm_wgmma_plain) {
+  Problem q{DType::bfloat16, 137, 136, 40, false, true};
+  q.gap = 8;
+  for (const WgmmaPlan& plan : {kWide, kThirds, kSquare, kNarrow}) run(q, plan);
+  q.dtype = DType::float16;
+  q.batch = 2;
+  q.bias = true;
+  q.activation = Activation::relu;
+  q.scale = 0.5;
+  for (const WgmmaPlan& plan : {kPair, kNarrow, kSmall, kSliced}) run(q, plan);
+  q.n = 40;
+  q.bias = false;
+  q.scale = 1;
+  for (const WgmmaPlan& plan : {kWide, kSquare, kNarrow, kSmall}) run(q, plan);
+}
+
+CASE(gemm_wgmma_row_sums) {
+  Problem q{DType::bfloat16, 200, 72, 150, true, false};
+  q.sums = true;
+  for (const WgmmaPlan& plan : {kWide, kNarrow, kSmall, kSliced}) run(q, plan);
+  q.dtype = DType::float16;
+  q.accumulate = true;
+  for (const WgmmaPlan& plan : {kThirds, WgmmaPlan{128, 64, 1, 1}, kSmall, kSliced}) run(q, plan);
 }
 
 CASE(gemm_wgmma_batches) {

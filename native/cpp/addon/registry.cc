@@ -145,6 +145,8 @@ void register_ops(Registry& registry) {
   registry.add("matmul", ops::matmul);
   registry.add("linear", ops::linear);
   registry.add("matmulInto", ops::matmul_into);
+  registry.add("linearGradients", ops::linear_gradients);
+  registry.add("linearGradientsInto", ops::linear_gradients_into);
 
   registry.add("conv2d", ops::conv2d);
   registry.add("conv2dDataBackward", ops::conv2d_data_backward);

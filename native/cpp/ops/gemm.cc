@@ -60,6 +60,14 @@ void check_operands(const char* op, const Tensor& a, const Tensor& b) {
   }
 }
 
+void check_gradients(const Tensor& dy, const Tensor& x) {
+  check_operands("linear", dy, x);
+  if (dy.rank() != 2 || x.rank() != 2 || dy.size(0) != x.size(0)) {
+    fail("linear: gradients and inputs must be [rows,out] and [rows,in], got %s and %s",
+         shape_text(dy.view).c_str(), shape_text(x.view).c_str());
+  }
+}
+
 // Runs one product per matrix of the broadcast batch, as one call where strides allow.
 void batched(const Tensor& a, const Tensor& b, const Tensor& out, const Shape& batch,
              GemmArgs args) {
@@ -218,6 +226,34 @@ void matmul_into(const Tensor& out, const Tensor& a, const Tensor& b, double sca
   args.scale = scale;
   args.accumulate = accumulate;
   out.backend().gemm->gemm(out.stream(), args);
+}
+
+std::tuple<Tensor, Tensor> linear_gradients(const Tensor& dy, const Tensor& x, int64_t precision,
+                                            int64_t library) {
+  check_gradients(dy, x);
+  const Tensor weight = empty(x.device(), {dy.size(1), x.size(1)}, x.dtype(), "linear");
+  const Tensor bias = empty(x.device(), {dy.size(1)}, x.dtype(), "linear");
+  linear_gradients_into(weight, bias, dy, x, false, precision, library);
+  return {weight, bias};
+}
+
+void linear_gradients_into(const Tensor& weight, const Tensor& bias, const Tensor& dy,
+                           const Tensor& x, bool accumulate, int64_t precision, int64_t library) {
+  check_gradients(dy, x);
+  check_operands("linear", x, weight);
+  check_operands("linear", x, bias);
+  const Shape shape{dy.size(1), x.size(1)};
+  if (weight.shape() != shape || bias.rank() != 1 || bias.size(0) != dy.size(1) ||
+      !weight.contiguous() || !bias.contiguous()) {
+    fail("linear: gradients must be [%lld,%lld] and [%lld], got %s and %s", (long long)shape[0],
+         (long long)shape[1], (long long)shape[0], shape_text(weight.view).c_str(),
+         shape_text(bias.view).c_str());
+  }
+  const Matrix rows = as_matrix(permute(dy, {1, 0})), columns = as_matrix(x);
+  GemmArgs args = arguments(rows, columns, weight.view.data, x.dtype(), precision, library);
+  args.a_sums = bias.view.data;
+  args.accumulate = accumulate;
+  weight.backend().gemm->gemm(weight.stream(), args);
 }
 
 }  // namespace nodegrad::ops

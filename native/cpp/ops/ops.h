@@ -109,6 +109,11 @@ std::tuple<Tensor, std::optional<Tensor>> linear(const Tensor& x, const Tensor& 
                                                  int64_t library);
 void matmul_into(const Tensor& out, const Tensor& a, const Tensor& b, double scale, bool accumulate,
                  int64_t precision, int64_t library);
+// dyᵀ·x and the sums of dy's columns, of dy [rows,out] and x [rows,in].
+std::tuple<Tensor, Tensor> linear_gradients(const Tensor& dy, const Tensor& x, int64_t precision,
+                                            int64_t library);
+void linear_gradients_into(const Tensor& weight, const Tensor& bias, const Tensor& dy,
+                           const Tensor& x, bool accumulate, int64_t precision, int64_t library);
 
 // conv: `geometry` is strides, paddings before, paddings behind, dilations and groups
 Tensor conv2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,

@@ -72,8 +72,14 @@ void check_inside(const Block& block, uint32_t offset) {
   }
 }
 
-// Element (row, k) of A in registers: four of a lane, of rows g, g+8 and k 2t.., 2t+8.. in turns.
+// Element (row, k) of A in registers: four words of a lane, of rows g, g+8 and k 2t.., 2t+8.. in
+// turns, in TF32 k t, t+4.
 float left_value(const IssuedProduct& issued, uint32_t row, uint32_t k) {
+  if (issued.product.type == ProductType::tf32) {
+    const uint32_t word =
+        issued.left[row / 16 * 32 + row % 8 * 4 + k % 4][k / 4 * 2 + row % 16 / 8];
+    return std::bit_cast<float>(word & 0xffffe000u);
+  }
   const auto& lane = issued.left[row / 16 * 32 + row % 8 * 4 + k % 8 / 2];
   const uint32_t word = lane[k / 8 * 2 + row % 16 / 8];
   return value_of(issued.product.type, static_cast<uint16_t>(word >> k % 2 * 16));
@@ -169,9 +175,6 @@ void product_issue(const Product& product, float* d, const uint32_t* left) {
   }
   if (product.type == ProductType::tf32 && (product.a_transposed || product.b_transposed)) {
     fail_thread("wgmma: tf32 operands are K-major");
-  }
-  if (product.a_in_registers && product.type == ProductType::tf32) {
-    fail_thread("wgmma: operands in registers are emulated for 16-bit types alone");
   }
   if (!thread.product_fence) {
     fail_thread("wgmma: no wgmma.fence since the accumulators were last touched");
