@@ -237,8 +237,13 @@ int64_t channels_of(ConvMode mode, const ConvProblem& p) {
 }  // namespace
 
 bool conv_by_runs(Stream& stream, ConvMode mode, const ConvProblem& p) {
-  if (mode == ConvMode::weight || !p.s.channels_last || p.k == 0) return false;
+  if (!p.s.channels_last || p.k == 0) return false;
   const int64_t per = 16 / static_cast<int64_t>(item_size(p.s.dtype));
+  if (mode == ConvMode::weight) {
+    return p.in_channels % per == 0 && p.out_channels % per == 0 &&
+           reinterpret_cast<uintptr_t>(p.left) % 16 == 0 &&
+           reinterpret_cast<uintptr_t>(p.right) % 16 == 0;
+  }
   // Few tiles do better where K is cut into slices (conv_mma.cu).
   const int64_t tiles = (p.columns + kPlaces - 1) / kPlaces * ((p.rows + 127) / 128) * p.s.groups;
   return channels_of(mode, p) % per == 0 && reinterpret_cast<uintptr_t>(p.right) % 16 == 0 &&
@@ -246,6 +251,7 @@ bool conv_by_runs(Stream& stream, ConvMode mode, const ConvProblem& p) {
 }
 
 void launch_conv_runs(Stream& stream, ConvMode mode, const ConvProblem& p) {
+  if (mode == ConvMode::weight) return launch_conv_weight_runs(stream, p);
   Runs r = {};
   r.p = p;
   r.image_channels = channels_of(mode, p);

@@ -96,9 +96,10 @@ ConvTile conv_mma_tile(Stream& stream, ConvMode mode, const ConvProblem& p);
 // Enqueues the blocks of a problem that is cut into that tile.
 void launch_conv_mma(Stream& stream, ConvMode mode, const ConvProblem& p, dim3 blocks);
 
-// Whether the pipeline of images whose channels lie together (conv_last.cu) serves a problem that
-// conv_by_mma takes: forward and data gradient, channels of a group in whole runs of 16 bytes.
+// Whether the pipelines of images whose channels lie together (conv_last.cu) serve a problem that
+// conv_by_mma takes: channels of a group, where they are read, in whole runs of 16 bytes.
 bool conv_by_runs(Stream& stream, ConvMode mode, const ConvProblem& p);
 void launch_conv_runs(Stream& stream, ConvMode mode, const ConvProblem& p);
+void launch_conv_weight_runs(Stream& stream, const ConvProblem& p);  // conv_last_weight.cu
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

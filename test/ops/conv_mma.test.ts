@@ -16,7 +16,7 @@ import {
   type Tensor,
 } from '../../lib/index.js';
 import { expectClose, valuesOf } from '../support/compare.js';
-import { accelerators, cpu } from '../support/devices.js';
+import { accelerators, cpu, hopper } from '../support/devices.js';
 import type { Nd } from '../support/nd.js';
 import { toleranceOf } from '../support/tolerance.js';
 import { uniformOf } from '../support/vectors.js';
@@ -73,7 +73,7 @@ const cases: Case[] = [
   },
   {
     what: 'slices of the weight gradient',
-    x: [5, 8, 24, 24],
+    x: [2, 8, 24, 24],
     weight: [8, 8, 3, 3],
     options: { padding: 1 },
     dtype: 'float16',
@@ -155,6 +155,34 @@ const cases: Case[] = [
   },
 ];
 
+// Weight gradients that are cut into slices, at the ends of tiles.
+const lastCases: Case[] = [
+  {
+    what: 'wide tiles of places and taps',
+    x: [1, 12, 17, 32],
+    weight: [68, 12, 3, 2],
+    options: { padding: 1 },
+    dtype: 'float32',
+    last: true,
+  },
+  {
+    what: 'dilated groups',
+    x: [2, 16, 18, 16],
+    weight: [16, 8, 2, 2],
+    options: { padding: 1, dilation: 2, groups: 2 },
+    dtype: 'float16',
+    last: true,
+  },
+  {
+    what: 'strides',
+    x: [2, 36, 11, 8],
+    weight: [20, 36, 2, 3],
+    options: { padding: [0, 1], stride: [2, 1] },
+    dtype: 'float32',
+    last: true,
+  },
+];
+
 /** The result and the gradients of x, weight and bias. */
 function run(options: Case, dtype: DType, device: Device): Nd[] {
   const { x, weight, transposed, last } = options;
@@ -174,29 +202,39 @@ function run(options: Case, dtype: DType, device: Device): Nd[] {
   });
 }
 
+function expectAgreement(options: Case, device: Device): void {
+  const { dtype, x, weight } = options;
+  const expected = run(options, 'float64', cpu);
+  setMatmulPrecision('high');
+  try {
+    const actual = run(options, dtype, device);
+    expect(run(options, dtype, device)).toEqual(actual);
+    // Products of K terms each, of numbers rounded to the 10 bits of TF32 at least.
+    const terms = Math.max(
+      (weight[1] as number) * (weight[2] as number) * (weight[3] as number),
+      (x[0] as number) * (x[2] as number) * (x[3] as number),
+    );
+    const within = dtype === 'float32' ? 3 * 2 ** -11 : toleranceOf(dtype, Math.sqrt(terms));
+    actual.forEach((value, i) => {
+      expectClose(value, expected[i] as Nd, within, `result ${i}`);
+    });
+  } finally {
+    setMatmulPrecision('highest');
+  }
+}
+
 describe.each(accelerators)('tensor-core convolutions on %s', (device) => {
   it.each(cases)(
     'agree with the CPU: $what, $dtype',
-    (options) => {
-      const { dtype, x, weight } = options;
-      const expected = run(options, 'float64', cpu);
-      setMatmulPrecision('high');
-      try {
-        const actual = run(options, dtype, device);
-        expect(run(options, dtype, device)).toEqual(actual);
-        // Products of K terms each, of numbers rounded to the 10 bits of TF32 at least.
-        const terms = Math.max(
-          (weight[1] as number) * (weight[2] as number) * (weight[3] as number),
-          (x[0] as number) * (x[2] as number) * (x[3] as number),
-        );
-        const within = dtype === 'float32' ? 3 * 2 ** -11 : toleranceOf(dtype, Math.sqrt(terms));
-        actual.forEach((value, i) => {
-          expectClose(value, expected[i] as Nd, within, `result ${i}`);
-        });
-      } finally {
-        setMatmulPrecision('highest');
-      }
-    },
+    (options) => expectAgreement(options, device),
+    60_000,
+  );
+});
+
+describe.each([...accelerators, ...hopper])('convolutions of channels last on %s', (device) => {
+  it.each(lastCases)(
+    'agree with the CPU: $what, $dtype',
+    (options) => expectAgreement(options, device),
     60_000,
   );
 });
