@@ -3,12 +3,12 @@
 //   forward:  y  = W · patches(x)         rows o, columns (n, i, j), K = (c, a, b)
 //   data:     dx = Wᵀ · patches(dy)       rows c, columns (n, h, w), K = (o, a, b)
 //   weight:   dW = dy · patches(x)ᵀ       rows o, columns (c, a, b), K = (n, i, j)
-// Tensor cores take 16-bit types, and float32 where TF32 is allowed (conv_mma.cu; conv_last.cu
-// where channels lie together); the rest a block of 256 threads that computes 64 x 64 of C, 4 x 4 a
-// thread, from shared a and b of 16 k each. The weight gradient cuts K in slices whose sums a
-// second kernel adds in order. float32 inside for 16-bit types; sums run in the order of k. Cost:
-// 2·n·o·oh·ow·c/groups·kh·kw operations, bound by the FP32 units and the index arithmetic of loads
-// (one per 16 multiply-adds).
+// Tensor cores take 16-bit types, and float32 where TF32 is allowed (conv_mma.cu; conv_last*.cu
+// where channels lie together, in copies if need be); the rest a block of 256 threads that computes
+// 64 x 64 of C, 4 x 4 a thread, from shared a and b of 16 k each. The weight gradient cuts K in
+// slices whose sums a second kernel adds in order. float32 inside for 16-bit types; sums run in the
+// order of k. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations, bound by the FP32 units and the index
+// arithmetic of loads (one per 16 multiply-adds).
 #include <numeric>
 
 #include "conv_mma.h"
@@ -304,10 +304,6 @@ void for_each_class(const ConvProblem& p, const F& f) {
   }
 }
 
-ConvStrides strides_of(bool channels_last, int64_t channels, int64_t h, int64_t w) {
-  return channels_last ? ConvStrides{1, w * channels, channels} : ConvStrides{h * w, w, 1};
-}
-
 template <ConvMode kMode>
 void run(Stream& stream, ConvProblem p) {
   const ConvShape& s = p.s;
@@ -317,8 +313,8 @@ void run(Stream& stream, ConvProblem p) {
   const int64_t taps = s.kh * s.kw;
   p.plane_h = kMode == ConvMode::data ? s.h : s.oh;
   p.plane_w = kMode == ConvMode::data ? s.w : s.ow;
-  p.x = strides_of(s.channels_last, s.c, s.h, s.w);
-  p.y = strides_of(s.channels_last, s.o, s.oh, s.ow);
+  p.x = conv_strides(s.channels_last, s.c, s.h, s.w);
+  p.y = conv_strides(s.channels_last, s.o, s.oh, s.ow);
   p.down = p.across = {0, 1, 0, 1};
   p.weight_w = s.kw;
   p.weight_plane = taps;
@@ -337,6 +333,8 @@ void run(Stream& stream, ConvProblem p) {
       break;
   }
   const bool mma = conv_by_mma(kMode, p);
+  ConvCopies copies(stream);
+  if (mma) copies.take(kMode, p);
   const bool strided = s.stride_h > 1 || s.stride_w > 1;
   const bool served = with_float_arith(s.dtype, [&](auto zero) {
     const auto whole = [&](const ConvProblem& part) {

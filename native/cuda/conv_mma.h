@@ -19,6 +19,9 @@ struct ConvAxis {
 struct ConvStrides {
   int64_t channel, row, column;
 };
+inline ConvStrides conv_strides(bool channels_last, int64_t channels, int64_t h, int64_t w) {
+  return channels_last ? ConvStrides{1, w * channels, channels} : ConvStrides{h * w, w, 1};
+}
 
 struct ConvProblem {
   const void* left;   // w, w, dy
@@ -101,5 +104,24 @@ void launch_conv_mma(Stream& stream, ConvMode mode, const ConvProblem& p, dim3 b
 bool conv_by_runs(Stream& stream, ConvMode mode, const ConvProblem& p);
 void launch_conv_runs(Stream& stream, ConvMode mode, const ConvProblem& p);
 void launch_conv_weight_runs(Stream& stream, const ConvProblem& p);  // conv_last_weight.cu
+
+// Copies of images whose channels lie together, in scratch memory until the end of its life.
+class ConvCopies {
+ public:
+  explicit ConvCopies(Stream& stream) : stream_(stream) {}
+  ~ConvCopies();
+  ConvCopies(const ConvCopies&) = delete;
+  ConvCopies& operator=(const ConvCopies&) = delete;
+
+  // Where channels lie apart and that pays, copies what a problem that conv_by_mma takes reads, and
+  // turns the problem to the copies.
+  void take(ConvMode mode, ConvProblem& p);
+
+ private:
+  const void* copy(const void* image, int64_t channels, int64_t h, int64_t w, const ConvShape& s);
+
+  Stream& stream_;
+  void* copies_[2] = {};
+};
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

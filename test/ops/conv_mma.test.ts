@@ -10,6 +10,8 @@ import {
   convTranspose2d,
   type Device,
   type DType,
+  type Profile,
+  profile,
   type Shape,
   scope,
   setMatmulPrecision,
@@ -155,8 +157,10 @@ const cases: Case[] = [
   },
 ];
 
+type Counted = Case & { calls: Record<string, number> };
+
 // Weight gradients that are cut into slices, at the ends of tiles.
-const lastCases: Case[] = [
+const lastCases: Counted[] = [
   {
     what: 'wide tiles of places and taps',
     x: [1, 12, 17, 32],
@@ -164,6 +168,7 @@ const lastCases: Case[] = [
     options: { padding: 1 },
     dtype: 'float32',
     last: true,
+    calls: { conv2d_weight_runs: 1 },
   },
   {
     what: 'dilated groups',
@@ -172,6 +177,7 @@ const lastCases: Case[] = [
     options: { padding: 1, dilation: 2, groups: 2 },
     dtype: 'float16',
     last: true,
+    calls: { conv2d_weight_runs: 1 },
   },
   {
     what: 'strides',
@@ -180,6 +186,35 @@ const lastCases: Case[] = [
     options: { padding: [0, 1], stride: [2, 1] },
     dtype: 'float32',
     last: true,
+    calls: { conv2d_weight_runs: 1 },
+  },
+];
+
+// Channels first, with work enough for copies whose channels lie together, or of such by their shape.
+const copiedCases: Counted[] = [
+  {
+    what: 'groups',
+    x: [2, 32, 13, 13],
+    weight: [48, 16, 3, 3],
+    options: { padding: 1, groups: 2 },
+    dtype: 'float16',
+    calls: { conv2d_runs: 2, conv2d_weight_runs: 1 },
+  },
+  {
+    what: 'strides, of which two residues have few places',
+    x: [3, 24, 14, 13],
+    weight: [40, 24, 5, 5],
+    options: { padding: 2, stride: 2 },
+    dtype: 'bfloat16',
+    calls: { conv2d_runs: 3, conv2d_weight_runs: 1 },
+  },
+  {
+    what: 'images of one place',
+    x: [70, 16, 1, 1],
+    weight: [76, 16, 1, 2],
+    options: { padding: [0, 1] },
+    dtype: 'float32',
+    calls: { conv2d_runs: 1 },
   },
 ];
 
@@ -202,13 +237,15 @@ function run(options: Case, dtype: DType, device: Device): Nd[] {
   });
 }
 
-function expectAgreement(options: Case, device: Device): void {
+/** Runs it twice on the device, the second time under the profiler, whose result it returns. */
+function compare(options: Case, device: Device): Profile<Nd[]> {
   const { dtype, x, weight } = options;
   const expected = run(options, 'float64', cpu);
   setMatmulPrecision('high');
   try {
     const actual = run(options, dtype, device);
-    expect(run(options, dtype, device)).toEqual(actual);
+    const again = profile(() => run(options, dtype, device));
+    expect(again.result).toEqual(actual);
     // Products of K terms each, of numbers rounded to the 10 bits of TF32 at least.
     const terms = Math.max(
       (weight[1] as number) * (weight[2] as number) * (weight[3] as number),
@@ -218,15 +255,23 @@ function expectAgreement(options: Case, device: Device): void {
     actual.forEach((value, i) => {
       expectClose(value, expected[i] as Nd, within, `result ${i}`);
     });
+    return again;
   } finally {
     setMatmulPrecision('highest');
+  }
+}
+
+function expectCalls(options: Counted, device: Device): void {
+  const kernels = compare(options, device).summary();
+  for (const [kernel, calls] of Object.entries(options.calls)) {
+    expect(kernels.find(({ name }) => name === kernel)?.calls, kernel).toBe(calls);
   }
 }
 
 describe.each(accelerators)('tensor-core convolutions on %s', (device) => {
   it.each(cases)(
     'agree with the CPU: $what, $dtype',
-    (options) => expectAgreement(options, device),
+    (options) => void compare(options, device),
     60_000,
   );
 });
@@ -234,7 +279,15 @@ describe.each(accelerators)('tensor-core convolutions on %s', (device) => {
 describe.each([...accelerators, ...hopper])('convolutions of channels last on %s', (device) => {
   it.each(lastCases)(
     'agree with the CPU: $what, $dtype',
-    (options) => expectAgreement(options, device),
+    (options) => expectCalls(options, device),
+    60_000,
+  );
+});
+
+describe.each(accelerators)('convolutions by copies on %s', (device) => {
+  it.each(copiedCases)(
+    'agree with the CPU: $what, $dtype',
+    (options) => expectCalls(options, device),
     60_000,
   );
 });
