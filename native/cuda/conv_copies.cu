@@ -10,7 +10,7 @@ namespace {
 
 // Rough figures of an H100, of which only the ratios matter: what a multiprocessor does in a
 // microsecond. They are counted from instructions and the bytes that cross the L2 cache.
-constexpr double kMultiplyAdds = 1.1e6;  // of the pipelines
+constexpr double kMultiplyAdds = 1.1e6;  // of the pipelines in 16 bits; half as many in TF32
 constexpr double kGathered = 6e3;        // elements that conv_mma.cu gathers,
 constexpr double kGatheredOfTaps = 4e3;  // and for the weight gradient, where neighbours lie apart
 constexpr double kLaunchMicroseconds = 2;
@@ -40,7 +40,7 @@ bool pays(Stream& stream, ConvMode mode, const ConvProblem& p) {
   const ConvTile tile = conv_mma_tile(stream, mode, p);
   const double gathered = elements * divide_up(p.rows, tile.rows);
   const double products = elements * (p.rows <= 64 ? 64 : divide_up(p.rows, 128) * 128);
-  double copied = products / (kMultiplyAdds * processors);
+  double copied = products / (kMultiplyAdds * (s.dtype == DType::float32 ? 0.5 : 1) * processors);
   if (x) copied += copy_microseconds(elements_of_x(s), s.dtype);
   if (y) copied += copy_microseconds(elements_of_y(s), s.dtype);
   const double rate = mode == ConvMode::weight ? kGatheredOfTaps : kGathered;
