@@ -29,6 +29,8 @@ struct ConvProblem {
   void* out;
   const void* bias;  // per row of C, or null
   void* partial;     // [slice][group][rows][columns] sums, or null
+  int32_t*
+      index;  // of the forward pass with maxima: where they are; columns go by windows. Or null
   ConvShape s;
   int64_t rows, columns, k;  // per group
   int64_t in_channels, out_channels;
@@ -78,7 +80,8 @@ __device__ __forceinline__ int64_t conv_out_offset(const ConvProblem& p, int64_t
   const ConvIndex at = split_place(p, column);
   const int64_t line = (group * p.rows + row) * stride;
   if constexpr (kMode == ConvMode::forward) {
-    return at.outer * p.s.o * p.s.oh * p.s.ow + line + at.high * p.y.row + at.low * p.y.column;
+    return at.outer * p.s.o * p.plane_h * p.plane_w + line + at.high * p.y.row +
+           at.low * p.y.column;
   }
   return at.outer * p.s.c * p.s.h * p.s.w + line +
          (p.down.first + at.high * p.down.step) * p.x.row +

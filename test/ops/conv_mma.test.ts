@@ -10,6 +10,7 @@ import {
   convTranspose2d,
   type Device,
   type DType,
+  nn,
   type Profile,
   profile,
   type Shape,
@@ -290,4 +291,52 @@ describe.each(accelerators)('convolutions by copies on %s', (device) => {
     (options) => expectCalls(options, device),
     60_000,
   );
+});
+
+// First layers of networks, whose maxima are found in the convolution's own kernel.
+const pooledCases: [string, Shape, Shape, nn.Conv2dLayerOptions][] = [
+  ['odd sizes', [3, 3, 18, 17], [16, 3, 3, 3], { dtype: 'bfloat16', padding: 1 }],
+  ['wide tiles', [1, 3, 21, 20], [72, 3, 3, 3], { dtype: 'float16', stride: 2, padding: [9, 11] }],
+  ['channels last', [2, 3, 19, 17], [40, 3, 3, 3], { dtype: 'float32', layout: 'NHWC' }],
+  ['groups', [2, 6, 17, 15], [24, 3, 2, 3], { dtype: 'bfloat16', groups: 2, bias: false }],
+];
+
+describe.each(accelerators)('convolutions with maxima on %s', (device) => {
+  it.each(pooledCases)('give what pooling afterwards does: %s', (_, shape, weight, options) => {
+    scope(() => {
+      const [n, c, h, w] = shape as [number, number, number, number];
+      const [o, , ...kernel] = weight as [number, number, number, number];
+      const { layout, dtype } = options;
+      const conv = new nn.Conv2d(c, o, kernel, { ...options, device });
+      const pool = new nn.MaxPool2d(2, { layout: layout ?? 'NCHW' });
+      const model = new nn.Sequential(conv, new nn.ReLU(), pool);
+      const values = uniformOf(2, layout === 'NHWC' ? [n, h, w, c] : shape);
+      const run = (forward: (x: Tensor) => Tensor): Nd[] => {
+        model.zeroGrad();
+        const x = values
+          .to(dtype as DType)
+          .to(device)
+          .detach()
+          .requireGrad();
+        const y = forward(x);
+        y.backward(
+          uniformOf(3, y.shape)
+            .to(dtype as DType)
+            .to(device),
+        );
+        const gradients = [x, ...model.parameters()].map((leaf) => leaf.grad as Tensor);
+        return [y.detach(), ...gradients].map((t) => valuesOf(t));
+      };
+      setMatmulPrecision('high');
+      try {
+        const apart = run((x) => pool.forwardRelu(conv.forward(x)));
+        const joined = profile(() => run((x) => model.forward(x)));
+        expect(joined.result).toEqual(apart);
+        // That of the gradient.
+        expect(joined.summary().find(({ name }) => name === 'maxPool2d')?.calls).toBe(1);
+      } finally {
+        setMatmulPrecision('highest');
+      }
+    });
+  });
 });
