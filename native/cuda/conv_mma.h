@@ -29,8 +29,7 @@ struct ConvProblem {
   void* out;
   const void* bias;  // per row of C, or null
   void* partial;     // [slice][group][rows][columns] sums, or null
-  int32_t*
-      index;  // of the forward pass with maxima: where they are; columns go by windows. Or null
+  int32_t* index;    // of maxima, by whose windows columns then go, or null
   ConvShape s;
   int64_t rows, columns, k;  // per group
   int64_t in_channels, out_channels;
