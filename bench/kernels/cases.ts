@@ -272,19 +272,19 @@ function recurrences(shapes: readonly (readonly number[])[]): KernelCase[] {
   ];
 }
 
+/** Beyond a first layer also of images that lie as [N,H,W,C] (`last`). */
 function convolutions(shapes: readonly (readonly number[])[]): KernelCase[] {
-  return shapes.flatMap(([batch = 0, channels = 0, side = 0, filters = 0, kernel = 0]) => {
-    const sizes = { batch, channels, side, filters, kernel };
-    const shape = { name: `${channels} to ${filters}, ${side} square, batch ${batch}`, sizes };
-    return [
-      ...[false, true].map((backward) =>
-        make('conv', shape, conv, { precision: 'high', backward }),
-      ),
-      ...[false, true].map((backward) =>
-        make('conv', shape, conv, { dtype: 'bfloat16', backward }),
-      ),
-    ];
-  });
+  return shapes.flatMap(([batch = 0, channels = 0, side = 0, filters = 0, kernel = 0]) =>
+    (channels === 3 ? [0] : [0, 1]).flatMap((last) => {
+      const sizes = { batch, channels, side, filters, kernel, last };
+      const what = `${channels} to ${filters}, ${side} square, batch ${batch}`;
+      const shape = { name: last ? `${what}, channels last` : what, sizes };
+      const numbers = [{ precision: 'high' }, { dtype: 'bfloat16' }] as const;
+      return numbers.flatMap((number) =>
+        [false, true].map((backward) => make('conv', shape, conv, { ...number, backward })),
+      );
+    }),
+  );
 }
 
 /** Of so many bytes and of rows of so many columns, in float32 and bfloat16. */
@@ -347,6 +347,9 @@ export const tinyCases: typeof gpuCases = {
   linear: linears([[24, 40, 16]]),
   attention: attentions([[64, 64]], 64, 128),
   recurrent: recurrences([[2, 3, 8, 16, 2]]),
-  conv: convolutions([[2, 3, 10, 4, 3]]),
+  conv: convolutions([
+    [2, 3, 10, 4, 3],
+    [2, 8, 6, 8, 3],
+  ]),
   memory: memoryBound(4096, 64),
 };

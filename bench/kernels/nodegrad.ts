@@ -141,13 +141,17 @@ const makers: Record<string, Maker> = {
   conv: (item, size) => {
     const [channels, side, kernel] = [size('channels'), size('side'), size('kernel')];
     const fan = channels * kernel * kernel;
+    const plane = [side, side];
+    const image = size('last') ? [...plane, channels] : [channels, ...plane];
+    const layout = size('last') ? 'NHWC' : 'NCHW';
     return {
       inputs: {
-        x: normal([size('batch'), channels, side, side], item),
+        x: normal([size('batch'), ...image], item),
         weight: normal([size('filters'), channels, kernel, kernel], item, fan ** -0.5),
         bias: normal([size('filters')], item),
       },
-      run: ({ x, weight, bias }) => conv2d(x as Tensor, weight as Tensor, bias as Tensor),
+      run: ({ x, weight, bias }) =>
+        conv2d(x as Tensor, weight as Tensor, bias as Tensor, { layout }),
       // The first layer of a network needs no gradient of its image.
       ...(channels === 3 && { wanted: ['weight', 'bias'] }),
     };

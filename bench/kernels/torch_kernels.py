@@ -126,6 +126,13 @@ def gemm(inputs, sizes):
     return (a.t() if sizes["layout"] == 2 else a) @ (b.t() if sizes["layout"] == 1 else b)
 
 
+def conv(inputs, sizes):
+    """Of images [N,C,H,W], or [N,H,W,C] where `last`."""
+    x = inputs["x"].permute(0, 3, 1, 2) if sizes["last"] else inputs["x"]
+    y = F.conv2d(x, inputs["weight"], inputs["bias"])
+    return y.permute(0, 2, 3, 1) if sizes["last"] else y
+
+
 def adamw(inputs, sizes):
     weights = [inputs[f"w{i}"].requires_grad_() for i in range(16)]
     for i, weight in enumerate(weights):
@@ -148,7 +155,7 @@ OPS = {
     "gemm": gemm,
     "linear": lambda inputs, sizes: F.linear(inputs["x"], inputs["weight"], inputs["bias"]),
     "attention": attention,
-    "conv": lambda inputs, sizes: F.conv2d(inputs["x"], inputs["weight"], inputs["bias"]),
+    "conv": conv,
     "crossEntropy": lambda inputs, sizes: F.cross_entropy(inputs["x"], inputs["target"]),
     "layerNorm": lambda inputs, sizes: F.layer_norm(
         inputs["x"], (sizes["columns"],), inputs["weight"], inputs["bias"]
@@ -259,11 +266,12 @@ def prepare(request):
         )
     allow_tf32(item["precision"] == "high")
     if FORM == "channels_last":
+        images = {"weight"} if item["sizes"]["last"] else {"weight", "x"}
         inputs = {
-            n: x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x
+            n: x.contiguous(memory_format=torch.channels_last) if n in images else x
             for n, x in inputs.items()
         }
-        if dout is not None:
+        if dout is not None and "x" in images:
             dout = dout.contiguous(memory_format=torch.channels_last)
     sets = [inputs] + [
         {n: x.clone() for n, x in inputs.items()} for _ in range(request["sets"] - 1)

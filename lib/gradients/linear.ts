@@ -20,18 +20,20 @@ import type { Shape, Tensor } from '../tensor.js';
 type Again<A> = (ddx: Tensor, saved: readonly Tensor[], attributes: A) => Tensor;
 
 /** Records the first gradient of a row's rule as an op whose own gradient is `again`. */
-function linear<A>(name: string, row: OpRow, again: Again<A>): void {
+function linear<A>(name: string, row: OpRow, again: Again<A>): Rule<A> {
   const plain = row.gradient as Rule<A>;
   const back: Rule<{ saved: readonly Tensor[]; attributes: A }> = differentiable(
     (ddx, _, { saved, attributes }) => [again(ddx, saved, attributes)],
   );
-  differentiable(plain, (dout, saved, attributes, needs) => {
+  const recorded: Rule<A> = (dout, saved, attributes, needs) => {
     if (!needs[0]) return needs.map(() => null);
     const [found] = noGrad(() => plain(dout, saved, attributes, needs));
     const dx = (found && 'compute' in found ? found.compute() : found) as Tensor;
     // What the op saved is held by its own node, which the new one's inputs keep.
     return [record(name, back, dx, [dout], () => saved, { saved, attributes }), null];
-  });
+  };
+  differentiable(plain, recorded);
+  return recorded;
 }
 
 interface Part {
@@ -51,8 +53,10 @@ linear<Diagonal>('diagonal', viewOps.diagonal, (ddx, _, { offset, first, second 
 linear<Line>('sort', sortOps.sort, (ddx, [indices], { axis }) =>
   gather(ddx, axis, indices as Tensor),
 );
-linear<PoolAttributes>('maxPool2d', poolOps.maxPool2d, (ddx, [index]) =>
-  atPlaces(ddx, index as Tensor),
+export const recordedMaxPoolRule = linear<PoolAttributes>(
+  'maxPool2d',
+  poolOps.maxPool2d,
+  (ddx, [index]) => atPlaces(ddx, index as Tensor),
 );
 linear<PoolAttributes>('avgPool2d', poolOps.avgPool2d, (ddx, _, { window, adaptive, countPad }) =>
   average(ddx, window, adaptive, countPad),

@@ -6,7 +6,14 @@
 import { differentiable, type Rule } from '../autograd.js';
 import type { UnaryName } from '../native.js';
 import { binaryOps, div, gt, lt, mul, sub, where } from '../ops/binary.js';
-import { type ConvAttributes, convOps, dataGradientRule, weightGradientRule } from '../ops/conv.js';
+import {
+  type ConvAttributes,
+  convOps,
+  convPoolRule,
+  convPoolRuleBy,
+  dataGradientRule,
+  weightGradientRule,
+} from '../ops/conv.js';
 import { copyOps } from '../ops/copy.js';
 import type { OpRow } from '../ops/define.js';
 import { gatherOps } from '../ops/gather.js';
@@ -35,7 +42,7 @@ import {
 import { reshape, transpose, unsqueeze, viewOps } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
 import './attention.js';
-import './linear.js';
+import { recordedMaxPoolRule } from './linear.js';
 import './losses.js';
 import './norms.js';
 import './products.js';
@@ -198,6 +205,10 @@ differentiable(
     const plain = convOps.conv2d.gradient as Rule<ConvAttributes>;
     return plain(dy, saved, { ...attributes, relu: false }, needs);
   },
+);
+differentiable(
+  convPoolRule,
+  convPoolRuleBy(recordedMaxPoolRule, convOps.conv2d.gradient as Rule<ConvAttributes>),
 );
 for (const rule of [dataGradientRule, weightGradientRule]) differentiable(rule);
 differentiable(convOps.convTranspose2d.gradient as Rule);

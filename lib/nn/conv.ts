@@ -9,6 +9,7 @@ import {
   type ConvTransposeOptions,
   conv1d,
   conv2d,
+  conv2dMaxPool,
   convTranspose1d,
   convTranspose2d,
 } from '../ops/conv.js';
@@ -143,6 +144,11 @@ export class Conv2d extends Convolution {
   /** The layer followed by a ReLU, as one kernel. */
   forwardRelu(x: Tensor): Tensor {
     return conv2d(x, this.weight, this.bias, { ...callOf(this.options), relu: true });
+  }
+
+  /** The layer followed by a ReLU and the largest of each 2 by 2 elements. */
+  forwardMaxPool(x: Tensor): Tensor {
+    return conv2dMaxPool(x, this.weight, this.bias, callOf(this.options));
   }
 }
 

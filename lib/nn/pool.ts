@@ -38,6 +38,14 @@ export class MaxPool2d extends Module {
     return maxPool2d(x, this.kernelSize, this.options);
   }
 
+  /** Whether its windows are 2 by 2, side by side, and whole. */
+  takesPairs(): boolean {
+    const { kernelSize, options } = this;
+    const is = (pair: Pair, n: number): boolean => [pair].flat().every((x) => x === n);
+    const { stride = 2, padding = 0, dilation = 1, ceilMode = false } = options;
+    return is(kernelSize, 2) && is(stride, 2) && is(padding, 0) && is(dilation, 1) && !ceilMode;
+  }
+
   /** The layer followed by a ReLU, as one kernel. */
   forwardRelu(x: Tensor): Tensor {
     return maxPool2d(x, this.kernelSize, { ...this.options, relu: true });

@@ -20,7 +20,8 @@ function isPlain(layer: Layer | undefined, ...kinds: (new (...args: never[]) => 
 /**
  * Gives each layer what the one before returned. A Linear followed by a ReLU or GELU runs as one
  * kernel, as does a convolution by a ReLU; where a maximum is pooled next, ReLU is part of that
- * instead: the same numbers from fewer elements. A layer with a forward of its own (a subclass's,
+ * instead: the same numbers from fewer elements, and of the convolution's kernel too where that serves
+ * (maxima of 2 by 2 of a first layer on a GPU). A layer with a forward of its own (a subclass's,
  * one put in its place, one with hooks) runs by itself.
  * @example new nn.Sequential(new nn.Linear(784, 128), new nn.ReLU(), new nn.Linear(128, 10))
  */
@@ -65,7 +66,12 @@ export class Sequential extends Module {
       if (!(next instanceof GELU)) return layer.forwardWith('relu', x);
       return layer.forwardWith(next.approximate === 'tanh' ? 'geluTanh' : 'gelu', x);
     }
-    return (this.layers[i + 2] as MaxPool1d | MaxPool2d).forwardRelu(layer.forward(x));
+    const pool = this.layers[i + 2] as MaxPool1d | MaxPool2d;
+    if (layer instanceof Conv2d && pool instanceof MaxPool2d && pool.takesPairs()) {
+      const [from, to] = [layer, pool].map(({ options }) => options.layout ?? 'NCHW');
+      if (from === to) return layer.forwardMaxPool(x);
+    }
+    return pool.forwardRelu(layer.forward(x));
   }
 
   override *namedChildren(): Generator<[string, Module]> {

@@ -7,6 +7,7 @@ import type { Shape, Tensor } from '../tensor.js';
 import { take } from '../tensor.js';
 import { type OpRows, ruleOf } from './define.js';
 import { activationBackward, matmulCodes } from './gemm.js';
+import { type PoolAttributes, poolOps } from './pool.js';
 import { sum } from './reduce.js';
 import {
   asImages,
@@ -31,6 +32,7 @@ declare module '../native.js' {
     convTranspose2d(x: Handle, weight: Handle, bias: Handle | undefined, geometry: Numbers): void;
   }
   interface NativeKernels {
+    conv2dMaxPool(x: Handle, weight: Handle, bias: Handle | undefined, geometry: Numbers): void;
     conv2dDataBackward(dy: Handle, weight: Handle, image: Numbers, geometry: Numbers): void;
     conv2dWeightBackward(x: Handle, dy: Handle, weight: Numbers, geometry: Numbers): void;
   }
@@ -138,6 +140,23 @@ const convRule: Rule<ConvAttributes> = (dout, [x, weight, y], { geometry, relu, 
   return gradients;
 };
 
+/** @internal */
+export interface ConvPoolAttributes {
+  conv: ConvAttributes;
+  pool: PoolAttributes;
+}
+
+/** @internal Of a convolution whose result is never kept: its gradient comes by way of the maxima's. */
+export function convPoolRuleBy(pool: Rule<PoolAttributes>, conv: Rule<ConvAttributes>) {
+  return ((dout, [x, weight, index], attributes, needs) => {
+    const [dy] = pool(dout, [index as Tensor], attributes.pool, [true]);
+    return conv(dy as Tensor, [x as Tensor, weight as Tensor], attributes.conv, needs);
+  }) as Rule<ConvPoolAttributes>;
+}
+
+/** @internal */
+export const convPoolRule = convPoolRuleBy(poolOps.maxPool2d.gradient as Rule, convRule as Rule);
+
 const convTransposeRule: Rule<ConvAttributes> = (dout, [x, weight], { geometry, bias }, needs) => {
   const [input, w] = [x as Tensor, weight as Tensor];
   const gradients: Gradient[] = [null, null];
@@ -219,6 +238,47 @@ function convolve(
   );
 }
 
+/** Followed by a ReLU and the largest of each 2 by 2 elements. */
+function convolveAndPool(
+  image: Tensor,
+  kernel: Tensor,
+  offset: Tensor | null,
+  geometry: Geometry,
+): Tensor {
+  const [x, weight, bias] = [forProduct(image), forProduct(kernel), forProduct(offset)];
+  native.conv2dMaxPool(x.h, weight.h, bias?.h, geometry);
+  const out = take(0, x.device);
+  const index = take(1, x.device);
+  const [n, , h, w] = x.shape as [number, number, number, number];
+  const [, , kh, kw] = weight.shape as [number, number, number, number];
+  const sizes = [positions(h, kh, geometry, 0), positions(w, kw, geometry, 1)];
+  const pool: PoolAttributes = {
+    image: [n, weight.shape[0] as number, ...sizes],
+    window: [2, 2, 2, 2, 0, 0, 1, 1, ...out.shape.slice(2)],
+    adaptive: false,
+    countPad: false,
+  };
+  return record(
+    'conv2d',
+    convPoolRule,
+    out,
+    bias ? [x, weight, bias] : [x, weight],
+    () => [x, weight, index],
+    { conv: { geometry, relu: false, bias: bias !== null }, pool },
+  );
+}
+
+/** How many positions taps have along an axis of the given geometry. */
+function positions(size: number, taps: number, geometry: Geometry, axis: 0 | 1): number {
+  const [stride, before, behind, dilation] = [0, 2, 4, 6].map((at) => geometry[at + axis]) as [
+    number,
+    number,
+    number,
+    number,
+  ];
+  return Math.floor((size + before + behind - dilation * (taps - 1) - 1) / stride) + 1;
+}
+
 function expectWeight(op: string, weight: Tensor, bias: Tensor | null, rank: 3 | 4): void {
   expectTensor(op, weight, 'weight');
   if (weight.rank !== rank) {
@@ -240,12 +300,37 @@ export function conv2d(
   bias: Tensor | null = null,
   options: Conv2dOptions = {},
 ): Tensor {
-  const given = expectOptions('conv2d', options, convNames);
-  const stride = expectPair('conv2d', 'stride', given.stride ?? 1, 1);
-  const dilation = expectPair('conv2d', 'dilation', given.dilation ?? 1, 1);
-  const groups = expectGroups('conv2d', given.groups ?? 1);
-  const relu = expectBoolean('conv2d', 'relu', given.relu ?? false);
-  const padding = expectPadding('conv2d', given.padding ?? 0, stride);
+  const { relu: given, ...rest } = expectOptions('conv2d', options, convNames);
+  const relu = expectBoolean('conv2d', 'relu', given ?? false);
+  return overImages(x, weight, bias, rest, (images, geometry) =>
+    convolve(images, weight, bias, geometry, relu),
+  );
+}
+
+/** @internal conv2d, a ReLU and maxPool2d of 2 by 2: one kernel where that serves. */
+export function conv2dMaxPool(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null,
+  options: Omit<Conv2dOptions, 'relu'>,
+): Tensor {
+  return overImages(x, weight, bias, options, (images, geometry) =>
+    convolveAndPool(images, weight, bias, geometry),
+  );
+}
+
+/** Calls f with the images and the geometry that options say. */
+function overImages(
+  x: Tensor,
+  weight: Tensor,
+  bias: Tensor | null,
+  options: Omit<Conv2dOptions, 'relu'>,
+  f: (images: Tensor, geometry: Geometry) => Tensor,
+): Tensor {
+  const stride = expectPair('conv2d', 'stride', options.stride ?? 1, 1);
+  const dilation = expectPair('conv2d', 'dilation', options.dilation ?? 1, 1);
+  const groups = expectGroups('conv2d', options.groups ?? 1);
+  const padding = expectPadding('conv2d', options.padding ?? 0, stride);
   expectWeight('conv2d', weight, bias, 4);
   const both = padding === null ? null : expectPair('conv2d', 'padding', padding, 0);
   const around = (images: Tensor, i: 0 | 1): [number, number] => {
@@ -260,9 +345,9 @@ export function conv2d(
     (images) => {
       const [[top, bottom], [left, right]] = [around(images, 0), around(images, 1)];
       const geometry = [...stride, top, left, bottom, right, ...dilation, groups, matmulCodes()[0]];
-      return convolve(images, weight, bias, geometry, relu);
+      return f(images, geometry);
     },
-    given.layout,
+    options.layout,
   );
 }
 

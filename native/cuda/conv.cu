@@ -3,12 +3,12 @@
 //   forward:  y  = W · patches(x)         rows o, columns (n, i, j), K = (c, a, b)
 //   data:     dx = Wᵀ · patches(dy)       rows c, columns (n, h, w), K = (o, a, b)
 //   weight:   dW = dy · patches(x)ᵀ       rows o, columns (c, a, b), K = (n, i, j)
-// Tensor cores take 16-bit types, and float32 where TF32 is allowed (conv_mma.cu; conv_last.cu
-// where channels lie together); the rest a block of 256 threads that computes 64 x 64 of C, 4 x 4 a
-// thread, from shared a and b of 16 k each. The weight gradient cuts K in slices whose sums a
-// second kernel adds in order. float32 inside for 16-bit types; sums run in the order of k. Cost:
-// 2·n·o·oh·ow·c/groups·kh·kw operations, bound by the FP32 units and the index arithmetic of loads
-// (one per 16 multiply-adds).
+// Tensor cores take 16-bit types, and float32 where TF32 is allowed (conv_mma.cu; conv_last*.cu
+// where channels lie together, in copies if need be); the rest a block of 256 threads that computes
+// 64 x 64 of C, 4 x 4 a thread, from shared a and b of 16 k each. The weight gradient cuts K in
+// slices whose sums a second kernel adds in order. float32 inside for 16-bit types; sums run in the
+// order of k. Cost: 2·n·o·oh·ow·c/groups·kh·kw operations, bound by the FP32 units and the index
+// arithmetic of loads (one per 16 multiply-adds).
 #include <numeric>
 
 #include "conv_mma.h"
@@ -232,7 +232,7 @@ void convolve(Stream& stream, ConvProblem p, bool mma) {
   const int64_t tiles = p.row_tiles * p.column_tiles * s.groups;
   if (tiles == 0) return;
   p.slices = 1;
-  if (kMode == ConvMode::weight || mma) {
+  if (kMode == ConvMode::weight || (mma && !p.index)) {
     // Whole products, where tiles alone nearly fill the chip, save the way of the sums.
     const int64_t wanted = kMode == ConvMode::weight ? divide_up(tile.wanted_blocks, tiles)
                                                      : tile.wanted_blocks / tiles;
@@ -305,39 +305,45 @@ void for_each_class(const ConvProblem& p, const F& f) {
   }
 }
 
-ConvStrides strides_of(bool channels_last, int64_t channels, int64_t h, int64_t w) {
-  return channels_last ? ConvStrides{1, w * channels, channels} : ConvStrides{h * w, w, 1};
-}
-
+// Fills in what follows from the shape.
 template <ConvMode kMode>
-void run(Stream& stream, ConvProblem p) {
+void describe(ConvProblem& p) {
   const ConvShape& s = p.s;
   p.in_channels = s.c / s.groups;
   p.out_channels = s.o / s.groups;
   p.rows = kMode == ConvMode::data ? p.in_channels : p.out_channels;
-  const int64_t taps = s.kh * s.kw;
-  p.plane_h = kMode == ConvMode::data ? s.h : s.oh;
-  p.plane_w = kMode == ConvMode::data ? s.w : s.ow;
-  p.x = strides_of(s.channels_last, s.c, s.h, s.w);
-  p.y = strides_of(s.channels_last, s.o, s.oh, s.ow);
+  const int64_t taps = s.kh * s.kw, windows = p.index ? 2 : 1;
+  p.plane_h = kMode == ConvMode::data ? s.h : s.oh / windows;
+  p.plane_w = kMode == ConvMode::data ? s.w : s.ow / windows;
+  p.x = conv_strides(s.channels_last, s.c, s.h, s.w);
+  p.y = conv_strides(s.channels_last, s.o, s.oh / windows, s.ow / windows);
   p.down = p.across = {0, 1, 0, 1};
   p.weight_w = s.kw;
   p.weight_plane = taps;
+  const int64_t places = s.n * p.plane_h * p.plane_w * windows * windows;
   switch (kMode) {
     case ConvMode::forward:
-      p.columns = s.n * s.oh * s.ow;
+      p.columns = places;
       p.k = p.in_channels * taps;
       break;
     case ConvMode::data:
-      p.columns = s.n * s.h * s.w;
+      p.columns = places;
       p.k = p.out_channels * taps;
       break;
     case ConvMode::weight:
       p.columns = p.in_channels * taps;
-      p.k = s.n * s.oh * s.ow;
+      p.k = places;
       break;
   }
+}
+
+template <ConvMode kMode>
+void run(Stream& stream, ConvProblem p) {
+  describe<kMode>(p);
+  const ConvShape& s = p.s;
   const bool mma = conv_by_mma(kMode, p);
+  ConvCopies copies(stream);
+  if (mma) copies.take(kMode, p);
   const bool strided = s.stride_h > 1 || s.stride_w > 1;
   const bool served = with_float_arith(s.dtype, [&](auto zero) {
     const auto whole = [&](const ConvProblem& part) {
@@ -364,6 +370,28 @@ void forward(Stream& stream, const ConvShape& s, const void* x, const void* w, c
   run<ConvMode::forward>(stream, p);
 }
 
+// The maxima of layers whose few channels the pipelines of conv_last.cu do not take: there the
+// bytes of y cost more than its products. Problems of few tiles do better in slices.
+bool forward_pooled(Stream& stream, const ConvShape& s, const void* x, const void* w,
+                    const void* bias, void* y, int32_t* index) {
+  ConvProblem p = {};
+  p.left = w;
+  p.right = x;
+  p.out = y;
+  p.bias = bias;
+  p.index = index;
+  p.s = s;
+  describe<ConvMode::forward>(p);
+  if (!conv_by_mma(ConvMode::forward, p)) return false;
+  if (p.in_channels * static_cast<int64_t>(item_size(s.dtype)) % 16 == 0) return false;
+  const ConvTile tile = conv_mma_tile(stream, ConvMode::forward, p);
+  const int64_t tiles =
+      divide_up(p.rows, tile.rows) * divide_up(p.columns, tile.columns) * s.groups;
+  if (2 * tiles < tile.wanted_blocks) return false;
+  convolve<float, ConvMode::forward>(stream, p, true);
+  return true;
+}
+
 void backward_data(Stream& stream, const ConvShape& s, const void* dy, const void* w,
                    const void* bias, void* dx, bool relu) {
   ConvProblem p = {};
@@ -387,6 +415,6 @@ void backward_weight(Stream& stream, const ConvShape& s, const void* x, const vo
 
 }  // namespace
 
-const ConvFamily conv_family = {forward, backward_data, backward_weight};
+const ConvFamily conv_family = {forward, backward_data, backward_weight, forward_pooled};
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -3,8 +3,9 @@
 // is a run of 16 bytes, copied by cp.async into a ring of 4 stages while earlier ones are
 // multiplied: a thread keeps the offsets, rows and columns of its two places and adds the tap's,
 // which are the block's. Weights are packed first (conv_pack.cu). Blocks of 8 warps make 128 places
-// by 64 or 128 channels of C; sums reach memory by way of shared memory, in runs of channels.
-// Layouts of shared memory: conv_tile.h.
+// by 64 or 128 channels of C; sums reach memory by way of shared memory, in runs of channels, or of
+// places where the channels of the result lie apart (conv_copies.cu). Layouts of shared memory:
+// conv_tile.h.
 // Cost: 2·n·o·oh·ow·c/groups·kh·kw operations, bound by the tensor cores.
 #include "async.h"
 #include "conv_tile.h"
@@ -19,6 +20,7 @@ constexpr int kThreads = 256, kStages = 4, kPlaces = 128;
 constexpr int kLines = kThreads / kChunks;  // rows of a stage that are loaded at once
 constexpr int kWarpPlaces = 32, kDown = 2;  // 4 warps down, 2 across
 constexpr int kPlacePasses = kPlaces / kLines;
+constexpr int kPlaneStride = 34;  // of staged sums: pairs of 16 lanes meet 32 banks
 
 struct Runs {
   ConvProblem p;
@@ -36,6 +38,7 @@ struct alignas(128) RunsShared {
       unsigned char b[kStages][kColumns * kRowBytes];
     } stages;
     float sums[8][16][kStride];
+    float planes[8][32][kPlaneStride];
   };
 };
 
@@ -43,6 +46,95 @@ struct alignas(128) RunsShared {
 struct Step {
   int32_t a, b, channel;
 };
+
+// The sum of a channel, with bias and ReLU.
+template <class T>
+__device__ __forceinline__ T finished(const ConvProblem& p, int64_t channel, float sum) {
+  if (p.bias) sum += to_arith(static_cast<const T*>(p.bias)[channel]);
+  return from_arith<T>(p.relu && sum < 0.0f ? 0.0f : sum);
+}
+
+// To an image whose channels lie together: 16 places of a warp's part at a time, a lane stores a
+// run of channels.
+template <class T, ConvMode kMode, int kStride, int kAcross>
+__device__ __forceinline__ void store_runs(const ConvProblem& p, int64_t group, int64_t place0,
+                                           int column0, float (&staged)[16][kStride],
+                                           const float (&sums)[kDown][kAcross][4]) {
+  constexpr int kPer = 16 / sizeof(T), kRunsAcross = 8 * kAcross / kPer;
+  const bool aligned = p.rows % kPer == 0 && reinterpret_cast<uintptr_t>(p.out) % 16 == 0;
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+#pragma unroll
+  for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+    for (int j = 0; j < kAcross; ++j) {
+      const int at = 8 * j + lane % 4 * 2;
+      store_vector(&staged[lane / 4][at], Vector<float, 2>{sums[i][j][0], sums[i][j][1]});
+      store_vector(&staged[lane / 4 + 8][at], Vector<float, 2>{sums[i][j][2], sums[i][j][3]});
+    }
+    __syncwarp();
+#pragma unroll 1
+    for (int item = lane; item < 16 * kRunsAcross; item += 32) {
+      const int row = item / kRunsAcross, at = item % kRunsAcross * kPer;
+      const int64_t place = place0 + 16 * i + row;
+      const int m = column0 + at;
+      if (place >= p.columns || m >= p.rows) continue;
+      Vector<T, kPer> values{};
+#pragma unroll
+      for (int e = 0; e < kPer; ++e) {
+        if (m + e < p.rows) {
+          values[e] = finished<T>(p, group * p.rows + m + e, staged[row][at + e]);
+        }
+      }
+      T* const to = static_cast<T*>(p.out) + conv_out_offset<kMode>(p, group, m, place);
+      if (aligned) {
+        store_vector(to, values);
+      } else {
+#pragma unroll
+        for (int e = 0; e < kPer; ++e) {
+          if (m + e < p.rows) to[e] = values[e];
+        }
+      }
+    }
+    __syncwarp();
+  }
+}
+
+// To an image whose channels lie apart: 32 channels at a time, a lane stores those of its place.
+template <class T, ConvMode kMode, int kAcross>
+__device__ __forceinline__ void store_planes(const ConvProblem& p, int64_t group, int64_t place0,
+                                             int column0, float (&staged)[32][kPlaneStride],
+                                             const float (&sums)[kDown][kAcross][4]) {
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  const bool exists = place0 + lane < p.columns;
+  const int64_t plane = conv_out_stride<kMode>(p);
+  T* const out =
+      static_cast<T*>(p.out) + (exists ? conv_out_offset<kMode>(p, group, 0, place0 + lane) : 0);
+#pragma unroll
+  for (int part = 0; part < kAcross; part += 4) {
+#pragma unroll
+    for (int i = 0; i < kDown; ++i) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const auto& d = sums[i][part + j];
+        const int row = 16 * i + lane / 4, at = 8 * j + lane % 4 * 2;
+        store_vector(&staged[row][at], Vector<float, 2>{d[0], d[1]});
+        store_vector(&staged[row + 8][at], Vector<float, 2>{d[2], d[3]});
+      }
+    }
+    __syncwarp();
+    const int64_t m0 = column0 + 8 * part;
+#pragma unroll 4
+    for (int at = 0; at < 32; at += 2) {
+      const auto pair = load_vector<2>(&staged[lane][at]);
+#pragma unroll
+      for (int e = 0; e < 2; ++e) {
+        const int64_t m = m0 + at + e;
+        if (exists && m < p.rows) out[m * plane] = finished<T>(p, group * p.rows + m, pair[e]);
+      }
+    }
+    __syncwarp();
+  }
+}
 
 // Rounding to TF32 takes the registers of a second block from wide tiles.
 template <class T, int kColumns>
@@ -62,7 +154,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<typename Product::Element, k
   block /= r.tiles;
   const int64_t place0 = block % r.place_tiles * kPlaces;
   const int group = static_cast<int>(block / r.place_tiles);
-  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
   const int line = thread / kChunks, chunk = thread % kChunks;
   const int channels = static_cast<int>(r.image_channels);
   const int kh = static_cast<int>(s.kh), kw = static_cast<int>(s.kw);
@@ -137,47 +229,11 @@ __global__ void __launch_bounds__(kThreads, kBlocks<typename Product::Element, k
   cp_async_wait<0>();
   __syncthreads();
 
-  // 16 places of each warp's part at a time; a lane stores a run of channels.
-  constexpr int kRunsAcross = kWarpColumns / kPer;
-  const bool aligned = p.rows % kPer == 0 && reinterpret_cast<uintptr_t>(p.out) % 16 == 0;
-  T* const out = static_cast<T*>(p.out);
-#pragma unroll
-  for (int i = 0; i < kDown; ++i) {
-    auto& staged = shared.sums[warp];
-#pragma unroll
-    for (int j = 0; j < kAcross; ++j) {
-      const int at = 8 * j + lane % 4 * 2;
-      store_vector(&staged[lane / 4][at], Vector<float, 2>{sums[i][j][0], sums[i][j][1]});
-      store_vector(&staged[lane / 4 + 8][at], Vector<float, 2>{sums[i][j][2], sums[i][j][3]});
-    }
-    __syncwarp();
-#pragma unroll 1
-    for (int item = lane; item < 16 * kRunsAcross; item += 32) {
-      const int row = item / kRunsAcross, at = item % kRunsAcross * kPer;
-      const int64_t place = place0 + warp_place + 16 * i + row;
-      const int m = column0 + warp_column + at;
-      if (place >= p.columns || m >= p.rows) continue;
-      Vector<T, kPer> values;
-#pragma unroll
-      for (int e = 0; e < kPer; ++e) {
-        float sum = staged[row][at + e];
-        if (p.bias && m + e < p.rows) {
-          sum += to_arith(static_cast<const T*>(p.bias)[group * p.rows + m + e]);
-        }
-        if (p.relu && sum < 0.0f) sum = 0.0f;
-        values[e] = from_arith<T>(sum);
-      }
-      T* const to = out + conv_out_offset<kMode>(p, group, m, place);
-      if (aligned) {
-        store_vector(to, values);
-      } else {
-#pragma unroll
-        for (int e = 0; e < kPer; ++e) {
-          if (m + e < p.rows) to[e] = values[e];
-        }
-      }
-    }
-    __syncwarp();
+  const int64_t place = place0 + warp_place;
+  if (conv_out_stride<kMode>(p) == 1) {
+    store_runs<T, kMode>(p, group, place, column0 + warp_column, shared.sums[warp], sums);
+  } else {
+    store_planes<T, kMode>(p, group, place, column0 + warp_column, shared.planes[warp], sums);
   }
 }
 
@@ -213,15 +269,22 @@ void launch_product(Stream& stream, ConvMode mode, const Runs& r) {
 }  // namespace
 
 bool conv_by_runs(Stream& stream, ConvMode mode, const ConvProblem& p) {
-  if (mode == ConvMode::weight || !p.s.channels_last || p.k == 0) return false;
   const int64_t per = 16 / static_cast<int64_t>(item_size(p.s.dtype));
+  const auto in_runs = [per](const ConvStrides& image, int64_t channels, const void* data) {
+    return image.channel == 1 && channels % per == 0 && reinterpret_cast<uintptr_t>(data) % 16 == 0;
+  };
+  if (mode == ConvMode::weight) {
+    return in_runs(p.x, p.in_channels, p.right) && in_runs(p.y, p.out_channels, p.left);
+  }
+  if (p.k == 0) return false;
   // Few tiles do better where K is cut into slices (conv_mma.cu).
   const int64_t tiles = (p.columns + kPlaces - 1) / kPlaces * ((p.rows + 127) / 128) * p.s.groups;
-  return conv_channels(mode, p) % per == 0 && reinterpret_cast<uintptr_t>(p.right) % 16 == 0 &&
+  return in_runs(mode == ConvMode::data ? p.y : p.x, conv_channels(mode, p), p.right) &&
          2 * tiles >= multiprocessors(stream);
 }
 
 void launch_conv_runs(Stream& stream, ConvMode mode, const ConvProblem& p) {
+  if (mode == ConvMode::weight) return launch_conv_weight_runs(stream, p);
   Runs r = {};
   r.p = p;
   r.image_channels = conv_channels(mode, p);

@@ -7,6 +7,8 @@
 // one K axis, so that a first layer of 3 channels wastes only the end of the last stage.) Shared
 // memory: [row][4 chunks of 16 bytes], chunk ^ ((row/2)%4), free of bank conflicts. Cost:
 // 2·n·o·oh·ow·c/groups·kh·kw operations; a load and a test for every 2·rows of these.
+#include <cmath>
+
 #include "conv_tile.h"
 #include "launch.h"
 #include "numbers.h"
@@ -155,8 +157,15 @@ class Loader {
   }
   __device__ __forceinline__ Share column_share(int column) const {
     if (column >= p_.columns) return {0, kOutside, kOutside, 0};
-    return kMode == ConvMode::weight ? tap_share<kMode>(p_, group_, column)
-                                     : place_share<kMode>(p_, column);
+    if constexpr (kMode == ConvMode::weight) {
+      return tap_share<kMode>(p_, group_, column);
+    } else if (kMode == ConvMode::forward && p_.index) {
+      const ConvIndex window = split_place(p_, column / 4);
+      return share_of_place<kMode>(
+          p_, {window.outer, window.high * 2 + column % 4 / 2, window.low * 2 + column % 2});
+    } else {
+      return place_share<kMode>(p_, column);
+    }
   }
 
   const ConvProblem& p_;
@@ -166,6 +175,41 @@ class Loader {
   Share columns_[kMode == ConvMode::weight ? kPasses : 1];
   Vector<T, kPer> a_[kLeftPasses], b_[kPasses];
 };
+
+// The ending with maxima, of 16 rows of a warp's part: four columns are a window. As max_kernel of
+// pool.cu finds them, of sums that are rounded first.
+template <class T, int kWarpColumns, int kStride>
+__device__ __forceinline__ void store_maxima(const ConvProblem& p, int64_t group, int64_t row0,
+                                             int64_t column0, const float (&staged)[16][kStride]) {
+  constexpr int kWindows = kWarpColumns / 4;
+  const int lane = static_cast<int>(threadIdx.x) % 32, window = lane % kWindows;
+  const int64_t column = column0 / 4 + window;
+  if (4 * column >= p.columns) return;
+  const ConvIndex at = split_place(p, column);
+  const int64_t out = conv_out_offset<ConvMode::forward>(p, group, 0, column);
+#pragma unroll 4
+  for (int line = lane / kWindows; line < 16; line += 32 / kWindows) {
+    const int64_t row = row0 + line;
+    if (row >= p.rows) break;
+    const auto sums = load_vector<4>(&staged[line][4 * window]);
+    const float bias = p.bias ? to_arith(static_cast<const T*>(p.bias)[group * p.rows + row]) : 0;
+    float best = -INFINITY;
+    int found = 0;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) {
+      const float v = to_arith(from_arith<T>(sums[e] + bias));
+      if (v > best || v != v) {
+        best = v;
+        found = e;
+      }
+    }
+    const bool cut = best <= 0.0f;  // NaN stays
+    const int64_t to = out + row * conv_out_stride<ConvMode::forward>(p);
+    static_cast<T*>(p.out)[to] = from_arith<T>(cut ? 0.0f : best);
+    const int64_t place = (2 * at.high + found / 2) * p.s.ow + 2 * at.low + found % 2;
+    p.index[to] = cut ? -1 : static_cast<int32_t>(place);
+  }
+}
 
 template <class Product, ConvMode kMode, int kRows>
 __global__ void __launch_bounds__(kThreads, kRows == 128 ? 1 : 2)
@@ -247,6 +291,12 @@ __global__ void __launch_bounds__(kThreads, kRows == 128 ? 1 : 2)
       store_vector(&staged[lane / 4 + 8][at], Vector<float, 2>{sums[i][j][2], sums[i][j][3]});
     }
     __syncwarp();
+    if (kMode == ConvMode::forward && p.index) {
+      store_maxima<T, Shape::kWarpColumns>(p, group, row0 + warp_row + 16 * i,
+                                           column0 + warp_column, staged);
+      __syncwarp();
+      continue;
+    }
 #pragma unroll 4
     for (int line = lane / Shape::kWarpColumns; line < 16; line += 32 / Shape::kWarpColumns) {
       const int64_t row = row0 + warp_row + 16 * i + line;

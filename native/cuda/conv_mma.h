@@ -19,6 +19,9 @@ struct ConvAxis {
 struct ConvStrides {
   int64_t channel, row, column;
 };
+inline ConvStrides conv_strides(bool channels_last, int64_t channels, int64_t h, int64_t w) {
+  return channels_last ? ConvStrides{1, w * channels, channels} : ConvStrides{h * w, w, 1};
+}
 
 struct ConvProblem {
   const void* left;   // w, w, dy
@@ -26,6 +29,7 @@ struct ConvProblem {
   void* out;
   const void* bias;  // per row of C, or null
   void* partial;     // [slice][group][rows][columns] sums, or null
+  int32_t* index;    // of maxima, by whose windows columns then go, or null
   ConvShape s;
   int64_t rows, columns, k;  // per group
   int64_t in_channels, out_channels;
@@ -75,7 +79,8 @@ __device__ __forceinline__ int64_t conv_out_offset(const ConvProblem& p, int64_t
   const ConvIndex at = split_place(p, column);
   const int64_t line = (group * p.rows + row) * stride;
   if constexpr (kMode == ConvMode::forward) {
-    return at.outer * p.s.o * p.s.oh * p.s.ow + line + at.high * p.y.row + at.low * p.y.column;
+    return at.outer * p.s.o * p.plane_h * p.plane_w + line + at.high * p.y.row +
+           at.low * p.y.column;
   }
   return at.outer * p.s.c * p.s.h * p.s.w + line +
          (p.down.first + at.high * p.down.step) * p.x.row +
@@ -107,10 +112,30 @@ void* pack_conv_weights(Stream& stream, ConvMode mode, const ConvProblem& p);
 void sum_conv_gradients(Stream& stream, const ConvProblem& p, const float* sums, int64_t slices,
                         int64_t channels);
 
-// Whether the pipeline of images whose channels lie together (conv_last.cu) serves a problem that
-// conv_by_mma takes: forward and data gradient, channels of a group in whole runs of 16 bytes.
+// Whether the pipelines of images whose channels lie together (conv_last.cu) serve a problem that
+// conv_by_mma takes: channels of a group, where they are read, in whole runs of 16 bytes.
 bool conv_by_runs(Stream& stream, ConvMode mode, const ConvProblem& p);
 void launch_conv_runs(Stream& stream, ConvMode mode, const ConvProblem& p);
+void launch_conv_weight_runs(Stream& stream, const ConvProblem& p);  // conv_last_weight.cu
+
+// Copies of images whose channels lie together, in scratch memory until the end of its life.
+class ConvCopies {
+ public:
+  explicit ConvCopies(Stream& stream) : stream_(stream) {}
+  ~ConvCopies();
+  ConvCopies(const ConvCopies&) = delete;
+  ConvCopies& operator=(const ConvCopies&) = delete;
+
+  // Where channels lie apart and that pays, copies what a problem that conv_by_mma takes reads, and
+  // turns the problem to the copies.
+  void take(ConvMode mode, ConvProblem& p);
+
+ private:
+  const void* copy(const void* image, int64_t channels, int64_t h, int64_t w, const ConvShape& s);
+
+  Stream& stream_;
+  void* copies_[2] = {};
+};
 
 // Enqueues what conv_by_mma takes on warpgroups (conv_wgmma.cu) and returns true, or false where it
 // is not for them. `plan` null: NODEGRAD_WGMMA_PLAN's (CONTRIBUTING.md), else chosen.

@@ -25,20 +25,21 @@ __global__ void __launch_bounds__(kThreads)
   to[at] = static_cast<const Word*>(p.left)[base + share.left];
 }
 
-// dw[group][m][channel][tap] = the slices' sums of it, added in order.
+// dw[group][m][channel][tap] = the slices' sums of it, added in order. Neighbouring threads read
+// neighbouring channels: there are more sums to read than results to write.
 __global__ void __launch_bounds__(kThreads)
     conv_sum_kernel(const __grid_constant__ ConvProblem p, const float* sums, const int64_t slices,
                     const int64_t channels, const int64_t n) {
   const int64_t at = static_cast<int64_t>(blockIdx.x) * kThreads + threadIdx.x;
   if (at >= n) return;
-  const int64_t taps = p.s.kh * p.s.kw, tap = at % taps, channel = at / taps % p.in_channels;
-  const int64_t row = at / taps / p.in_channels;
+  const int64_t taps = p.s.kh * p.s.kw, channel = at % p.in_channels;
+  const int64_t line = at / p.in_channels, tap = line % taps, row = line / taps;
   const int64_t step = p.s.groups * p.rows * taps * channels;
-  const float* const from = sums + (row * taps + tap) * channels + channel;
+  const float* const from = sums + line * channels + channel;
   float sum = 0;
 #pragma unroll 8
   for (int64_t slice = 0; slice < slices; ++slice) sum += from[slice * step];
-  store_as(p.out, at, p.s.dtype, sum);
+  store_as(p.out, (row * p.in_channels + channel) * taps + tap, p.s.dtype, sum);
 }
 
 }  // namespace

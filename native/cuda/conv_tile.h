@@ -40,9 +40,8 @@ __device__ __forceinline__ Share tap_share(const ConvProblem& p, int64_t group, 
 }
 
 template <ConvMode kMode>
-__device__ __forceinline__ Share place_share(const ConvProblem& p, int64_t index) {
+__device__ __forceinline__ Share share_of_place(const ConvProblem& p, const ConvIndex& t) {
   const ConvShape& s = p.s;
-  const ConvIndex t = split_place(p, index);
   if constexpr (kMode == ConvMode::data) {
     const int64_t i = t.high + s.pad_h, j = t.low + s.pad_w, image = t.outer * s.o * s.oh * s.ow;
     return {static_cast<int32_t>(image + i * p.y.row + j * p.y.column), static_cast<int32_t>(i),
@@ -54,6 +53,11 @@ __device__ __forceinline__ Share place_share(const ConvProblem& p, int64_t index
     return {static_cast<int32_t>(x), static_cast<int32_t>(i), static_cast<int32_t>(j),
             static_cast<int32_t>(y)};
   }
+}
+
+template <ConvMode kMode>
+__device__ __forceinline__ Share place_share(const ConvProblem& p, int64_t index) {
+  return share_of_place<kMode>(p, split_place(p, index));
 }
 
 // sums += the A·B of one half of a stage, of the warp's part; kRound: float32 is still to be

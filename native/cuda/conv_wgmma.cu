@@ -260,7 +260,8 @@ WgmmaPlan choose_plan(const Windows& w, const ConvProblem& p, const WgmmaRoom& r
 }  // namespace
 
 bool launch_conv_wgmma(Stream& stream, ConvMode mode, const ConvProblem& p, const WgmmaPlan* plan) {
-  if (!p.s.channels_last || p.k == 0 || compute_capability(stream) != 90 || !has_wgmma(stream)) {
+  const bool together = p.x.channel == 1 && p.y.channel == 1;
+  if (!together || p.k == 0 || compute_capability(stream) != 90 || !has_wgmma(stream)) {
     return false;
   }
   if (!plan) plan = asked_wgmma_plan();

@@ -155,6 +155,11 @@ describe('convolution layers', () => {
     expect(() => new nn.MaxPool2d([2] as never)).toThrow(
       'MaxPool2d: kernelSize must be a number or two, got [2]',
     );
+    const pooled = new nn.Sequential(new nn.Conv2d(4, 6, 3), new nn.ReLU(), new nn.MaxPool2d(2));
+    expect(() => scope(() => pooled.forward(ng.zeros([4, 3, 5])))).toThrow(
+      'conv2d: maxima of 2 by 2 need as large a result, got [1,3]',
+    );
+    expect(scope(() => pooled.forward(ng.zeros([0, 4, 4, 5])).shape)).toEqual([0, 6, 1, 1]);
     expect(() => new nn.Upsample({})).toThrow(
       'Upsample: needs size or scaleFactor, got undefined and undefined',
     );

@@ -10,6 +10,7 @@ import {
   convTranspose2d,
   type Device,
   type DType,
+  nn,
   type Profile,
   profile,
   type Shape,
@@ -75,7 +76,7 @@ const cases: Case[] = [
   },
   {
     what: 'slices of the weight gradient',
-    x: [5, 8, 24, 24],
+    x: [2, 8, 24, 24],
     weight: [8, 8, 3, 3],
     options: { padding: 1 },
     dtype: 'float16',
@@ -111,7 +112,7 @@ const cases: Case[] = [
   },
   {
     what: 'channels last, 3 by 3',
-    x: [3, 40, 9, 11],
+    x: [2, 40, 9, 11],
     weight: [72, 40, 3, 3],
     options: { padding: 1 },
     dtype: 'bfloat16',
@@ -157,10 +158,12 @@ const cases: Case[] = [
   },
 ];
 
+type Counted = Case & { calls: Record<string, number> };
+
 // On warpgroups, where a device has them: enough tiles and channels for these to be worth while.
-// `calls`: of their kernels, forward, for the classes of positions that gradients of strided images
-// fall into, for weights.
-const warpgroupCases: (Case & { calls: number })[] = [
+// Their kernels run forward, for the classes of positions that gradients of strided images fall
+// into, and for weights.
+const warpgroupCases: Counted[] = [
   {
     what: 'channels last, stride 2, many outputs',
     x: [2, 40, 17, 19],
@@ -168,7 +171,7 @@ const warpgroupCases: (Case & { calls: number })[] = [
     options: { padding: 1, stride: 2 },
     dtype: 'bfloat16',
     last: true,
-    calls: 6,
+    calls: { conv2d_wgmma: 6 },
   },
   {
     what: 'channels last, transposed, stride [2, 3]',
@@ -178,7 +181,66 @@ const warpgroupCases: (Case & { calls: number })[] = [
     dtype: 'float32',
     transposed: true,
     last: true,
-    calls: 5,
+    calls: { conv2d_wgmma: 5 },
+  },
+];
+
+// Weight gradients that are cut into slices, at the ends of tiles.
+const lastCases: Counted[] = [
+  {
+    what: 'wide tiles of places and taps',
+    x: [1, 12, 17, 32],
+    weight: [68, 12, 3, 2],
+    options: { padding: 1 },
+    dtype: 'float32',
+    last: true,
+    calls: { conv2d_weight_runs: 1 },
+  },
+  {
+    what: 'dilated groups',
+    x: [2, 16, 18, 16],
+    weight: [16, 8, 2, 2],
+    options: { padding: 1, dilation: 2, groups: 2 },
+    dtype: 'float16',
+    last: true,
+    calls: { conv2d_weight_runs: 1 },
+  },
+  {
+    what: 'strides',
+    x: [2, 36, 11, 8],
+    weight: [20, 36, 2, 3],
+    options: { padding: [0, 1], stride: [2, 1] },
+    dtype: 'float32',
+    last: true,
+    calls: { conv2d_weight_runs: 1 },
+  },
+];
+
+// Channels first, with work enough for copies whose channels lie together, or of such by their shape.
+const copiedCases: Counted[] = [
+  {
+    what: 'groups',
+    x: [2, 32, 13, 13],
+    weight: [48, 16, 3, 3],
+    options: { padding: 1, groups: 2 },
+    dtype: 'float16',
+    calls: { conv2d_runs: 2, conv2d_weight_runs: 1 },
+  },
+  {
+    what: 'strides, of which two residues have few places',
+    x: [3, 24, 14, 13],
+    weight: [40, 24, 5, 5],
+    options: { padding: 2, stride: 2 },
+    dtype: 'bfloat16',
+    calls: { conv2d_runs: 3, conv2d_weight_runs: 1 },
+  },
+  {
+    what: 'images of one place',
+    x: [70, 16, 1, 1],
+    weight: [76, 16, 1, 2],
+    options: { padding: [0, 1] },
+    dtype: 'float32',
+    calls: { conv2d_runs: 1 },
   },
 ];
 
@@ -225,6 +287,13 @@ function compare(options: Case, device: Device): Profile<Nd[]> {
   }
 }
 
+function expectCalls(options: Counted, device: Device): void {
+  const kernels = compare(options, device).summary();
+  for (const [kernel, calls] of Object.entries(options.calls)) {
+    expect(kernels.find(({ name }) => name === kernel)?.calls, kernel).toBe(calls);
+  }
+}
+
 describe.each(accelerators)('tensor-core convolutions on %s', (device) => {
   it.each(cases)(
     'agree with the CPU: $what, $dtype',
@@ -234,8 +303,73 @@ describe.each(accelerators)('tensor-core convolutions on %s', (device) => {
 });
 
 describe.each(hopper)('warpgroup convolutions on %s', (device) => {
-  it.each(warpgroupCases)('agree with the CPU: $what, $dtype', (options) => {
-    const kernels = compare(options, device).summary();
-    expect(kernels.find(({ name }) => name === 'conv2d_wgmma')?.calls).toBe(options.calls);
+  it.each(warpgroupCases)(
+    'agree with the CPU: $what, $dtype',
+    (options) => expectCalls(options, device),
+    60_000,
+  );
+});
+
+describe.each(accelerators)('convolutions that read runs of channels on %s', (device) => {
+  it.each([...lastCases, ...copiedCases])(
+    'agree with the CPU: $what, $dtype',
+    (options) => expectCalls(options, device),
+    60_000,
+  );
+});
+
+describe.each(hopper)('convolutions of channels last on %s', (device) => {
+  it.each(lastCases)(
+    'agree with the CPU: $what, $dtype',
+    (options) => void compare(options, device),
+    60_000,
+  );
+});
+
+// First layers of networks, whose maxima are found in the convolution's own kernel.
+const pooledCases: [string, Shape, Shape, nn.Conv2dLayerOptions][] = [
+  ['odd sizes', [3, 3, 18, 17], [16, 3, 3, 3], { dtype: 'bfloat16', padding: 1 }],
+  ['wide tiles', [1, 3, 21, 20], [72, 3, 3, 3], { dtype: 'float16', stride: 2, padding: [9, 11] }],
+  ['channels last', [2, 3, 19, 17], [40, 3, 3, 3], { dtype: 'float32', layout: 'NHWC' }],
+  ['groups', [2, 6, 17, 15], [24, 3, 2, 3], { dtype: 'bfloat16', groups: 2, bias: false }],
+];
+
+describe.each(accelerators)('convolutions with maxima on %s', (device) => {
+  it.each(pooledCases)('give what pooling afterwards does: %s', (_, shape, weight, options) => {
+    scope(() => {
+      const [n, c, h, w] = shape as [number, number, number, number];
+      const [o, , ...kernel] = weight as [number, number, number, number];
+      const { layout, dtype } = options;
+      const conv = new nn.Conv2d(c, o, kernel, { ...options, device });
+      const pool = new nn.MaxPool2d(2, { layout: layout ?? 'NCHW' });
+      const model = new nn.Sequential(conv, new nn.ReLU(), pool);
+      const values = uniformOf(2, layout === 'NHWC' ? [n, h, w, c] : shape);
+      const run = (forward: (x: Tensor) => Tensor): Nd[] => {
+        model.zeroGrad();
+        const x = values
+          .to(dtype as DType)
+          .to(device)
+          .detach()
+          .requireGrad();
+        const y = forward(x);
+        y.backward(
+          uniformOf(3, y.shape)
+            .to(dtype as DType)
+            .to(device),
+        );
+        const gradients = [x, ...model.parameters()].map((leaf) => leaf.grad as Tensor);
+        return [y.detach(), ...gradients].map((t) => valuesOf(t));
+      };
+      setMatmulPrecision('high');
+      try {
+        const apart = run((x) => pool.forwardRelu(conv.forward(x)));
+        const joined = profile(() => run((x) => model.forward(x)));
+        expect(joined.result).toEqual(apart);
+        // That of the gradient.
+        expect(joined.summary().find(({ name }) => name === 'maxPool2d')?.calls).toBe(1);
+      } finally {
+        setMatmulPrecision('highest');
+      }
+    });
   });
 });

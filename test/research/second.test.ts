@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import * as ng from '../../lib/index.js';
 import { grad, scope, type Tensor, tensor } from '../../lib/index.js';
 import { packedAttention } from '../../lib/ops/attention.js';
+import { conv2dMaxPool } from '../../lib/ops/conv.js';
 import { devices } from '../support/devices.js';
 
 const values = [0.31, 0.72, 1.13, 1.54, 0.95, 0.26];
@@ -168,6 +169,13 @@ const functions: Record<string, (x: Tensor) => Tensor> = {
       .pow(2),
   convRelu: (x) =>
     ng.conv2d(x.square().reshape([1, 2, 3]), w([2, 1, 1, 2]), null, { relu: true }).pow(3),
+  convMaxPool: (x) =>
+    conv2dMaxPool(
+      x.square().reshape([1, 2, 3]),
+      x.mul(w([2, 3])).reshape([2, 1, 1, 3]),
+      x.select(1, 0).square().add(1),
+      { padding: [1, 1] },
+    ).pow(2),
   convTranspose: (x) =>
     ng
       .convTranspose2d(x.reshape([1, 2, 3]), x.mul(w([2, 3])).reshape([1, 1, 2, 3]), null, {

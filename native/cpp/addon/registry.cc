@@ -149,6 +149,7 @@ void register_ops(Registry& registry) {
   registry.add("linearGradientsInto", ops::linear_gradients_into);
 
   registry.add("conv2d", ops::conv2d);
+  registry.add("conv2dMaxPool", ops::conv2d_max_pool);
   registry.add("conv2dDataBackward", ops::conv2d_data_backward);
   registry.add("conv2dWeightBackward", ops::conv2d_weight_backward);
   registry.add("convTranspose2d", ops::conv_transpose2d);

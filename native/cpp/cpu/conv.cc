@@ -420,6 +420,6 @@ void backward_weight(Stream& stream, const ConvShape& s, const void* x, const vo
 }  // namespace
 
 extern const ConvFamily conv_family;
-const ConvFamily conv_family = {forward, backward_data, backward_weight};
+const ConvFamily conv_family = {forward, backward_data, backward_weight, nullptr};
 
 }  // namespace nodegrad::cpu::NODEGRAD_ISA

@@ -139,6 +139,34 @@ Tensor conv2d(const Tensor& input, const Tensor& weight, const std::optional<Ten
   return y;
 }
 
+std::tuple<Tensor, Tensor> conv2d_max_pool(const Tensor& input, const Tensor& weight,
+                                           const std::optional<Tensor>& bias,
+                                           const Shape& geometry) {
+  check_geometry("conv2d", geometry);
+  check_operands("conv2d", input, weight);
+  const bool last = input.channels_last();
+  const ConvShape s = forward_shape("conv2d", input, weight, geometry, last);
+  if (s.oh < 2 || s.ow < 2) {
+    fail("conv2d: maxima of 2 by 2 need as large a result, got [%lld,%lld]",
+         static_cast<long long>(s.oh), static_cast<long long>(s.ow));
+  }
+  const Shape pooled = {s.n, s.o, s.oh / 2, s.ow / 2};
+  const auto forward = input.backend().conv->forward_pooled;
+  if (forward && s.n > 0 && s.o > 0) {
+    std::optional<Tensor> kept;
+    const void* added = bias_of("conv2d", input, bias, s.o, kept);
+    Tensor y = empty_images(input.device(), pooled, s.dtype, last, "conv2d");
+    Tensor index = empty_images(input.device(), pooled, DType::int32, last, "conv2d");
+    const Tensor x = ordered(input, last), w = contiguous(weight);
+    if (forward(x.stream(), s, x.view.data, w.view.data, added, y.view.data,
+                static_cast<int32_t*>(index.view.data))) {
+      return {y, index};
+    }
+  }
+  const Shape window = {2, 2, 2, 2, 0, 0, 1, 1, pooled[2], pooled[3]};
+  return max_pool2d(conv2d(input, weight, bias, geometry, false), window, false, true);
+}
+
 Tensor conv2d_data_backward(const Tensor& gradient, const Tensor& weight, const Shape& image,
                             const Shape& geometry) {
   check_geometry("conv2d", geometry);

@@ -118,6 +118,10 @@ void linear_gradients_into(const Tensor& weight, const Tensor& bias, const Tenso
 // conv: `geometry` is strides, paddings before, paddings behind, dilations and groups
 Tensor conv2d(const Tensor& x, const Tensor& weight, const std::optional<Tensor>& bias,
               const Shape& geometry, bool relu);
+// max(0, ·) of the largest of each 2 by 2 elements, with their indices as max_pool2d's
+std::tuple<Tensor, Tensor> conv2d_max_pool(const Tensor& x, const Tensor& weight,
+                                           const std::optional<Tensor>& bias,
+                                           const Shape& geometry);
 Tensor conv2d_data_backward(const Tensor& dy, const Tensor& weight, const Shape& image,
                             const Shape& geometry);
 Tensor conv2d_weight_backward(const Tensor& x, const Tensor& dy, const Shape& weight,

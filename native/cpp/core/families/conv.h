@@ -30,6 +30,11 @@ struct ConvFamily {
                         void* dx, bool relu);
   // dw[o,c,a,b] = Σ dy · x over images and positions, in an order that sizes alone decide.
   void (*backward_weight)(Stream&, const ConvShape&, const void* x, const void* dy, void* dw);
+  // y [n,o,oh/2,ow/2]: the largest of each 2 by 2 elements of x ∗ w + bias, or 0 if they are less,
+  // with the index that PoolFamily's max_forward gives. Returns false, and does nothing, where
+  // pooling is better done after the convolution; null where it always is.
+  bool (*forward_pooled)(Stream&, const ConvShape&, const void* x, const void* w, const void* bias,
+                         void* y, int32_t* index);
 };
 
 }  // namespace nodegrad
