@@ -71,17 +71,22 @@ async function run(group: string, flags: Flags): Promise<unknown> {
     const { contest } = await import('./models/runner.js');
     const found = [];
     for (const precision of flags.precision) {
-      const options = { device, precision, rounds, seconds, threads };
+      const options = { device, precision, rounds, seconds, threads, tiny: flags.tiny };
       found.push(await contest(await workload(), options));
     }
     return found.length === 1 ? found[0] : found;
   }
   const kernels = (flags.tiny ? tinyCases : gpuCases)[group.slice('kernels/'.length)];
   if (group.startsWith('kernels/') && kernels) {
-    const { compareKernels } = await import('./kernels/contest.js');
+    const { compareKernels, isDefect } = await import('./kernels/contest.js');
     const before = flags.resume ? savedValues<Contest>(group, device) : undefined;
-    const options = { device, rounds, seconds: seconds / 10, deadline };
-    return compareKernels(kernels, before ? { ...options, before } : options);
+    const found = await compareKernels(kernels, {
+      ...{ device, rounds, seconds: seconds / 10, deadline },
+      ...(before && { before }),
+      ...(flags.save && { keep: (values) => void saveResults(group, values, device) }),
+    });
+    if (found.kernels.some(isDefect)) process.exitCode = 1;
+    return found;
   }
   const { default: bench } = await import(`./ops/${group.slice('ops/'.length)}.bench.ts`);
   return bench(threads);
@@ -113,7 +118,7 @@ const program = new Command('bench')
   .option('--threads <list>', 'numbers of threads', (text) => text.split(',').map(whole), [1, 2])
   .option('--device <name>', 'cpu, cuda, cuda:1 …', 'cpu')
   .option('--precision <list>', 'of models on a GPU: float32, tf32, bfloat16', precisions)
-  .option('--tiny', 'kernels at sizes that any device runs in seconds', false)
+  .option('--tiny', 'small kernels and few steps, which any device runs in seconds', false)
   .option('--minutes <n>', 'start no kernel or model later than that', positive)
   .option('--resume', 'on a GPU: leave out what this build was measured at before', false)
   .option('--save', 'keep the results in bench/results/', false)

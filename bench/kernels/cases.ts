@@ -1,6 +1,6 @@
 /**
  * The kernels that are timed, each with its two numbers: the float operations and the fewest bytes.
- * nodegrad.ts and torch.py know how to run each `op`.
+ * nodegrad.ts and torch_kernels.py know how to run each `op`.
  */
 
 export type BenchDType = 'float32' | 'bfloat16' | 'float16';

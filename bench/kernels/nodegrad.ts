@@ -37,7 +37,7 @@ import {
   tensor,
 } from 'nodegrad';
 import type { KernelCase } from './cases.js';
-import type { Answer, Request } from './contest.js';
+import type { Answer, Request } from './process.js';
 
 /** A case made ready: its inputs by name, and the op over them. */
 interface Ready {

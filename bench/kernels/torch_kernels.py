@@ -6,6 +6,7 @@ or `cudnn` (attention), `channels_last` (convolutions). On a GPU the timed step 
 
 import contextlib
 import json
+import math
 import struct
 import sys
 import time
@@ -200,7 +201,8 @@ def outputs_of(run, inputs, wanted, dout):
 
 def relative_error(found, expected):
     difference = (found.double() - expected.double()).norm()
-    return float(difference / expected.double().norm().clamp_min(1e-30))
+    error = float(difference / expected.double().norm().clamp_min(1e-30))
+    return error if math.isfinite(error) else 1e30  # JSON has no other numbers
 
 
 def reference(item, inputs, wanted, dout):
@@ -305,6 +307,7 @@ def main():
     torch.manual_seed(1)
     details = f"PyTorch {torch.__version__}"
     if DEVICE == "cuda":
+        torch.cuda.set_device(torch.device(sys.argv[1]).index or 0)
         torch.backends.cudnn.benchmark = True
         name, cudnn = torch.cuda.get_device_name(), torch.backends.cudnn.version()
         details += f", CUDA {torch.version.cuda}, cuDNN {cudnn}, {name}"
