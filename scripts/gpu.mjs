@@ -141,7 +141,10 @@ function table() {
   return true;
 }
 
-const kernels = ['gemm', 'attention', 'recurrent', 'conv', 'memory'];
+const kernels = [
+  ...['gemm', 'attention', 'recurrent', 'conv'],
+  ...['memory', 'pointwise', 'norm', 'index', 'random', 'optim'],
+];
 const models = rehearsal
   ? ['mlp']
   : ['mlp', 'cnn', 'lstm', 'keras-lstm', 'gpt-char', 'bert-base', 'gpt2-124m', 'bert-base-32'];
@@ -193,8 +196,9 @@ const began = performance.now();
 const rows = [];
 for (const [, name, stage] of wanted) {
   const start = performance.now();
-  limit = Math.min(minutes, total - (start - began) / 60_000);
-  if (limit < 0.25) {
+  const left = total - (start - began) / 60_000;
+  limit = Math.min(minutes, left);
+  if (left < 0.25) {
     rows.push({ name, how: 'not reached', seconds: 0, lines: [] });
     continue;
   }

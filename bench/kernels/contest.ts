@@ -9,7 +9,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { digits, type Spread, spread } from '../support/statistics.js';
 import { printTable } from '../support/table.js';
-import type { KernelCase } from './cases.js';
+import type { KernelCase } from './case.js';
 import { type Answer, Rival } from './process.js';
 
 export interface Measured {
@@ -164,7 +164,7 @@ export async function compareKernels(
   const node = [process.execPath, '--import', 'tsx'];
   const ops = new Set(cases.map(({ op }) => op));
   const onGpu = device.startsWith('cuda');
-  const fusing = ['attention', 'gelu'].some((op) => ops.has(op));
+  const fusing = ['attention', 'gelu', 'rotary', 'groupNorm'].some((op) => ops.has(op));
   const forms = [
     'default',
     ...(onGpu && fusing ? ['compiled'] : []),
@@ -209,8 +209,11 @@ export async function compareKernels(
       left.delete(item.name);
       table.push(row(names, item, found));
       keep?.(soFar());
-      const { nodegrad: own } = found.rivals;
-      if (own && 'missing' in own) console.log(`  missing: ${item.name}: ${own.missing}`);
+      // Ours, and the one that they are compared with; other forms need not have every op.
+      for (const name of names.slice(0, 2)) {
+        const rival = found.rivals[name];
+        if (rival && 'missing' in rival) console.log(`  missing: ${item.name}: ${rival.missing}`);
+      }
     }
     const head = [
       '',

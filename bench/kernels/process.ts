@@ -1,7 +1,7 @@
 /** One side of the contest of kernels: a process that is warm and answers lines of JSON. */
 import { type ChildProcessWithoutNullStreams, spawn } from 'node:child_process';
 import { createInterface } from 'node:readline';
-import type { KernelCase } from './cases.js';
+import type { KernelCase } from './case.js';
 
 /** A line to a rival: make a case ready, or run its step so many times. */
 export type Request =
