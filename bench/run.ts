@@ -141,22 +141,27 @@ buildPackage();
 const { cpu, cores, node, load } = machine();
 console.log(`${cpu}, ${cores} cores, Node.js ${node}, load ${load.join(' ')}`);
 if (!onCpu) console.log(deviceOf(flags.device).describe());
-for (const group of groups) {
-  const heavy = onCpu && forGpus.has(group);
-  const named = wanted.some((n) => group === n || (group.startsWith(`${n}/`) && !heavy));
-  // Kernels are timed on a GPU alone, ops and products beside libraries on the CPU.
-  const fits = !heavy && (group.startsWith('models/') || group.startsWith('kernels/') === !onCpu);
-  if (wanted.length > 0 ? !named : !fits) continue;
-  if (performance.now() > deadline) {
-    console.log(`\n# ${group}: not reached in the time given`);
-    continue;
+try {
+  for (const group of groups) {
+    const heavy = onCpu && forGpus.has(group);
+    const named = wanted.some((n) => group === n || (group.startsWith(`${n}/`) && !heavy));
+    // Kernels are timed on a GPU alone, ops and products beside libraries on the CPU.
+    const fits = !heavy && (group.startsWith('models/') || group.startsWith('kernels/') === !onCpu);
+    if (wanted.length > 0 ? !named : !fits) continue;
+    if (performance.now() > deadline) {
+      console.log(`\n# ${group}: not reached in the time given`);
+      continue;
+    }
+    const before = flags.resume ? savedValues<Partial<Contest>>(group, flags.device) : undefined;
+    if (before && !before.left?.length) {
+      console.log(`\n# ${group}: measured before`);
+      continue;
+    }
+    console.log(`\n# ${group}`);
+    const values = await run(group, flags);
+    if (flags.save) console.log(`saved to ${saveResults(group, values, flags.device)}`);
   }
-  const before = flags.resume ? savedValues<Partial<Contest>>(group, flags.device) : undefined;
-  if (before && !before.left?.length) {
-    console.log(`\n# ${group}: measured before`);
-    continue;
-  }
-  console.log(`\n# ${group}`);
-  const values = await run(group, flags);
-  if (flags.save) console.log(`saved to ${saveResults(group, values, flags.device)}`);
+} finally {
+  const { endRivals } = await import('./kernels/contest.js');
+  endRivals();
 }

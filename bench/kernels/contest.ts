@@ -55,7 +55,8 @@ async function measure(
   folder: string,
   { device, rounds, seconds }: KernelOptions,
 ): Promise<Measured> {
-  const answers = await prepare(rivals, item, folder, device.startsWith('cuda'));
+  const onGpu = device.startsWith('cuda');
+  const answers = await prepare(rivals, item, folder, onGpu);
   const result: Measured = {
     name: item.name,
     flops: item.flops,
@@ -84,7 +85,7 @@ async function measure(
   }
   for (let round = 0; round < rounds; ++round) {
     for (const entry of [...running]) {
-      await new Promise((resolve) => setTimeout(resolve, pause));
+      if (onGpu) await new Promise((resolve) => setTimeout(resolve, pause));
       const { seconds: taken, missing = '' } = await entry.rival.ask({ steps: entry.steps });
       if (taken === undefined) {
         result.rivals[entry.rival.name] = { missing };
@@ -153,6 +154,15 @@ export interface KernelOptions {
   keep?: (found: Contest) => void;
 }
 
+/** By their commands: the groups of a run share them. */
+const started = new Map<string, Rival>();
+
+/** Ends the processes that contests have started. */
+export function endRivals(): void {
+  for (const rival of started.values()) rival.end();
+  started.clear();
+}
+
 /** Runs the cases; prints a table and returns the figures. */
 export async function compareKernels(
   cases: readonly KernelCase[],
@@ -194,10 +204,15 @@ export async function compareKernels(
   const folder = mkdtempSync(path.join(process.env.NODEGRAD_BENCH_TMP ?? os.tmpdir(), 'kernels-'));
   try {
     for (const [name, command] of commands) {
-      const rival = new Rival(name, command);
-      const missing = await rival.start();
-      if (missing !== null) console.log(`  missing: ${name}: ${missing}`);
-      else rivals.push(rival);
+      const key = command.join(' ');
+      const rival = started.get(key) ?? new Rival(name, command);
+      const missing = started.has(key) ? null : await rival.start();
+      if (missing !== null) {
+        console.log(`  missing: ${name}: ${missing}`);
+        continue;
+      }
+      started.set(key, rival);
+      rivals.push(rival);
     }
     const names = rivals.map(({ name }) => name);
     for (const { name, details } of rivals) console.log(`  ${name}: ${details}`);
@@ -226,7 +241,6 @@ export async function compareKernels(
     if (left.size > 0) console.log(`  not reached in the time given: ${[...left].join('; ')}`);
     return soFar();
   } finally {
-    for (const rival of rivals) rival.end();
     rmSync(folder, { recursive: true, force: true });
   }
 }
