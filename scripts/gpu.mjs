@@ -56,7 +56,6 @@ const env = {
   NODEGRAD_BUILD: rehearsal ? 'emulated' : '', // empty: the addon that the package loads
   PYTHON: options.python,
   PYTHONDONTWRITEBYTECODE: '1',
-  NO_COLOR: '1',
 };
 
 /** One stage as it runs: how long it may take, and its record. */

@@ -200,7 +200,7 @@ export async function compareKernels(
     kernels,
     left: [...left],
   });
-  // In memory where the system has such a folder: some inputs take hundreds of megabytes.
+  // Some inputs take hundreds of megabytes: the variable may name a folder in memory.
   const folder = mkdtempSync(path.join(process.env.NODEGRAD_BENCH_TMP ?? os.tmpdir(), 'kernels-'));
   try {
     for (const [name, command] of commands) {
