@@ -26,17 +26,29 @@ function kernelRow({ name, flops, bytes, error, tolerance, rivals }) {
     flops / bytes > 100
       ? `${(flops / own / 1e6).toFixed(0)} TFLOP/s`
       : `${(bytes / own / 1e3).toFixed(0)} GB/s`;
-  const [who = '', best = Number.NaN] = bestRival(times) ?? [];
+  const [who = 'none', best] = bestRival(times) ?? [];
   const wrong = error > tolerance ? ' WRONG' : '';
   const shown = error === undefined ? '' : `${error.toExponential(1)}${wrong}`;
-  return [name, own.toFixed(1), rate, shown, who, (best / own).toFixed(2)];
+  return [
+    name,
+    own.toFixed(1),
+    rate,
+    shown,
+    who,
+    best === undefined ? '' : (best / own).toFixed(2),
+  ];
 }
 
 function modelRow({ title, precision, rivals }) {
   const times = Object.fromEntries(rivals.map((r) => [r.name, r.milliseconds.median]));
   const own = Math.min(times['nodegrad eager'], times['nodegrad captured'] ?? Infinity);
-  const [who = '', best = Number.NaN] = bestRival(times) ?? [];
-  return [`${title}, ${precision}`, own.toFixed(3), who, (best / own).toFixed(2)];
+  const [who = 'none', best] = bestRival(times) ?? [];
+  return [
+    `${title}, ${precision}`,
+    own.toFixed(3),
+    who,
+    best === undefined ? '' : (best / own).toFixed(2),
+  ];
 }
 
 /** Of all files of `folder` that are not a CPU's. */
