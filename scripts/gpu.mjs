@@ -66,11 +66,7 @@ const run = (command, most = limit) =>
 
 const testParts = 4;
 /** What tests the emulated device or its build, not ours on a chip. */
-const emulatedOnly = [
-  'test/emulation/**',
-  'test/runtime/objects.test.ts',
-  'test/bench/kernels.test.ts',
-];
+const emulatedOnly = ['test/emulation/**', 'test/runtime/objects.test.ts', 'test/bench/**'];
 
 function tests(part) {
   const vitest = [node, path.join(root, 'node_modules/vitest/vitest.mjs'), 'run'];
