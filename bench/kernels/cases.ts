@@ -1,44 +1,12 @@
 /**
  * The kernels that are timed, each with its two numbers: the float operations and the fewest bytes.
- * nodegrad.ts and torch.py know how to run each `op`.
+ * nodegrad.ts and torch_kernels.py know how to run each `op`; those that memory bounds stand in
+ * memory_cases.ts.
  */
+import { type Counts, type KernelCase, make } from './case.js';
+import { memoryGroups } from './memory_cases.js';
 
-export type BenchDType = 'float32' | 'bfloat16' | 'float16';
-
-export interface KernelCase {
-  name: string;
-  op: string;
-  dtype: BenchDType;
-  /** What matrix products of float32 may use: 'highest' is float32, 'high' TF32. */
-  precision: 'highest' | 'high';
-  sizes: Readonly<Record<string, number>>;
-  /** Forward alone, or with the gradients of all floating inputs. */
-  backward: boolean;
-  flops: number;
-  bytes: number;
-  /** Relative error (norm of the difference by norm) above which a result is refused. */
-  tolerance: number;
-}
-
-interface Shape {
-  name: string;
-  sizes: Readonly<Record<string, number>>;
-}
-
-const width: Record<BenchDType, number> = { float32: 4, bfloat16: 2, float16: 2 };
-const tolerances: Record<BenchDType, number> = { float32: 2e-5, bfloat16: 2e-2, float16: 4e-3 };
-const tf32Tolerance = 2e-3;
-
-/** How `op` counts its work, of sizes and the bytes of one number. */
-interface Counts {
-  flops(sizes: Readonly<Record<string, number>>): number;
-  bytes(sizes: Readonly<Record<string, number>>, item: number): number;
-}
-
-const product = (sizes: Readonly<Record<string, number>>): number =>
-  Object.values(sizes).reduce((a, b) => a * b, 1);
-
-function of(sizes: Readonly<Record<string, number>>, ...names: string[]): number[] {
+function of(sizes: KernelCase['sizes'], ...names: string[]): number[] {
   return names.map((name) => sizes[name] as number);
 }
 
@@ -113,62 +81,6 @@ const conv: Counts = {
     return item * (batch * channels * side ** 2 + out + filters * channels * kernel ** 2);
   },
 };
-
-/** Bound by memory: so many passes over rows × columns. */
-function passes(forward: number, both: number): { forward: Counts; both: Counts } {
-  const counts = (times: number): Counts => ({
-    flops: () => 0,
-    bytes: (sizes, item) => times * item * product(sizes),
-  });
-  return { forward: counts(forward), both: counts(both) };
-}
-
-const rows = {
-  copy: passes(2, 2),
-  sum: passes(1, 1),
-  softmax: passes(2, 5),
-  crossEntropy: passes(1, 3),
-  layerNorm: passes(2, 5),
-  rmsNorm: passes(2, 5),
-  gelu: passes(2, 5),
-  dropout: passes(2, 4),
-  transpose: passes(2, 2),
-  adamw: passes(7, 7),
-  gradNorm: passes(1, 1),
-  clip: passes(3, 3), // the norm, then every gradient read and written
-  batchNorm: passes(3, 6), // of [rows, columns], per column: statistics first
-  embedding: passes(2, 4), // a row of a table of as many rows for each
-};
-
-interface Options {
-  dtype?: BenchDType;
-  precision?: 'highest' | 'high';
-  backward?: boolean;
-}
-
-function make(op: string, { name, sizes }: Shape, counts: Counts, options: Options): KernelCase {
-  const { dtype = 'float32', precision = 'highest', backward = false } = options;
-  const item = width[dtype];
-  // Backward: the gradient of each of two operands costs a product of its own, attention recomputes.
-  const factor = !backward ? 1 : op === 'attention' ? 3.5 : 3;
-  const bound = counts.flops(sizes) === 0 ? 1 : factor;
-  return {
-    name: `${op} ${name}, ${precision === 'high' ? 'tf32' : dtype}${backward ? ', forward and backward' : ''}`,
-    op,
-    dtype,
-    precision,
-    sizes,
-    backward,
-    flops: counts.flops(sizes) * factor,
-    bytes: counts.bytes(sizes, item) * bound,
-    tolerance: precision === 'high' ? tf32Tolerance : tolerances[dtype],
-  };
-}
-
-const table = (count: number, columns: number): Shape => ({
-  name: `${count} x ${columns}`,
-  sizes: { rows: count, columns },
-});
 
 /** Neither operand transposed, the second (a layer's forward pass), the first (its weights' gradient). */
 const layouts = ['', ' NT', ' TN'];
@@ -287,22 +199,6 @@ function convolutions(shapes: readonly (readonly number[])[]): KernelCase[] {
   );
 }
 
-/** Of so many bytes and of rows of so many columns, in float32 and bfloat16. */
-function memoryBound(bytes: number, columns: number): KernelCase[] {
-  return (Object.keys(rows) as (keyof typeof rows)[]).flatMap((op) => {
-    const { forward, both } = rows[op];
-    const single = ['copy', 'sum', 'transpose', 'adamw', 'gradNorm', 'clip'].includes(op);
-    const dtypes = op === 'adamw' ? (['float32'] as const) : (['float32', 'bfloat16'] as const);
-    return dtypes.flatMap((dtype) => {
-      const shape = table(bytes / width[dtype] / columns, columns);
-      return [
-        make(op, shape, forward, { dtype }),
-        ...(single ? [] : [make(op, shape, both, { dtype, backward: true })]),
-      ];
-    });
-  });
-}
-
 /** What is timed on a GPU, by family. */
 export const gpuCases: Readonly<Record<string, readonly KernelCase[]>> = {
   gemm: gemms(
@@ -338,7 +234,7 @@ export const gpuCases: Readonly<Record<string, readonly KernelCase[]>> = {
     [32, 32, 74, 64, 3],
     [32, 64, 36, 128, 3],
   ]),
-  memory: memoryBound(64 * 2 ** 20, 1024),
+  ...memoryGroups(64 * 2 ** 20, 1024),
 };
 
 /** The same at sizes that any device runs in seconds, to try the program itself. */
@@ -351,5 +247,5 @@ export const tinyCases: typeof gpuCases = {
     [2, 3, 10, 4, 3],
     [2, 8, 6, 8, 3],
   ]),
-  memory: memoryBound(4096, 64),
+  ...memoryGroups(4096, 64),
 };

@@ -4,38 +4,13 @@
  * PyTorch's float32, and then they take turns, round by round. Beside the medians stand the two
  * numbers: operations and bytes a second.
  */
-import { spawn } from 'node:child_process';
 import { mkdtempSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { digits, type Spread, spread } from '../support/statistics.js';
 import { printTable } from '../support/table.js';
-import type { KernelCase } from './cases.js';
-
-/** A line to a rival: make a case ready, or run its step so many times. */
-export type Request =
-  | {
-      item: KernelCase;
-      /** How many copies of the inputs take turns, so that they do not stay in the cache. */
-      sets: number;
-      folder: string;
-      /** Whether to compare the results in the folder with the reference. */
-      compare: boolean;
-      checked?: boolean;
-      wanted?: readonly string[];
-    }
-  | { steps: number };
-
-/** A line back. */
-export interface Answer {
-  missing?: string;
-  sets?: number;
-  checked?: boolean;
-  wanted?: readonly string[];
-  errors?: { ours?: number; rival?: number };
-  seconds?: number;
-}
+import type { KernelCase } from './case.js';
+import { type Answer, Rival } from './process.js';
 
 export interface Measured {
   name: string;
@@ -48,39 +23,9 @@ export interface Measured {
   rivals: Record<string, { microseconds: Spread; ratio: Spread } | { missing: string }>;
 }
 
-interface Rival {
-  name: string;
-  details: string;
-  ask(request: Request): Promise<Answer>;
-  end(): void;
-}
-
 const cacheBytes = 128 * 2 ** 20; // more than an L2 cache holds
 const mostSets = 16;
 const pause = 20; // ms
-
-async function start(name: string, command: readonly string[]): Promise<Rival | string> {
-  const [program, ...args] = command;
-  const child = spawn(program as string, args, { stdio: ['pipe', 'pipe', 'inherit'] });
-  const failed = new Promise<{ missing: string }>((resolve) => {
-    child.once('error', (error) => resolve({ missing: error.message }));
-  });
-  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]();
-  const next = async (): Promise<Answer & { details?: string }> => {
-    const line = await Promise.race([lines.next(), failed]);
-    if ('missing' in line) return line;
-    if (line.done) return { missing: `${name} ended` };
-    return JSON.parse(line.value) as Answer;
-  };
-  const { missing, details = '' } = await next();
-  if (missing !== undefined) return missing;
-  const ask = (request: Request): Promise<Answer> => {
-    if (child.exitCode !== null) return Promise.resolve({ missing: `${name} ended` });
-    child.stdin.write(`${JSON.stringify(request)}\n`);
-    return next();
-  };
-  return { name, details, ask, end: () => child.stdin.end() };
-}
 
 /** The first use of a case: inputs are written by ours, read by the others, results compared. */
 async function prepare(rivals: readonly Rival[], item: KernelCase, folder: string, onGpu: boolean) {
@@ -110,7 +55,8 @@ async function measure(
   folder: string,
   { device, rounds, seconds }: KernelOptions,
 ): Promise<Measured> {
-  const answers = await prepare(rivals, item, folder, device.startsWith('cuda'));
+  const onGpu = device.startsWith('cuda');
+  const answers = await prepare(rivals, item, folder, onGpu);
   const result: Measured = {
     name: item.name,
     flops: item.flops,
@@ -130,15 +76,23 @@ async function measure(
       continue;
     }
     const probe = await rival.ask({ steps: 2 });
-    const steps = Math.max(1, Math.ceil((2 * seconds) / (probe.seconds ?? seconds)));
+    if (probe.seconds === undefined) {
+      result.rivals[rival.name] = { missing: probe.missing ?? '' };
+      continue;
+    }
+    const steps = Math.max(1, Math.ceil((2 * seconds) / probe.seconds));
     running.push({ rival, sets, steps, times: [] });
   }
   for (let round = 0; round < rounds; ++round) {
-    for (const entry of running) {
-      await new Promise((resolve) => setTimeout(resolve, pause));
-      const { seconds: taken, missing } = await entry.rival.ask({ steps: entry.steps });
-      if (taken === undefined) throw new Error(`bench: ${entry.rival.name}: ${missing}`);
-      entry.times.push((taken / entry.steps / entry.sets) * 1e6);
+    for (const entry of [...running]) {
+      if (onGpu) await new Promise((resolve) => setTimeout(resolve, pause));
+      const { seconds: taken, missing = '' } = await entry.rival.ask({ steps: entry.steps });
+      if (taken === undefined) {
+        result.rivals[entry.rival.name] = { missing };
+        running.splice(running.indexOf(entry), 1);
+      } else {
+        entry.times.push((taken / entry.steps / entry.sets) * 1e6);
+      }
     }
   }
   const own = running.find(({ rival }) => rival === rivals[0]);
@@ -149,6 +103,16 @@ async function measure(
   return result;
 }
 
+/** Whether our results are beyond what the dtype allows. */
+function isWrong({ error, tolerance }: Measured): boolean {
+  return error !== undefined && error > tolerance;
+}
+
+/** Whether ours gave no time, or wrong results. */
+export function isDefect(found: Measured): boolean {
+  return isWrong(found) || 'missing' in (found.rivals.nodegrad ?? { missing: '' });
+}
+
 function row(names: readonly string[], item: KernelCase, found: Measured): string[] {
   const own = found.rivals[names[0] as string];
   const time = own && 'microseconds' in own ? own.microseconds.median * 1e-6 : Number.NaN;
@@ -156,12 +120,13 @@ function row(names: readonly string[], item: KernelCase, found: Measured): strin
   const rate = bound
     ? `${digits(item.flops / time / 1e12)} T`
     : `${digits(item.bytes / time / 1e9)} G`;
-  const wrong = found.error !== undefined && found.error > item.tolerance;
   return [
     item.name,
     own && 'missing' in own ? 'missing' : digits(time * 1e6),
     rate,
-    found.error === undefined ? '' : `${found.error.toExponential(1)}${wrong ? ' WRONG' : ''}`,
+    found.error === undefined
+      ? ''
+      : `${found.error.toExponential(1)}${isWrong(found) ? ' WRONG' : ''}`,
     ...names.slice(1).map((name) => {
       const rival = found.rivals[name];
       return rival && 'ratio' in rival ? digits(rival.ratio.median) : '';
@@ -185,6 +150,17 @@ export interface KernelOptions {
   before?: Contest;
   /** Stops before a case that would start later; what was measured is kept. */
   deadline?: number;
+  /** Called after each case, for a run that is cut off. */
+  keep?: (found: Contest) => void;
+}
+
+/** By their commands: the groups of a run share them. */
+const started = new Map<string, Rival>();
+
+/** Ends the processes that contests have started. */
+export function endRivals(): void {
+  for (const rival of started.values()) rival.end();
+  started.clear();
 }
 
 /** Runs the cases; prints a table and returns the figures. */
@@ -192,13 +168,13 @@ export async function compareKernels(
   cases: readonly KernelCase[],
   options: KernelOptions,
 ): Promise<Contest> {
-  const { device, before, deadline = Number.POSITIVE_INFINITY } = options;
+  const { device, before, deadline = Number.POSITIVE_INFINITY, keep } = options;
   const file = (name: string): string => new URL(name, import.meta.url).pathname;
   const python = process.env.PYTHON ?? 'python3';
   const node = [process.execPath, '--import', 'tsx'];
   const ops = new Set(cases.map(({ op }) => op));
   const onGpu = device.startsWith('cuda');
-  const fusing = ['attention', 'gelu'].some((op) => ops.has(op));
+  const fusing = ['attention', 'gelu', 'rotary', 'groupNorm'].some((op) => ops.has(op));
   const forms = [
     'default',
     ...(onGpu && fusing ? ['compiled'] : []),
@@ -217,30 +193,41 @@ export async function compareKernels(
   }
   const rivals: Rival[] = [];
   const kernels: Measured[] = [...(before?.kernels ?? [])];
-  const left: string[] = [];
-  // In memory where the system has such a folder: some inputs take hundreds of megabytes.
+  const open = cases.filter(({ name }) => !before || before.left.includes(name));
+  const left = new Set(open.map(({ name }) => name));
+  const soFar = (): Contest => ({
+    rivals: Object.fromEntries(rivals.map(({ name, details }) => [name, details])),
+    kernels,
+    left: [...left],
+  });
+  // Some inputs take hundreds of megabytes: the variable may name a folder in memory.
   const folder = mkdtempSync(path.join(process.env.NODEGRAD_BENCH_TMP ?? os.tmpdir(), 'kernels-'));
   try {
     for (const [name, command] of commands) {
-      const started = await start(name, command);
-      if (typeof started === 'string') console.log(`  missing: ${started}`);
-      else rivals.push(started);
+      const key = command.join(' ');
+      const rival = started.get(key) ?? new Rival(name, command);
+      const missing = started.has(key) ? null : await rival.start();
+      if (missing !== null) {
+        console.log(`  missing: ${name}: ${missing}`);
+        continue;
+      }
+      started.set(key, rival);
+      rivals.push(rival);
     }
     const names = rivals.map(({ name }) => name);
     for (const { name, details } of rivals) console.log(`  ${name}: ${details}`);
     const table: string[][] = [];
-    for (const item of cases) {
-      if (before && !before.left.includes(item.name)) continue;
-      if (performance.now() > deadline) {
-        left.push(item.name);
-        continue;
-      }
+    for (const item of open) {
+      if (performance.now() > deadline) break;
       const found = await measure(rivals, item, folder, options);
       kernels.push(found);
+      left.delete(item.name);
       table.push(row(names, item, found));
-      for (const [name, rival] of Object.entries(found.rivals)) {
-        if ('missing' in rival && name === 'nodegrad')
-          console.log(`  ${item.name}: ${rival.missing}`);
+      keep?.(soFar());
+      // Ours, and the one that they are compared with; other forms need not have every op.
+      for (const name of names.slice(0, 2)) {
+        const rival = found.rivals[name];
+        if (rival && 'missing' in rival) console.log(`  missing: ${item.name}: ${rival.missing}`);
       }
     }
     const head = [
@@ -251,14 +238,9 @@ export async function compareKernels(
       ...names.slice(1).map((n) => `${n}, times ours`),
     ];
     printTable(head, table);
-    if (left.length > 0) console.log(`  not reached in the time given: ${left.join('; ')}`);
-    return {
-      rivals: Object.fromEntries(rivals.map(({ name, details }) => [name, details])),
-      kernels,
-      left,
-    };
+    if (left.size > 0) console.log(`  not reached in the time given: ${[...left].join('; ')}`);
+    return soFar();
   } finally {
-    for (const rival of rivals) rival.end();
     rmSync(folder, { recursive: true, force: true });
   }
 }

@@ -6,64 +6,35 @@
 import { createInterface } from 'node:readline';
 import {
   arange,
-  batchNorm,
   type CapturedStep,
   capture,
   clone,
   conv2d,
-  crossEntropy,
   device,
-  dropout,
-  embedding,
-  gelu,
   grad,
-  layerNorm,
   linear,
   manualSeed,
   matmul,
   nn,
   noGrad,
-  optim,
-  randn,
-  rmsNorm,
   saveSafetensors,
   scaledDotProductAttention,
   scope,
   setDefaultDevice,
   setMatmulBackend,
   setMatmulPrecision,
-  softmax,
-  sum,
   type Tensor,
   tensor,
 } from 'nodegrad';
-import type { KernelCase } from './cases.js';
-import type { Answer, Request } from './contest.js';
-
-/** A case made ready: its inputs by name, and the op over them. */
-interface Ready {
-  inputs: Record<string, Tensor>;
-  run: (inputs: Record<string, Tensor>) => Tensor;
-  /** The inputs whose gradients are taken; those that are floating where left out. */
-  wanted?: readonly string[];
-}
+import type { KernelCase } from './case.js';
+import { type Maker, normal, type Ready } from './makers.js';
+import { drawn, memoryMakers, ownState } from './memory_makers.js';
+import type { Answer, Request } from './process.js';
 
 const target = device(process.argv[2] ?? 'cpu');
 setDefaultDevice(target);
 const rival = process.argv[3] === 'cublas';
 setMatmulBackend(rival ? 'cublas' : 'own');
-
-type Maker = (item: KernelCase, size: (name: string) => number) => Ready;
-const normal = (shape: number[], item: KernelCase, scale = 1): Tensor =>
-  randn(shape).mul(scale).to(item.dtype);
-
-/** Ops over one table of rows × columns. */
-function overRows(run: (x: Tensor, columns: number) => Tensor): Maker {
-  return (item, size) => ({
-    inputs: { x: normal([size('rows'), size('columns')], item) },
-    run: ({ x }) => run(x as Tensor, size('columns')),
-  });
-}
 
 /** Layers over [T, B, I]; packed, rows have from all steps down to half of them. */
 function recurrent(Layer: typeof nn.LSTM | typeof nn.GRU): Maker {
@@ -156,92 +127,15 @@ const makers: Record<string, Maker> = {
       ...(channels === 3 && { wanted: ['weight', 'bias'] }),
     };
   },
-  crossEntropy: (item, size) => ({
-    inputs: {
-      x: normal([size('rows'), size('columns')], item),
-      target: arange(size('rows')).remainder(size('columns')).to('int64'),
-    },
-    run: ({ x, target }) => crossEntropy(x as Tensor, target as Tensor),
-  }),
-  layerNorm: (item, size) => ({
-    inputs: {
-      x: normal([size('rows'), size('columns')], item),
-      weight: normal([size('columns')], item),
-      bias: normal([size('columns')], item),
-    },
-    run: ({ x, weight, bias }) =>
-      layerNorm(x as Tensor, size('columns'), { weight: weight as Tensor, bias: bias as Tensor }),
-  }),
-  rmsNorm: (item, size) => ({
-    inputs: {
-      x: normal([size('rows'), size('columns')], item),
-      weight: normal([size('columns')], item),
-    },
-    run: ({ x, weight }) => rmsNorm(x as Tensor, size('columns'), { weight: weight as Tensor }),
-  }),
-  copy: overRows((x) => clone(x)),
-  sum: overRows((x) => sum(x, 1)),
-  softmax: overRows((x) => softmax(x)),
-  gelu: overRows((x) => gelu(x)),
-  dropout: overRows((x) => dropout(x, 0.1)),
-  transpose: overRows((x) => x.transpose().contiguous()),
-  gradNorm: overRows((x) => optim.getTotalNorm([x])),
-  clip: (item, size) => {
-    const weight = nn.parameter(normal([size('rows'), size('columns')], item));
-    const gradient = normal([size('rows'), size('columns')], item);
-    weight.mul(gradient).sum().backward();
-    return {
-      inputs: { x: weight.grad as Tensor },
-      run: () => optim.clipGradNorm([weight], 1),
-    };
-  },
-  batchNorm: (item, size) => ({
-    inputs: {
-      x: normal([size('rows'), size('columns')], item),
-      weight: normal([size('columns')], item),
-      bias: normal([size('columns')], item),
-    },
-    run: ({ x, weight, bias }) =>
-      batchNorm(x as Tensor, { weight: weight as Tensor, bias: bias as Tensor, training: true }),
-  }),
-  embedding: (item, size) => ({
-    inputs: {
-      weight: normal([size('rows'), size('columns')], item),
-      // Each row as often as another, far from its neighbours.
-      index: arange(size('rows')).mul(769).remainder(size('rows')).to('int64'),
-    },
-    run: ({ weight, index }) => embedding(weight as Tensor, index as Tensor),
-  }),
-  adamw: (item, size) => {
-    // As many tensors as a network has layers, the gradients given.
-    const parts = 16;
-    const shape = [size('rows') / parts, size('columns')];
-    const inputs: Record<string, Tensor> = {};
-    const parameters = Array.from({ length: parts }, (_, i) => {
-      const w = nn.parameter(normal(shape, item));
-      const gradient = normal(shape, item);
-      w.mul(gradient).sum().backward();
-      inputs[`w${i}`] = w;
-      inputs[`g${i}`] = gradient;
-      return w;
-    });
-    const optimizer = new optim.AdamW(parameters, { lr: 1e-3 });
-    return {
-      inputs,
-      run: () => {
-        optimizer.step();
-        return parameters[0] as Tensor;
-      },
-    };
-  },
+  ...memoryMakers,
 };
 
 /** Ops whose inputs cannot be replaced by copies: their state is their own. */
-const stateful = new Set(['lstm', 'gru', 'adamw', 'clip']);
+const stateful = new Set(['lstm', 'gru', ...ownState]);
 
 /** Whether no rival can share its values. */
 function isRandom({ op, sizes }: KernelCase): boolean {
-  return op === 'dropout' || (sizes.dropout ?? 0) > 0;
+  return drawn.has(op) || (sizes.dropout ?? 0) > 0;
 }
 
 let step: CapturedStep<[], void> | null = null;

@@ -13,10 +13,13 @@ except ImportError as error:
     print(json.dumps({"missing": f"PyTorch: {error}"}), flush=True)
     sys.exit(0)
 
-DEVICE = os.environ.get("BENCH_DEVICE", "cpu")
+PLACE = os.environ.get("BENCH_DEVICE", "cpu")
+DEVICE = PLACE if PLACE.startswith("cuda") else "cpu"
 PRECISION = os.environ.get("BENCH_PRECISION", "float32")
 COMPILED = os.environ.get("BENCH_FORM") == "compiled"
+TINY = os.environ.get("BENCH_TINY") == "1"
 if DEVICE != "cpu":
+    torch.cuda.set_device(torch.device(DEVICE).index or 0)
     torch.set_default_device(DEVICE)
     torch.backends.cudnn.benchmark = True
 torch.backends.cuda.matmul.allow_tf32 = PRECISION != "float32"
@@ -81,6 +84,8 @@ def answer(what):
 def serve(model, optimizer, loss_of, checked=10, warm_up=40):
     """Answers how long steps take, after `checked` ones without dropout whose last loss it tells."""
 
+    if TINY:
+        checked, warm_up = 2, 1
     if DEVICE != "cpu":
         for group in optimizer.param_groups:
             group["fused"] = True

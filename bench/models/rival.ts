@@ -28,6 +28,9 @@ export interface ServeOptions {
   afterCheck?: () => void;
 }
 
+/** Set where the programs are only tried, on whatever device (rival.py reads it too). */
+const tiny = process.env.BENCH_TINY === '1';
+
 /**
  * Serves until the runner closes the line.
  * @param run runs so many steps and returns the last one's loss, read back
@@ -35,10 +38,13 @@ export interface ServeOptions {
 export async function serve(
   about: Omit<About, 'loss'>,
   run: (steps: number) => Promise<number>,
-  { checked = 10, warmUp = 40, afterCheck }: ServeOptions = {},
+  options: ServeOptions = {},
 ): Promise<void> {
+  const { checked, warmUp } = tiny
+    ? { checked: 2, warmUp: 1 }
+    : { checked: 10, warmUp: 40, ...options };
   const loss = await run(checked);
-  afterCheck?.();
+  options.afterCheck?.();
   await run(warmUp);
   console.log(JSON.stringify({ ...about, loss } satisfies About));
   for await (const line of createInterface({ input: process.stdin })) {

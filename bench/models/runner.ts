@@ -43,6 +43,8 @@ export interface Options {
   threads: readonly number[];
   device: string;
   precision: Setting['precision'];
+  /** Few steps, to try the programs themselves. */
+  tiny: boolean;
 }
 
 interface Contestant {
@@ -65,11 +67,11 @@ function sleep(milliseconds: number): Promise<void> {
   return new Promise((resolve) => setTimeout(resolve, milliseconds));
 }
 
-/** Starts a rival and waits until it is warm; a sentence if it is not there. */
-async function start(rival: Rival): Promise<Contestant | string> {
+/** Starts a rival and waits until it is warm; a sentence if it is not there, or cannot run. */
+async function start(rival: Rival, tiny: boolean): Promise<Contestant | string> {
   const [program, ...args] = rival.command;
   const child = spawn(program as string, args, {
-    env: { ...process.env, ...rival.env },
+    env: { ...process.env, ...rival.env, ...(tiny && { BENCH_TINY: '1' }) },
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   let complaint = '';
@@ -86,8 +88,14 @@ async function start(rival: Rival): Promise<Contestant | string> {
     if (line.done) throw new Error(`bench: ${rival.name} ended: ${complaint}`);
     return JSON.parse(line.value);
   };
-  const about = (await answer()) as About & { missing?: string };
-  if (about.missing !== undefined) return about.missing;
+  const about = await answer().then(
+    (found) => found as About | { missing: string },
+    (error: Error) => {
+      if (rival.ours) throw error;
+      return { missing: error.message };
+    },
+  );
+  if ('missing' in about) return about.missing;
   return {
     rival,
     about,
@@ -194,14 +202,14 @@ export async function contest(workload: Workload, options: Options): Promise<unk
     for (const threads of onCpu ? options.threads : [1]) {
       if (onCpu) floors.set(threads, measureFloor(threads, 0.3));
       for (const rival of workload.rivals({ device, precision, threads })) {
-        const started = await start(rival);
+        const started = await start(rival, options.tiny);
         if (typeof started === 'string') missing.add(started);
         else contestants.push(started);
       }
     }
     checkLosses(contestants, precision);
     for (const found of contestants) {
-      const { probe = 5 } = workload;
+      const probe = options.tiny ? 1 : (workload.probe ?? 5);
       const { seconds } = await found.ask(probe);
       found.steps = Math.max(1, Math.round((options.seconds * probe) / seconds));
     }

@@ -1,6 +1,6 @@
 /** The machine as results name it, and the file that keeps them. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import os from 'node:os';
 import { device } from 'nodegrad';
 
@@ -73,6 +73,9 @@ export function saveResults(group: string, values: unknown, on: string): string 
     ...(on !== 'cpu' && { build: buildOf() }),
     values,
   };
-  writeFileSync(file, `${JSON.stringify(all, null, 2)}\n`);
+  // Whole or not at all: a run may be cut off at any moment.
+  const draft = new URL(`${file.href}.draft`);
+  writeFileSync(draft, `${JSON.stringify(all, null, 2)}\n`);
+  renameSync(draft, file);
   return file.pathname;
 }

@@ -1,14 +1,15 @@
 // Gradients of looked-up rows: dweight[index[i], :] = Σ dy[i, :], or added to what is there.
-// Positions are sorted by row: counted per row, the counts summed up by one block, positions put in
-// their row's stretch (in any order: integer atomics), and each then finds its rank there by
-// counting the smaller ones. For each 256 columns (32 where rows are not whole vectors) a warp
-// walks the stretch of a row that has any, in the order of i: deterministic, no float atomics.
-// float32 inside for 16-bit types, rounded once. Cost: dy read once and touched rows read and
-// written; V + 3·I words of 4 bytes beside them (and Σ L² of them from cache for stretches of L).
-// Written afresh, dweight is zeroed first.
+// Positions are sorted by row, stably (radix_sort.h). In the sorted list a row has a run, which is
+// cut where chunks of the list end, of some √I positions: for each piece and each 256 columns (32
+// where rows are not whole vectors) a warp sums its rows of dy in the order of i. A run of one
+// piece goes straight to dweight; the sums of others wait in scratch, two of each chunk at most (of
+// the run that reaches into it, of the one that goes on behind it), and are joined in order. So no
+// walk is longer than √I, however few rows are hit, and no atomics are needed. float32 inside for
+// 16-bit types, rounded once. Cost: dy read once and touched rows read and written, beside the
+// sort; 8·√I rows of float32 at most where runs are cut. Written afresh, dweight is zeroed first.
 #include "core/error.h"
 #include "families.h"
-#include "launch.h"
+#include "radix_sort.h"
 #include "reduction.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
@@ -18,19 +19,29 @@ constexpr int kBlock = 256;
 constexpr int kLanes = 32;
 constexpr int kAhead = 4;              // rows of dy that a lane loads at once
 constexpr int64_t kMostTiles = 65535;  // of a grid's second dimension
-constexpr int kScanned = 16;           // counts of a thread, each round of the scan
+constexpr int64_t kShortestChunk = 64;
 
+// Entry i: its row, or the number of rows where it counts nothing.
 struct Lookup {
   const int64_t* index;
-  int64_t rows, padding;
-  uint32_t count;
+  int64_t padding;
+  uint32_t rows;
+  __device__ __forceinline__ Entry operator()(int64_t i) const {
+    const int64_t row = index[i];
+    const bool counts = row >= 0 && row < rows && row != padding;
+    return {counts ? static_cast<uint32_t>(row) : rows, static_cast<uint32_t>(i)};
+  }
 };
 
-// The row of position i, or -1 where it counts nothing.
-__device__ __forceinline__ int64_t row_of(const Lookup& lookup, uint32_t i) {
-  const int64_t row = lookup.index[i];
-  return row >= 0 && row < lookup.rows && row != lookup.padding ? row : -1;
-}
+// The sorted list.
+struct Sorted {
+  const Entry* entries;
+  int64_t count, chunk;
+  uint32_t rows;
+  __device__ __forceinline__ bool has(int64_t at, uint32_t row) const {
+    return at >= 0 && at < count && entries[at].key == row;
+  }
+};
 
 __device__ __forceinline__ int64_t global_thread() {
   return static_cast<int64_t>(blockIdx.x) * kBlock + static_cast<int>(threadIdx.x);
@@ -47,177 +58,178 @@ __global__ void __launch_bounds__(kBlock)
   for (int64_t i = first; i < first + 16 && i < bytes; ++i) out[i] = 0;
 }
 
-__global__ void __launch_bounds__(kBlock) count_kernel(const Lookup lookup, uint32_t* counts) {
-  const int64_t i = global_thread();
-  if (i >= lookup.count) return;
-  const int64_t row = row_of(lookup, static_cast<uint32_t>(i));
-  if (row >= 0) atomicAdd(&counts[row], 1u);
-}
-
-struct ScanSlots {
-  uint32_t warps[kBlock / kLanes];
-};
-
-// starts[r] = ends[r] = the counts of the rows before r; starts[rows] their total. One block.
-__global__ void __launch_bounds__(kBlock)
-    scan_kernel(const uint32_t* counts, int64_t rows, uint32_t* starts, uint32_t* ends) {
-  ScanSlots& shared = shared_memory<ScanSlots>();
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % kLanes, warp = thread / kLanes;
-  uint32_t before = 0;
-  for (int64_t base = 0; base < rows; base += kBlock * kScanned) {
-    const int64_t first = base + thread * kScanned;
-    uint32_t own[kScanned];
-    uint32_t total = 0;
+// sum += rows `position` of dy of the first `found` lanes, in their order. Lanes load kAhead rows
+// at once, the last one again where there are fewer.
+template <class A, int V>
+__device__ __forceinline__ void add_rows(const void* dy, DType dtype, uint32_t position, int found,
+                                         int64_t columns, int64_t column, A (&sum)[V]) {
+  for (int j = 0; j < found; j += kAhead) {
+    int64_t at[kAhead];
 #pragma unroll
-    for (int j = 0; j < kScanned; ++j) own[j] = first + j < rows ? counts[first + j] : 0;
-#pragma unroll
-    for (int j = 0; j < kScanned; ++j) total += own[j];
-    uint32_t upto = total;
-#pragma unroll
-    for (int step = 1; step < kLanes; step *= 2) {
-      const uint32_t other = __shfl_up_sync(0xffffffffu, upto, step);
-      if (lane >= step) upto += other;
+    for (int a = 0; a < kAhead; ++a) {
+      const int lane = j + a < found ? j + a : found - 1;
+      at[a] = static_cast<int64_t>(__shfl_sync(0xffffffffu, position, lane)) * columns + column;
     }
-    if (lane == kLanes - 1) shared.warps[warp] = upto;
-    __syncthreads();
-    uint32_t next = before + upto - total;
-#pragma unroll
-    for (int w = 0; w < kBlock / kLanes; ++w) {
-      const uint32_t of_warp = shared.warps[w];
-      if (w < warp) next += of_warp;
-      before += of_warp;
-    }
-#pragma unroll
-    for (int j = 0; j < kScanned; ++j) {
-      if (first + j < rows) starts[first + j] = ends[first + j] = next;
-      next += own[j];
-    }
-    __syncthreads();
-  }
-  if (thread == 0) starts[rows] = before;
-}
-
-__global__ void __launch_bounds__(kBlock)
-    scatter_kernel(const Lookup lookup, uint32_t* ends, uint32_t* unordered) {
-  const int64_t i = global_thread();
-  if (i >= lookup.count) return;
-  const int64_t row = row_of(lookup, static_cast<uint32_t>(i));
-  if (row >= 0) unordered[atomicAdd(&ends[row], 1u)] = static_cast<uint32_t>(i);
-}
-
-__global__ void __launch_bounds__(kBlock)
-    order_kernel(const Lookup lookup, const uint32_t* starts, const uint32_t* unordered,
-                 uint32_t* ordered) {
-  const int64_t slot = global_thread();
-  if (slot >= starts[lookup.rows]) return;
-  const uint32_t i = unordered[slot];
-  const int64_t row = row_of(lookup, i);
-  const uint32_t start = starts[row], end = starts[row + 1];
-  uint32_t rank = 0;
-#pragma unroll 4
-  for (uint32_t k = start; k < end; ++k) rank += unordered[k] < i;
-  ordered[start + rank] = i;
-}
-
-// A row of dweight, at a lane's columns. `eight` neighbours a lane, or one.
-template <class A>
-__global__ void __launch_bounds__(kBlock)
-    sum_kernel(const Lookup lookup, const uint32_t* starts, const uint32_t* ordered, const void* dy,
-               int64_t columns, void* out, const DType dtype, [[maybe_unused]] const bool eight) {
-  const int64_t slot = global_thread() / kLanes;
-  if (slot >= starts[lookup.rows]) return;
-  const int64_t row = row_of(lookup, ordered[slot]);
-  const uint32_t start = starts[row], end = starts[row + 1];
-  if (slot != start) return;
-  const int64_t lane = static_cast<int64_t>(blockIdx.y) * kLanes + threadIdx.x % kLanes;
-  if constexpr (same_type<A, float>) {
-    if (eight) {
-      const int64_t c = lane * 8;
-      if (c >= columns) return;
+    if constexpr (V == 8) {
       Piece piece[kAhead][2];
-      float sum[8], value[8];
-      load_eight(out, row * columns + c, dtype, piece[0]);
-      unpack(piece[0], dtype, sum);
-      for (uint32_t k = start; k < end; k += kAhead) {
+      A value[V];
 #pragma unroll
-        for (uint32_t j = 0; j < kAhead; ++j) {
-          if (k + j < end) {
-            load_eight(dy, static_cast<int64_t>(ordered[k + j]) * columns + c, dtype, piece[j]);
-          }
-        }
+      for (int a = 0; a < kAhead; ++a) load_eight(dy, at[a], dtype, piece[a]);
 #pragma unroll
-        for (uint32_t j = 0; j < kAhead; ++j) {
-          if (k + j >= end) break;
-          unpack(piece[j], dtype, value);
+      for (int a = 0; a < kAhead; ++a) {
+        if (j + a >= found) break;
+        unpack(piece[a], dtype, value);
 #pragma unroll
-          for (int e = 0; e < 8; ++e) sum[e] += value[e];
-        }
+        for (int e = 0; e < V; ++e) sum[e] += value[e];
       }
-      store_eight(out, row * columns + c, dtype, sum);
-      return;
+    } else {
+#pragma unroll
+      for (int a = 0; a < kAhead; ++a) {
+        const A value = load_as<A>(dy, at[a], dtype);
+        if (j + a < found) sum[0] += value;
+      }
     }
   }
-  if (lane >= columns) return;
-  A sum = load_as<A>(out, row * columns + lane, dtype);
-#pragma unroll 4
-  for (uint32_t k = start; k < end; ++k) {
-    sum += load_as<A>(dy, static_cast<int64_t>(ordered[k]) * columns + lane, dtype);
+}
+
+template <class A, int V>
+__device__ __forceinline__ void add_to_row(void* out, int64_t at, DType dtype, A (&sum)[V]) {
+  A old[V];
+  load_values<V>(out, at, dtype, old);
+#pragma unroll
+  for (int e = 0; e < V; ++e) sum[e] += old[e];
+  store_values<V>(out, at, dtype, sum);
+}
+
+template <class A>
+inline constexpr DType kSumType = same_type<A, double> ? DType::float64 : DType::float32;
+
+// A warp for each position of the list where a piece may begin; V columns a lane.
+template <class A, int V>
+__global__ void __launch_bounds__(kBlock)
+    sum_kernel(const Sorted sorted, const void* dy, const int64_t columns, void* out, A* cut,
+               const DType dtype) {
+  const int64_t slot = global_thread() / kLanes;
+  if (slot >= sorted.count) return;
+  const uint32_t row = sorted.entries[slot].key;
+  const bool continued = sorted.has(slot - 1, row);
+  if (row == sorted.rows || (continued && slot % sorted.chunk != 0)) return;
+  const int64_t chunk = slot / sorted.chunk, end = (chunk + 1) * sorted.chunk;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int64_t column = (static_cast<int64_t>(blockIdx.y) * kLanes + lane) * V;
+  const bool inside = column < columns;
+  A sum[V] = {};
+  int64_t next = slot;
+  int found = kLanes;
+  while (found == kLanes && next < end) {
+    const bool has = next + lane < end && sorted.has(next + lane, row);
+    found = __popc(__ballot_sync(0xffffffffu, has));
+    const uint32_t position = has ? sorted.entries[next + lane].position : 0;
+    add_rows(dy, dtype, position, found, columns, inside ? column : 0, sum);
+    next += found;
   }
-  store_as(out, row * columns + lane, dtype, sum);
+  if (!inside) return;
+  if (continued || (next == end && sorted.has(end, row))) {
+    const int64_t at = (2 * chunk + (continued ? 0 : 1)) * columns + column;
+    store_values<V>(cut, at, kSumType<A>, sum);
+  } else {
+    add_to_row(out, static_cast<int64_t>(row) * columns + column, dtype, sum);
+  }
+}
+
+// A warp for each chunk, which joins the run that begins in it and goes on behind it.
+template <class A, int V>
+__global__ void __launch_bounds__(kBlock)
+    join_kernel(const Sorted sorted, const A* cut, const int64_t columns, void* out,
+                const DType dtype) {
+  const int64_t chunk = global_thread() / kLanes, end = (chunk + 1) * sorted.chunk;
+  if (end >= sorted.count) return;
+  const uint32_t row = sorted.entries[end].key;
+  if (row == sorted.rows || !sorted.has(end - 1, row)) return;
+  if (sorted.has(chunk * sorted.chunk - 1, row)) return;
+  const int lane = static_cast<int>(threadIdx.x) % kLanes;
+  const int64_t column = (static_cast<int64_t>(blockIdx.y) * kLanes + lane) * V;
+  const bool inside = column < columns;
+  const A* const from = cut + (inside ? column : 0);
+  A sum[V];
+  load_values<V>(from, (2 * chunk + 1) * columns, kSumType<A>, sum);
+  int64_t next = chunk + 1;
+  int found = kLanes;
+  while (found == kLanes) {
+    const bool has = sorted.has((next + lane) * sorted.chunk, row);
+    found = __popc(__ballot_sync(0xffffffffu, has));
+#pragma unroll 4
+    for (int j = 0; j < found; ++j) {
+      A value[V];
+      load_values<V>(from, 2 * (next + j) * columns, kSumType<A>, value);
+#pragma unroll
+      for (int e = 0; e < V; ++e) sum[e] += value[e];
+    }
+    next += found;
+  }
+  if (inside) add_to_row(out, static_cast<int64_t>(row) * columns + column, dtype, sum);
 }
 
 dim3 grid_of(int64_t threads) {
-  const int64_t blocks = (threads + kBlock - 1) / kBlock;
+  const int64_t blocks = divide_up(threads, kBlock);
   if (blocks > INT32_MAX) fail("embedding: the tensors are too large for one launch");
   return dim3(static_cast<unsigned>(blocks));
 }
 
 void zero(Stream& stream, void* out, int64_t bytes) {
-  launch(stream, "embedding", zero_kernel, grid_of((bytes + 15) / 16), dim3(kBlock), 0,
+  launch(stream, "embedding", zero_kernel, grid_of(divide_up(bytes, 16)), dim3(kBlock), 0,
          static_cast<uint8_t*>(out), is_aligned(out, 16), bytes);
+}
+
+template <class A, int V>
+void sum_rows(Stream& stream, const Lookup& lookup, int64_t count, const View& dy,
+              const View& dweight) {
+  const char* const name = "embedding";
+  const int64_t columns = dweight.shape[1], tiles = divide_up(columns, kLanes * V);
+  if (tiles > kMostTiles) {
+    fail("embedding: rows are too long, got %lld", static_cast<long long>(columns));
+  }
+  int64_t chunk = kShortestChunk;
+  while (2 * chunk * chunk < count) chunk *= 2;
+  const int64_t chunks = divide_up(count, chunk);
+  const size_t sort_bytes = radix_bytes(count);
+  const size_t cut_bytes =
+      chunks > 1 ? static_cast<size_t>(2 * chunks * columns) * sizeof(A) : size_t{0};
+  char* const scratch = static_cast<char*>(acquire_scratch(stream, sort_bytes + cut_bytes));
+  A* const cut = reinterpret_cast<A*>(scratch + sort_bytes);
+  const Entry* const entries = radix_sort(stream, name, lookup, count, lookup.rows, scratch);
+  const Sorted sorted{entries, count, chunk, lookup.rows};
+  const auto grid = [&](int64_t warps) {
+    return dim3(grid_of(warps * kLanes).x, static_cast<unsigned>(tiles));
+  };
+  launch(stream, name, sum_kernel<A, V>, grid(count), dim3(kBlock), 0, sorted, dy.data, columns,
+         dweight.data, cut, dweight.dtype);
+  if (chunks > 1) {
+    launch(stream, name, join_kernel<A, V>, grid(chunks), dim3(kBlock), 0, sorted, cut, columns,
+           dweight.data, dweight.dtype);
+  }
+  release_scratch(stream, scratch);
 }
 
 void backward(Stream& stream, const View& dy, const View& index, int64_t padding, bool accumulate,
               const View& dweight) {
   const int64_t rows = dweight.shape[0], columns = dweight.shape[1], count = index.shape[0];
-  const char* const name = "embedding";
   if (rows == 0 || columns == 0) return;
-  if (count >= UINT32_MAX) {
-    fail("embedding: takes fewer than 2^32 indices, got %lld", static_cast<long long>(count));
+  if (count >= UINT32_MAX || rows >= UINT32_MAX) {
+    fail("embedding: takes fewer than 2^32 indices and rows, got %lld and %lld",
+         static_cast<long long>(count), static_cast<long long>(rows));
   }
   const DType dtype = dweight.dtype;
   if (!accumulate) {
     zero(stream, dweight.data, rows * columns * static_cast<int64_t>(item_size(dtype)));
   }
   if (count == 0) return;
-  const Lookup lookup{static_cast<const int64_t*>(index.data), rows, padding,
-                      static_cast<uint32_t>(count)};
-  uint32_t* const counts = static_cast<uint32_t*>(
-      acquire_scratch(stream, static_cast<size_t>(3 * rows + 1 + 2 * count) * sizeof(uint32_t)));
-  uint32_t* const starts = counts + rows;
-  uint32_t* const ends = starts + rows + 1;
-  uint32_t* const unordered = ends + rows;
-  uint32_t* const ordered = unordered + count;
-  zero(stream, counts, rows * static_cast<int64_t>(sizeof(uint32_t)));
-  launch(stream, name, count_kernel, grid_of(count), dim3(kBlock), 0, lookup, counts);
-  launch(stream, name, scan_kernel, dim3(1), dim3(kBlock), sizeof(ScanSlots), counts, rows, starts,
-         ends);
-  launch(stream, name, scatter_kernel, grid_of(count), dim3(kBlock), 0, lookup, ends, unordered);
-  launch(stream, name, order_kernel, grid_of(count), dim3(kBlock), 0, lookup, starts, unordered,
-         ordered);
-  with_float_arith(dtype, [&](auto zero_of) {
-    using A = decltype(zero_of);
-    const bool eight = same_type<A, float> && columns % 8 == 0 && is_aligned(dweight.data, 16) &&
-                       is_aligned(dy.data, 16);
-    const int64_t per_warp = kLanes * (eight ? 8 : 1), tiles = (columns + per_warp - 1) / per_warp;
-    if (tiles > kMostTiles) {
-      fail("embedding: rows are too long, got %lld", static_cast<long long>(columns));
-    }
-    const dim3 grid(grid_of(count * kLanes).x, static_cast<unsigned>(tiles));
-    launch(stream, name, sum_kernel<A>, grid, dim3(kBlock), 0, lookup, starts, ordered, dy.data,
-           columns, dweight.data, dtype, eight);
-  });
-  release_scratch(stream, counts);
+  const Lookup lookup{static_cast<const int64_t*>(index.data), padding,
+                      static_cast<uint32_t>(rows)};
+  if (dtype == DType::float64) return sum_rows<double, 1>(stream, lookup, count, dy, dweight);
+  const bool eight = columns % 8 == 0 && is_aligned(dweight.data, 16) && is_aligned(dy.data, 16);
+  if (eight) return sum_rows<float, 8>(stream, lookup, count, dy, dweight);
+  sum_rows<float, 1>(stream, lookup, count, dy, dweight);
 }
 
 }  // namespace

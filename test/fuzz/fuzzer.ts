@@ -27,7 +27,7 @@ const speakers = new Set([
   // What trains and measures: the methods, and losses and metrics by their names.
   ...['compile', 'fit', 'evaluate', 'predict', 'accuracy', 'binaryAccuracy', 'topKAccuracy'],
   ...['categoricalAccuracy', 'sparseCategoricalAccuracy', 'confusionMatrix', 'precision', 'recall'],
-  ...['f1', 'auc', 'mse', 'mae', 'rmse', 'r2'],
+  ...['f1', 'auc', 'mse', 'mae', 'rmse', 'r2', 'frechetDistance'],
 ]);
 
 /** Why an error is no clear sentence, or undefined where it is one. */

@@ -61,6 +61,36 @@ describe.each(devices)('embedding on $name', (device) => {
     });
   });
 
+  // Whole numbers, whose sums are exact in any order: every position must count once.
+  it.each([
+    [1, 1, 3],
+    [31, 2, 8],
+    [1000, 1, 8],
+    [1000, 30_000, 1],
+    [20_000, 1, 1],
+    [20_000, 2, 8],
+    [20_000, 30_000, 2],
+  ])('sums the gradients of %i lookups in %i rows of %i', (count, rows, columns) => {
+    scope(() => {
+      const random = new Random('lookups');
+      const indices = Array.from({ length: count }, () => random.integer(-1, rows));
+      const dy = Array.from({ length: count * columns }, () => random.integer(-9, 9));
+      const expected = new Float32Array(rows * columns);
+      for (const [i, row] of indices.entries()) {
+        if (row < 0 || row >= rows) continue;
+        for (let c = 0; c < columns; ++c) {
+          const at = row * columns + c;
+          expected[at] = (expected[at] as number) + (dy[i * columns + c] as number);
+        }
+      }
+      const weight = zeros([rows, columns], { device }).requireGrad();
+      const index = tensor(indices, [count], { device, dtype: 'int64' });
+      embedding(weight, index).backward(tensor(dy, [count, columns], { device }));
+      const found = weight.grad?.data() as Float32Array;
+      expect(expected.findIndex((sum, at) => sum !== found[at])).toBe(-1);
+    });
+  });
+
   it('serves grad() as it does backward()', () => {
     scope(() => {
       const weight = ones([4, 2], { device }).requireGrad();

@@ -50,11 +50,11 @@ describe.each(devices)('rotary on $name', (device) => {
     scope(() => {
       const [x, table] = [uniformOf(1, [3, 4]).to(device), uniformOf(2, [3, 2]).to(device)];
       expect(() => rotary(x, table, table.slice(0, 0, 2))).toThrow(
-        'rotary: the tables must be [length,width/2], got [3,2] and [2,2]',
+        'RotaryPositions: the tables must be [length,width/2], got [3,2] and [2,2]',
       );
       for (const offset of [1, 4, -1]) {
         expect(() => rotary(x, table, table, offset)).toThrow(
-          /^rotary: x must be \[\.\.\.,T,4\] with T up to [02], got \[3,4\]$/,
+          /^RotaryPositions: x must be \[\.\.\.,T,4\] with T up to [02], got \[3,4\]$/,
         );
       }
       expect(() => rotary(x.T, table, table)).toThrow('with T up to 3, got [4,3]');

@@ -14,7 +14,7 @@ Tensor part_of(const Tensor& table, int64_t offset, int64_t count, DType dtype) 
 
 Tensor rotary(const Tensor& x, const Tensor& cosines, const Tensor& sines, int64_t offset,
               bool inverse) {
-  constexpr const char* op = "rotary";
+  constexpr const char* op = "RotaryPositions";  // which users call
   if (!is_float(x.dtype())) {
     fail("%s: needs a floating dtype, got %s", op, dtype_name(x.dtype()));
   }

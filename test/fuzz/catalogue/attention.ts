@@ -101,7 +101,7 @@ for (const name of ['SinusoidalPositions', 'LearnedPositions', 'RotaryPositions'
   layer(
     name,
     nn[name] as never,
-    () => [4, 6],
+    (m) => [4, 6, { ...m.options(), dtype: m.float() }],
     (m) => [m.make([...m.shape(m.integer(0, 2)), m.integer(0, 4), 6], m.float())],
     name === 'RotaryPositions' ? { op: 'rotary' } : {},
   );

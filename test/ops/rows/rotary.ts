@@ -48,7 +48,7 @@ export const rotaryRows: readonly OpRow[] = [
           const x = ng.zeros([3, 6], { device, dtype: 'int32' });
           return new ng.nn.RotaryPositions(4, 6, { device }).forward(x);
         },
-        message: 'rotary: needs a floating dtype, got int32',
+        message: 'RotaryPositions: needs a floating dtype, got int32',
       },
       {
         name: 'more positions than there are',
