@@ -92,6 +92,7 @@ Attention attention_of(const AttentionArgs& args, const View& out, const View& l
   a.padding = static_cast<const uint8_t*>(args.padding.data);
   a.padding_batch = args.padding.strides[0];
   a.padding_key = args.padding.strides[1];
+  a.lengths = static_cast<const int32_t*>(args.lengths.data);
   a.state = static_cast<const int64_t*>(args.state.data);
   a.lse = lse.data;
   a.scale = args.scale;

@@ -88,10 +88,14 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
   const AttentionOperand& walked_a = kKeysAreHeld ? a.q : a.k;
   const AttentionOperand& walked_b = kKeysAreHeld ? a.dout : a.v;
 
-  // Queries before the first key, and keys after the last query, are not walked.
+  // Queries before the first key, and keys after the last query or behind the sample's length, are
+  // not walked; for keys behind it, nothing is.
+  const int seen = keys_of(a, at.batch);
+  const int used_end = kKeysAreHeld ? seen : queries;
   const int begin = kKeysAreHeld && a.causal ? first / kColumns * kColumns : 0;
-  const int end = !kKeysAreHeld && a.causal ? min(first + kRows, walked_end) : walked_end;
-  const int tiles = end > begin ? (end - begin + kColumns - 1) / kColumns : 0;
+  const int end = kKeysAreHeld ? queries : a.causal ? min(first + kRows, seen) : seen;
+  const bool walks = end > begin && first < used_end;
+  const int tiles = walks ? (end - begin + kColumns - 1) / kColumns : 0;
   const int steps = tiles * (kKeysAreHeld ? group : 1);
 
   const auto load_stage = [&](int stage, int head, int column) {
@@ -114,11 +118,13 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
     }
   };
 
-  load_rows<kThreads>(memory.a, held_a, row_of<T>(held_a, batch, held_head, 0), first, held_end,
-                      width);
-  load_rows<kThreads>(memory.b, held_b, row_of<T>(held_b, batch, held_head, 0), first, held_end,
-                      width);
-  if (steps > 0) load_stage(0, first_walked, begin);
+  if (steps > 0) {
+    load_rows<kThreads>(memory.a, held_a, row_of<T>(held_a, batch, held_head, 0), first, held_end,
+                        width);
+    load_rows<kThreads>(memory.b, held_b, row_of<T>(held_b, batch, held_head, 0), first, held_end,
+                        width);
+    load_stage(0, first_walked, begin);
+  }
   cp_async_commit();
 
   float sums[R][W][4] = {};                               // dK or dQ
@@ -147,8 +153,9 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
     }
     cp_async_commit();
     auto& stage = memory.stages[step % 2];
-    const bool seen = !a.causal || (kKeysAreHeld ? column + kColumns > row : column < row + 16 * R);
-    if (seen && row < held_end) {
+    const bool counts =
+        !a.causal || (kKeysAreHeld ? column + kColumns > row : column < row + 16 * R);
+    if (counts && row < used_end) {
       const ScorePlace place = {batch, kKeysAreHeld ? head : held_head, row, column};
       float p[R][C][4];
       multiply_rows<M>(memory.a, warp_row, stage.a, 0, p);
@@ -156,7 +163,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
       // where sums run over them.
       const bool below =
           !a.causal || (kKeysAreHeld ? column >= row + 16 * R - 1 : column + kColumns <= row + 1);
-      const bool whole = kKeysAreHeld || column + kColumns <= keys;
+      const bool whole = kKeysAreHeld || column + kColumns <= seen;
       if (!below || !whole || a.mask.data || a.padding || a.mask_scales) {
         mask_scores<T, kKeysAreHeld>(a, place, p);
       }
@@ -209,6 +216,10 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
       scale[r][h] = static_cast<float>(a.scale);
       scale_of_values[r][h] = a.inverse_keep;
     }
+  }
+  if constexpr (kKeysAreHeld) {
+    clear_unseen(sums, row, seen);
+    clear_unseen(sums_of_values, row, seen);
   }
   const AttentionOperand& to = kKeysAreHeld ? a.dk : a.dq;
   store_rows<T>(memory.a, warp_row, first_sum, sums, scale, to, row_of<T>(to, batch, held_head, 0),

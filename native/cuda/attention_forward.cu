@@ -98,7 +98,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
   const int batch = static_cast<int>(at.batch), head = static_cast<int>(at.head);
   const int first = static_cast<int>(at.first), row = first + warp_row;  // of the block, the warp
   const int count = static_cast<int>(a.queries), keys = static_cast<int>(a.keys);
-  const int end = a.causal ? min(first + kRows, keys) : keys;
+  const int seen = keys_of(a, at.batch), end = a.causal ? min(first + kRows, seen) : seen;
   const int tiles = (end + kKeys - 1) / kKeys;
 
   const int64_t kv_head = at.head * a.kv_heads / a.heads;
@@ -138,7 +138,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
     load_tile(a.k, k, tile + 1, after(of_key, 2));
     if (used) {
       multiply_rows<M>(memory.queries, warp_row, memory.ring[of_key], 0, scores);
-      const bool whole = key + kKeys <= keys && !(a.causal && key + kKeys > row + 1);
+      const bool whole = key + kKeys <= seen && !(a.causal && key + kKeys > row + 1);
       if (!whole || a.mask.data || a.padding || a.mask_scales) {
         mask_scores<T, false>(a, place, scores);
       }

@@ -22,6 +22,7 @@ struct Attention {
   AttentionOperand q, k, v, out, dout, dq, dk, dv;
   AttentionOperand mask;  // and the stride of its columns
   const uint8_t* padding;
+  const int32_t* lengths;
   const int64_t* state;
   void* lse;
   void* delta;
@@ -41,6 +42,12 @@ template <class T>
 __device__ __forceinline__ const T* row_of(const AttentionOperand& x, int64_t batch, int64_t head,
                                            int64_t row) {
   return static_cast<const T*>(x.data) + batch * x.batch + head * x.head + row * x.row;
+}
+
+// How many keys of a sample are seen. Tiles of keys behind them are not walked.
+__device__ __forceinline__ int keys_of(const Attention& a, int64_t batch) {
+  const int keys = static_cast<int>(a.keys);
+  return a.lengths ? max(min(a.lengths[batch], keys), 0) : keys;
 }
 
 // A block's tile of rows: tiles of a head follow each other, the last first where `backwards`.

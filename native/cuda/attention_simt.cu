@@ -125,12 +125,12 @@ __device__ __forceinline__ void add_product(const Tile<A, S::kRows, S::kColumns>
   }
 }
 
-// The score of query i and key j with the mask; -inf where i does not see j.
+// The score of query i and key j of `keys` with the mask; -inf where i does not see j.
 template <class T>
 __device__ __forceinline__ Arith<T> masked(const Attention& a, int64_t batch, int64_t head,
-                                           int64_t i, int64_t j, Arith<T> score) {
+                                           int64_t i, int64_t j, int64_t keys, Arith<T> score) {
   using A = Arith<T>;
-  if (i >= a.queries || j >= a.keys || (a.causal && j > i)) return A(-INFINITY);
+  if (i >= a.queries || j >= keys || (a.causal && j > i)) return A(-INFINITY);
   if (a.padding && a.padding[batch * a.padding_batch + j * a.padding_key]) return A(-INFINITY);
   if (!a.mask.data) return score;
   const int64_t at = batch * a.mask.batch + head * a.mask.head + i * a.mask.row + j * a.mask_column;
@@ -201,8 +201,8 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
 #pragma unroll
     for (int e = 0; e < W; ++e) out[r][e] = A(0);
   }
-  const int64_t seen = at.first + S::kRows;
-  const int64_t end = a.causal && seen < a.keys ? seen : a.keys;
+  const int64_t seen = at.first + S::kRows, keys = keys_of(a, at.batch);
+  const int64_t end = a.causal && seen < keys ? seen : keys;
   for (int64_t key = 0; key < end; key += S::kColumns) {
     __syncthreads();
     load_tile<S>(memory.k, a.k, at.batch, kv_head, key, a.keys, a.width);
@@ -216,7 +216,7 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
       A top = max[r];
 #pragma unroll
       for (int c = 0; c < C; ++c) {
-        s[r][c] = masked<T>(a, at.batch, at.head, i, key + tx + kSide * c,
+        s[r][c] = masked<T>(a, at.batch, at.head, i, key + tx + kSide * c, keys,
                             s[r][c] * static_cast<A>(a.scale));
         top = s[r][c] > top || s[r][c] != s[r][c] ? s[r][c] : top;
       }
@@ -229,7 +229,7 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
         A weight = m_exp(s[r][c] - base);
         part += weight;
         const int64_t j = key + tx + kSide * c;
-        if (a.state && i < a.queries && j < a.keys) {
+        if (a.state && i < a.queries && j < keys) {
           weight *= kept<A>(a, at.batch, at.head, i, j);
         }
         memory.p.at[ty + kSide * r][tx + kSide * c] = weight;
@@ -240,7 +240,7 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
       for (int e = 0; e < W; ++e) out[r][e] *= factor;
     }
     __syncthreads();
-    const int64_t left = a.keys - key;
+    const int64_t left = keys - key;
     add_product<S>(memory.p, memory.v, out,
                    static_cast<int>(left < S::kColumns ? left : S::kColumns), tx, ty);
   }
@@ -285,10 +285,12 @@ __global__ void __launch_bounds__(S::kThreads, 1) keys_kernel(const Attention a)
 #pragma unroll
     for (int e = 0; e < W; ++e) dk[r][e] = dv[r][e] = A(0);
   }
+  const int64_t keys = keys_of(a, at.batch);
   const int64_t start = a.causal ? at.first / S::kColumns * S::kColumns : 0;
+  const int64_t end = at.first < keys ? a.queries : start;
   for (int64_t head = at.head * group; head < (at.head + 1) * group; ++head) {
     const int64_t statistics = (at.batch * a.heads + head) * a.queries;
-    for (int64_t query = start; query < a.queries; query += S::kColumns) {
+    for (int64_t query = start; query < end; query += S::kColumns) {
       __syncthreads();
       load_tile<S>(memory.column_a, a.q, at.batch, head, query, a.queries, a.width);
       load_tile<S>(memory.column_b, a.dout, at.batch, head, query, a.queries, a.width);
@@ -305,10 +307,9 @@ __global__ void __launch_bounds__(S::kThreads, 1) keys_kernel(const Attention a)
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           const int64_t j = at.first + ty + kSide * r;
-          const A weight =
-              m_exp(masked<T>(a, at.batch, head, i, j, s[r][c] * static_cast<A>(a.scale)) - lse);
-          const A factor =
-              a.state && inside && j < a.keys ? kept<A>(a, at.batch, head, i, j) : A(1);
+          const A weight = m_exp(
+              masked<T>(a, at.batch, head, i, j, keys, s[r][c] * static_cast<A>(a.scale)) - lse);
+          const A factor = a.state && inside && j < keys ? kept<A>(a, at.batch, head, i, j) : A(1);
           memory.p.at[ty + kSide * r][tx + kSide * c] = weight * factor;
           memory.ds.at[ty + kSide * r][tx + kSide * c] =
               weight * (dp[r][c] * factor - delta) * static_cast<A>(a.scale);
@@ -347,8 +348,8 @@ __global__ void __launch_bounds__(S::kThreads, 1) queries_kernel(const Attention
 #pragma unroll
     for (int e = 0; e < W; ++e) dq[r][e] = A(0);
   }
-  const int64_t seen = at.first + S::kRows;
-  const int64_t end = a.causal && seen < a.keys ? seen : a.keys;
+  const int64_t seen = at.first + S::kRows, keys = keys_of(a, at.batch);
+  const int64_t end = a.causal && seen < keys ? seen : keys;
   for (int64_t key = 0; key < end; key += S::kColumns) {
     __syncthreads();
     load_tile<S>(memory.column_a, a.k, at.batch, kv_head, key, a.keys, a.width);
@@ -363,16 +364,17 @@ __global__ void __launch_bounds__(S::kThreads, 1) queries_kernel(const Attention
 #pragma unroll
       for (int c = 0; c < C; ++c) {
         const int64_t j = key + tx + kSide * c;
-        const A weight = m_exp(
-            masked<T>(a, at.batch, at.head, i, j, s[r][c] * static_cast<A>(a.scale)) - lse[r]);
+        const A weight =
+            m_exp(masked<T>(a, at.batch, at.head, i, j, keys, s[r][c] * static_cast<A>(a.scale)) -
+                  lse[r]);
         const A factor =
-            a.state && i < a.queries && j < a.keys ? kept<A>(a, at.batch, at.head, i, j) : A(1);
+            a.state && i < a.queries && j < keys ? kept<A>(a, at.batch, at.head, i, j) : A(1);
         memory.ds.at[ty + kSide * r][tx + kSide * c] =
             weight * (dp[r][c] * factor - delta[r]) * static_cast<A>(a.scale);
       }
     }
     __syncthreads();
-    const int64_t left = a.keys - key;
+    const int64_t left = keys - key;
     add_product<S>(memory.ds, memory.column_a, dq,
                    static_cast<int>(left < S::kColumns ? left : S::kColumns), tx, ty);
   }

@@ -69,9 +69,10 @@ struct Maps {
   CUtensorMap held_a, held_b, walked_a, walked_b;
 };
 
-// A block's work: held rows from `first`, walked rows from `begin` to `end` - 1 of some heads.
+// A block's work: held rows from `first` to `held_end` - 1, of which those from `used_end` are keys
+// behind the sample's length; walked rows from `begin` to `end` - 1 of some heads.
 struct Work {
-  int batch, held_head, first, held_end;
+  int batch, held_head, first, held_end, used_end;
   int first_head, heads;
   int begin, end;
 };
@@ -90,15 +91,24 @@ __device__ __forceinline__ Work work_of_block(const Attention& a) {
   work.first = static_cast<int>(at.first);
   work.first_head = C::kKeysAreHeld ? work.held_head * group : work.held_head / group;
   work.heads = C::kKeysAreHeld ? group : 1;
+  const int seen = keys_of(a, at.batch);
+  work.used_end = C::kKeysAreHeld ? seen : queries;
   // Queries before the first key, and keys after the last query, are not walked.
   work.begin = C::kKeysAreHeld && a.causal ? work.first / C::kColumns * C::kColumns : 0;
-  work.end = C::kKeysAreHeld ? queries : a.causal ? min(work.first + C::kRows, keys) : keys;
+  if (work.first >= work.used_end) {
+    work.end = work.begin;
+  } else if (C::kKeysAreHeld) {
+    work.end = queries;
+  } else {
+    work.end = a.causal ? min(work.first + C::kRows, seen) : seen;
+  }
   return work;
 }
 
 template <class C>
 __device__ __forceinline__ void produce(typename C::Shared& shared, const Maps& maps,
                                         const Work& work) {
+  if (work.begin >= work.end) return;
   load_tile(shared.a, &maps.held_a, work.first, work.held_head, work.batch, &shared.held_full);
   load_tile(shared.b, &maps.held_b, work.first, work.held_head, work.batch, &shared.held_full);
   Ring<C::kStages> ring;
@@ -179,7 +189,7 @@ __device__ __forceinline__ void add_tile(typename C::Shared& shared, const Atten
   // Keys beyond the last need a mask where sums run over them.
   const bool below = !a.causal || (kKeysAreHeld ? place.column >= place.row + 15
                                                 : place.column + C::kColumns <= place.row + 1);
-  const bool whole = kKeysAreHeld || place.column + C::kColumns <= a.keys;
+  const bool whole = kKeysAreHeld || place.column + C::kColumns <= keys_of(a, place.batch);
   if constexpr (C::kSpecial) {
     if (!below || !whole || a.mask.data || a.padding || a.mask_scales) {
       mask_scores<typename C::T, kKeysAreHeld>(a, place, p);
@@ -255,7 +265,7 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
   const int row = work.first + warp_row;
   // Of the block's walked rows, those that count for the warpgroup's own.
   int begin = work.begin, end = work.end;
-  if (first >= work.held_end) {
+  if (first >= work.used_end) {
     begin = end;
   } else if (a.causal && C::kKeysAreHeld) {
     begin = min(first / C::kColumns * C::kColumns, end);
@@ -285,7 +295,7 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
       ring.advance();
     }
   };
-  mbarrier_wait(&shared.held_full, 0);
+  if (work.begin < work.end) mbarrier_wait(&shared.held_full, 0);
   for (int head = work.first_head; head < work.first_head + work.heads; ++head) {
     pass_by(work.begin, begin);
     Mbarrier* previous = nullptr;
@@ -306,7 +316,11 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
     pass_by(column, work.end);
   }
   wgmma_touch(registers_of(sums.a));
-  if constexpr (C::kKeysAreHeld) wgmma_touch(registers_of(sums.b));
+  if constexpr (C::kKeysAreHeld) {
+    wgmma_touch(registers_of(sums.b));
+    clear_unseen(sums.a, row, work.used_end);
+    clear_unseen(sums.b, row, work.used_end);
+  }
 
   // Sums leave by way of the held rows, once no warp of the warpgroup multiplies them.
   named_barrier_sync(1 + consumer, kWarpgroup);

@@ -58,7 +58,7 @@ template <class C>
 __device__ __forceinline__ Work work_of_block(const Attention& a) {
   // The last tiles of a causal head are the longest and start first.
   const AttentionPlace at = attention_place(a.heads, a.queries, C::kRows, a.causal);
-  const int keys = static_cast<int>(a.keys), first = static_cast<int>(at.first);
+  const int keys = keys_of(a, at.batch), first = static_cast<int>(at.first);
   const int end = a.causal ? min(first + C::kRows, keys) : keys;
   return {static_cast<int>(at.batch), static_cast<int>(at.head),
           static_cast<int>(at.head * a.kv_heads / a.heads), first, (end + C::kKeys - 1) / C::kKeys};
@@ -122,8 +122,8 @@ __device__ __forceinline__ void weigh(const Attention& a, const Work& work, int 
   const int key = tile * C::kKeys;
   const ScorePlace place = {work.batch, work.head, row, key};
   if constexpr (C::kSpecial) {
-    const bool whole =
-        !kFirst || (key + C::kKeys <= a.keys && !(a.causal && key + C::kKeys > row + 1));
+    const bool whole = !kFirst || (key + C::kKeys <= keys_of(a, work.batch) &&
+                                   !(a.causal && key + C::kKeys > row + 1));
     if (!whole || a.mask.data || a.padding || a.mask_scales) {
       mask_scores<typename C::T, false>(a, place, scores);
     }
@@ -164,37 +164,16 @@ class Turns {
   int consumer_, next_, left_;
 };
 
+// The warpgroup's sums over tiles `tiles` - 1 … 0, of which the ring has the first; there is one.
 template <class C>
-__device__ __forceinline__ void consume(typename C::Shared& shared, const Attention& a,
-                                        const Work& work, int consumer) {
+__device__ __forceinline__ void walk(typename C::Shared& shared, const Attention& a,
+                                     const Work& work, int consumer, int tiles,
+                                     Turns<C::kConsumers>& turns, Ring<C::kStages>& ring,
+                                     Softmax& softmax, Pieces<C::W>& out) {
   using M = typename C::M;
-  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
-  const int group_row = 64 * consumer, first = work.first + group_row;
-  const int warp_row = group_row + static_cast<int>(threadIdx.x) / 32 % 4 * 16;
-  const int row = work.first + warp_row, count = static_cast<int>(a.queries);
-  // Tiles that the warpgroup's queries do not see are let by.
-  const int tiles = first >= count ? 0
-                    : a.causal     ? min((first + 63) / C::kKeys + 1, work.tiles)
-                                   : work.tiles;
-  Turns<C::kConsumers> turns(consumer, work.tiles - 1);
-  Ring<C::kStages> ring;
-  int tile = work.tiles - 1;
-  for (; tile >= tiles; --tile) {
-    if (tile > 0) {
-      turns.wait();
-      turns.end();
-    }
-    mbarrier_wait(&shared.keys_full[ring.stage], ring.parity);
-    release(&shared.keys_empty[ring.stage]);
-    mbarrier_wait(&shared.values_full[ring.stage], ring.parity);
-    release(&shared.values_empty[ring.stage]);
-    ring.advance();
-  }
-  mbarrier_wait(&shared.queries_full, 0);
-  if (tiles == 0) return;
-
-  Softmax softmax = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}, {0.0f, 0.0f}};
-  Pieces<C::W> out = {};
+  const int group_row = 64 * consumer;
+  const int row = work.first + group_row + static_cast<int>(threadIdx.x) / 32 % 4 * 16;
+  int tile = tiles - 1;
   Pieces<C::C> scores;
   uint32_t weights[C::C / 2][4];
   mbarrier_wait(&shared.keys_full[ring.stage], ring.parity);
@@ -244,6 +223,38 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
   wgmma_wait<0>();
   wgmma_touch(registers_of(out));
   keep_weights(weights);
+}
+
+template <class C>
+__device__ __forceinline__ void consume(typename C::Shared& shared, const Attention& a,
+                                        const Work& work, int consumer) {
+  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  const int group_row = 64 * consumer, first = work.first + group_row;
+  const int warp_row = group_row + static_cast<int>(threadIdx.x) / 32 % 4 * 16;
+  const int row = work.first + warp_row, count = static_cast<int>(a.queries);
+  // Tiles that the warpgroup's queries do not see are let by.
+  const int tiles = first >= count ? 0
+                    : a.causal     ? min((first + 63) / C::kKeys + 1, work.tiles)
+                                   : work.tiles;
+  Turns<C::kConsumers> turns(consumer, work.tiles - 1);
+  Ring<C::kStages> ring;
+  for (int tile = work.tiles - 1; tile >= tiles; --tile) {
+    if (tile > 0) {
+      turns.wait();
+      turns.end();
+    }
+    mbarrier_wait(&shared.keys_full[ring.stage], ring.parity);
+    release(&shared.keys_empty[ring.stage]);
+    mbarrier_wait(&shared.values_full[ring.stage], ring.parity);
+    release(&shared.values_empty[ring.stage]);
+    ring.advance();
+  }
+  mbarrier_wait(&shared.queries_full, 0);
+  if (first >= count) return;
+
+  Softmax softmax = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}, {0.0f, 0.0f}};
+  Pieces<C::W> out = {};
+  if (tiles > 0) walk<C>(shared, a, work, consumer, tiles, turns, ring, softmax, out);
 
   float scale[1][2];
   const int64_t of_head = (static_cast<int64_t>(work.batch) * a.heads + work.head) * a.queries;

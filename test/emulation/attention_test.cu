@@ -1,8 +1,10 @@
 // Attention by warpgroups (attention_wgmma_forward.cu, attention_wgmma_backward.cu): which problems
-// are theirs, and many lengths, against sums in float64.
+// are theirs, and many lengths, against sums in float64; and tiles of keys that no form may read.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "attention_mma.h"
 #include "attention_wgmma.h"
 #include "harness.h"
 
@@ -280,6 +282,40 @@ CASE(attention_wgmma_backward_causal) {
                {DType::float16, 192, 192, 64, true, 1, 4, 2},
            },
            run_backward);
+}
+
+// No memory lies behind the tile in which the keys end: a kernel that walks on is found out.
+CASE(attention_reads_no_tiles_behind_lengths) {
+  const Problem problem = {DType::bfloat16, 70, 256, 64, emulation::seed() % 2 == 1};
+  const int64_t keys = 700, length = 130;
+  Problem whole = problem;
+  whole.keys = keys;
+  Case c(problem);
+  const Rows dk(*c.stream, whole, 1, keys, 7), dv(*c.stream, whole, 1, keys, 8);
+  Buffer<int32_t> lengths(1);
+  lengths.write(*c.stream, {static_cast<int32_t>(length)});
+  c.a.keys = keys;
+  c.a.lengths = lengths.data();
+  c.a.dk = dk.operand();
+  c.a.dv = dv.operand();
+  const bool warpgroups = emulation::seed() / 2 % 2 == 1;
+  if (warpgroups) {
+    EXPECT(launch_attention_wgmma_forward(*c.stream, problem.dtype, c.a));
+  } else {
+    launch_attention_mma_forward(*c.stream, problem.dtype, c.a);
+  }
+  c.delta.write(*c.stream, std::vector<float>(static_cast<size_t>(problem.queries), 0.5f));
+  if (warpgroups) {
+    EXPECT(launch_attention_wgmma_backward(*c.stream, problem.dtype, c.a));
+  } else {
+    launch_attention_mma_backward(*c.stream, problem.dtype, c.a);
+  }
+  for (const Rows* rows : {&dk, &dv}) {
+    const auto bits = rows->data.read(*c.stream);
+    const auto behind = bits.begin() + static_cast<ptrdiff_t>(length * problem.width);
+    EXPECT(std::any_of(bits.begin(), behind, [](uint16_t x) { return x != 0; }));
+    EXPECT(std::all_of(behind, bits.end(), [](uint16_t x) { return x == 0; }));
+  }
 }
 
 CASE(attention_wgmma_refuses) {
