@@ -422,7 +422,7 @@ __device__ __forceinline__ void store_rows(Tile& tile, int tile_row, int column,
                                            const AttentionOperand& x, const T* head, int first,
                                            int end, int width) {
   constexpr int kPerChunk = Tile::kPerChunk, kStored = W * 8 / kPerChunk;
-  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  const int lane = computed_here(static_cast<int>(threadIdx.x) % 32), g = lane / 4, t = lane % 4;
 #pragma unroll
   for (int r = 0; r < R; ++r) {
 #pragma unroll

@@ -1,6 +1,7 @@
 // O = softmax(scale·Q·Kᵀ + mask)·V on sm_90a, and lse per query, by wgmma and tensor copies (after
-// Shah et al., "FlashAttention-3", 2024). A block has a tile of queries, 64 for each of two or
-// three warpgroups; one thread of another warpgroup brings tiles of keys and values into two rings.
+// Shah et al., "FlashAttention-3", 2024). A block has tiles of queries in turn, 64 for each of two
+// or three warpgroups; one thread of another warpgroup brings tiles of keys and values into two
+// rings, and goes on to the next queries while these end.
 //
 // A warpgroup begins the scores of the next tile before the product with the values of this one,
 // which runs while it weighs them, and warpgroups take turns, so that one weighs while another
@@ -9,9 +10,11 @@
 // does not see for its place. Masks, padding, dropout and scales not above 0 take other kernels.
 // Cost: 4·T·S·D operations (half of it where causal), floor 4·T·S·D / 989e12 s on H100; a
 // warpgroup reads 5·D bytes of shared memory for 256·D operations.
+#include <algorithm>
+
 #include "attention_wgmma.h"
 #include "attention_wgmma_tile.h"
-#include "launch.h"
+#include "cooperative.h"
 #include "wgmma.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
@@ -33,9 +36,10 @@ struct Config {
   static constexpr int C = kKeys / 8, W = kWidth / 8;
 
   struct Shared {
-    WgmmaTile<T, kRows, kWidth> queries;
+    WgmmaTile<T, kRows, kWidth> queries[2];
     WgmmaTile<T, kKeys, kWidth> keys[kStages], values[kStages];
-    Mbarrier queries_full;
+    uint32_t units[2];  // whose queries these are
+    Mbarrier queries_full[2], queries_empty[2];
     Mbarrier keys_full[kStages], keys_empty[kStages];
     Mbarrier values_full[kStages], values_empty[kStages];
   };
@@ -47,7 +51,16 @@ struct Maps {
   CUtensorMap q, k, v;
 };
 
-// A block's work, or a warpgroup's.
+// The order of tiles of queries, from 0 to `units` - 1. Sections of heads follow each other, so
+// that the keys and values of those at work stay in L2; in a section, all heads' longest tiles are
+// first.
+struct Schedule {
+  uint32_t units, tiles, heads;  // tiles of a head, heads of a section
+  // How many units beyond each block's first were taken; null where a block takes every
+  // gridDim.x-th, as is best where they take equally long.
+  uint32_t* taken;
+};
+
 struct Work {
   int batch, head, kv_head;
   int first;  // query
@@ -55,20 +68,28 @@ struct Work {
 };
 
 template <class C>
-__device__ __forceinline__ Work work_of_block(const Attention& a) {
-  // The last tiles of a causal head are the longest and start first.
-  const AttentionPlace at = attention_place(a.heads, a.queries, C::kRows, a.causal);
-  const int keys = keys_of(a, at.batch), first = static_cast<int>(at.first);
-  const int end = a.causal ? min(first + C::kRows, keys) : keys;
-  return {static_cast<int>(at.batch), static_cast<int>(at.head),
-          static_cast<int>(at.head * a.kv_heads / a.heads), first, (end + C::kKeys - 1) / C::kKeys};
+__device__ __forceinline__ Work work_of(const Attention& a, const Schedule& schedule,
+                                        uint32_t unit) {
+  const uint32_t of_section = schedule.heads * schedule.tiles, section = unit / of_section;
+  const uint32_t first_head = section * schedule.heads, in_section = unit % of_section;
+  const uint32_t all_heads = schedule.units / schedule.tiles;
+  const uint32_t heads = min(schedule.heads, all_heads - first_head);
+  const uint32_t place = in_section / heads, index = first_head + in_section % heads;
+  // The last tiles of a causal head are the longest.
+  const uint32_t tile = a.causal ? schedule.tiles - 1 - place : place;
+  const uint32_t of_sample = static_cast<uint32_t>(a.heads), head = index % of_sample;
+  const int batch = static_cast<int>(index / of_sample), first = static_cast<int>(tile) * C::kRows;
+  const int keys = keys_of(a, batch), end = a.causal ? min(first + C::kRows, keys) : keys;
+  const uint32_t sharing = of_sample / static_cast<uint32_t>(a.kv_heads);
+  return {batch, static_cast<int>(head), static_cast<int>(head / sharing), first,
+          (end + C::kKeys - 1) / C::kKeys};
 }
 
 template <class C>
-__device__ __forceinline__ void produce(typename C::Shared& shared, const Maps& maps,
-                                        const Work& work) {
-  load_tile(shared.queries, &maps.q, work.first, work.head, work.batch, &shared.queries_full);
-  Ring<C::kStages> ring;
+__device__ __forceinline__ void load_unit(typename C::Shared& shared, const Maps& maps,
+                                          const Work& work, int slot, Ring<C::kStages>& ring) {
+  load_tile(shared.queries[slot], &maps.q, work.first, work.head, work.batch,
+            &shared.queries_full[slot]);
   for (int tile = work.tiles - 1; tile >= 0; --tile) {
     const int key = tile * C::kKeys, stage = ring.stage;
     mbarrier_wait(&shared.keys_empty[stage], ring.parity ^ 1);
@@ -78,6 +99,25 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const Maps& 
               &shared.values_full[stage]);
     ring.advance();
   }
+}
+
+template <class C>
+__device__ __forceinline__ void produce(typename C::Shared& shared, const Maps& maps,
+                                        const Attention& a, const Schedule& schedule) {
+  Ring<C::kStages> ring;
+  Ring<2> slots;
+  uint32_t unit = blockIdx.x;
+  for (;;) {
+    mbarrier_wait(&shared.queries_empty[slots.stage], slots.parity ^ 1);
+    shared.units[slots.stage] = unit;
+    if (unit >= schedule.units) break;
+    // Asked for before it is needed, as it takes its time.
+    const uint32_t next = schedule.taken ? atomicAdd(schedule.taken, 1u) : unit;
+    load_unit<C>(shared, maps, work_of<C>(a, schedule, unit), slots.stage, ring);
+    unit = next + gridDim.x;
+    slots.advance();
+  }
+  mbarrier_arrive(&shared.queries_full[slots.stage]);
 }
 
 // Of a lane's two rows: the running maximum in the scores' own scale, its part of the sum, and what
@@ -147,39 +187,38 @@ template <int kConsumers>
 class Turns {
  public:
   __device__ __forceinline__ Turns(int consumer, int count)
-      : consumer_(consumer), next_((consumer + 1) % kConsumers), left_(count) {
-    if (next_ == 0 && left_ > 0) pass();
+      : consumer_(consumer), next_((consumer + 1) % kConsumers) {
+    if (next_ == 0 && count > 0) pass();
   }
-  __device__ __forceinline__ void wait() {
-    named_barrier_sync(kFirst + consumer_, 2 * kWarpgroup);
-    --left_;
-  }
-  __device__ __forceinline__ void end() {
-    if (next_ != 0 || left_ > 0) pass();
+  __device__ __forceinline__ void wait() { named_barrier_sync(kFirst + consumer_, 2 * kWarpgroup); }
+  // `left` turns of each are to come.
+  __device__ __forceinline__ void end(int left) {
+    if (next_ != 0 || left > 0) pass();
   }
 
  private:
   static constexpr int kFirst = 4;  // after the warpgroups' own
   __device__ __forceinline__ void pass() { named_barrier_arrive(kFirst + next_, 2 * kWarpgroup); }
-  int consumer_, next_, left_;
+  int consumer_, next_;
 };
 
 // The warpgroup's sums over tiles `tiles` - 1 … 0, of which the ring has the first; there is one.
 template <class C>
 __device__ __forceinline__ void walk(typename C::Shared& shared, const Attention& a,
-                                     const Work& work, int consumer, int tiles,
+                                     const Work& work, int slot, int consumer, int tiles,
                                      Turns<C::kConsumers>& turns, Ring<C::kStages>& ring,
                                      Softmax& softmax, Pieces<C::W>& out) {
   using M = typename C::M;
   const int group_row = 64 * consumer;
-  const int row = work.first + group_row + static_cast<int>(threadIdx.x) / 32 % 4 * 16;
+  const int thread = computed_here(static_cast<int>(threadIdx.x));
+  const int row = work.first + group_row + thread / 32 % 4 * 16;
   int tile = tiles - 1;
   Pieces<C::C> scores;
   uint32_t weights[C::C / 2][4];
   mbarrier_wait(&shared.keys_full[ring.stage], ring.parity);
   wgmma_touch(registers_of(scores));
   wgmma_fence();
-  begin_scores<M>(shared.queries, group_row, shared.keys[ring.stage], scores);
+  begin_scores<M>(shared.queries[slot], group_row, shared.keys[ring.stage], scores);
   wgmma_commit();
   wgmma_wait<0>();
   wgmma_touch(registers_of(scores));
@@ -196,13 +235,13 @@ __device__ __forceinline__ void walk(typename C::Shared& shared, const Attention
     wgmma_touch(registers_of(out));
     keep_weights(weights);
     wgmma_fence();
-    begin_scores<M>(shared.queries, group_row, shared.keys[ring.stage], scores);
+    begin_scores<M>(shared.queries[slot], group_row, shared.keys[ring.stage], scores);
     wgmma_commit();
     mbarrier_wait(&shared.values_full[of_values.stage], of_values.parity);
     wgmma_fence();
     begin_sums<M>(weights, shared.values[of_values.stage], out);
     wgmma_commit();
-    turns.end();
+    turns.end(tile);
     wgmma_wait<1>();
     wgmma_touch(registers_of(scores));
     release(&shared.keys_empty[ring.stage]);
@@ -223,39 +262,19 @@ __device__ __forceinline__ void walk(typename C::Shared& shared, const Attention
   wgmma_wait<0>();
   wgmma_touch(registers_of(out));
   keep_weights(weights);
+  release(&shared.values_empty[ring.stage]);
+  ring.advance();
 }
 
+// Writes the warpgroup's sums over their weights' sums, and lse.
 template <class C>
-__device__ __forceinline__ void consume(typename C::Shared& shared, const Attention& a,
-                                        const Work& work, int consumer) {
-  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
-  const int group_row = 64 * consumer, first = work.first + group_row;
-  const int warp_row = group_row + static_cast<int>(threadIdx.x) / 32 % 4 * 16;
+__device__ __forceinline__ void finish(typename C::Shared& shared, const Attention& a,
+                                       const Work& work, int slot, int consumer,
+                                       const Softmax& softmax, const Pieces<C::W>& out) {
+  using T = typename C::T;
+  const int thread = computed_here(static_cast<int>(threadIdx.x)), g = thread % 32 / 4;
+  const int t = thread % 4, warp_row = 64 * consumer + thread / 32 % 4 * 16;
   const int row = work.first + warp_row, count = static_cast<int>(a.queries);
-  // Tiles that the warpgroup's queries do not see are let by.
-  const int tiles = first >= count ? 0
-                    : a.causal     ? min((first + 63) / C::kKeys + 1, work.tiles)
-                                   : work.tiles;
-  Turns<C::kConsumers> turns(consumer, work.tiles - 1);
-  Ring<C::kStages> ring;
-  for (int tile = work.tiles - 1; tile >= tiles; --tile) {
-    if (tile > 0) {
-      turns.wait();
-      turns.end();
-    }
-    mbarrier_wait(&shared.keys_full[ring.stage], ring.parity);
-    release(&shared.keys_empty[ring.stage]);
-    mbarrier_wait(&shared.values_full[ring.stage], ring.parity);
-    release(&shared.values_empty[ring.stage]);
-    ring.advance();
-  }
-  mbarrier_wait(&shared.queries_full, 0);
-  if (first >= count) return;
-
-  Softmax softmax = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}, {0.0f, 0.0f}};
-  Pieces<C::W> out = {};
-  if (tiles > 0) walk<C>(shared, a, work, consumer, tiles, turns, ring, softmax, out);
-
   float scale[1][2];
   const int64_t of_head = (static_cast<int64_t>(work.batch) * a.heads + work.head) * a.queries;
 #pragma unroll
@@ -273,18 +292,67 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
   }
   // Sums leave by way of the queries' rows, once no warp of the warpgroup multiplies them.
   named_barrier_sync(1 + consumer, kWarpgroup);
-  using T = typename C::T;
-  store_rows<T>(shared.queries, warp_row, 0, out, scale, a.out,
+  store_rows<T>(shared.queries[slot], warp_row, 0, out, scale, a.out,
                 row_of<T>(a.out, work.batch, work.head, 0), row, count, static_cast<int>(a.width));
 }
 
 template <class C>
+__device__ __forceinline__ void attend(typename C::Shared& shared, const Attention& a,
+                                       const Work& work, int slot, int consumer,
+                                       Ring<C::kStages>& ring) {
+  const int first = work.first + 64 * consumer, count = static_cast<int>(a.queries);
+  // Tiles that the warpgroup's queries do not see are let by.
+  const int tiles = first >= count ? 0
+                    : a.causal     ? min((first + 63) / C::kKeys + 1, work.tiles)
+                                   : work.tiles;
+  Turns<C::kConsumers> turns(consumer, work.tiles - 1);
+  for (int tile = work.tiles - 1; tile >= tiles; --tile) {
+    if (tile > 0) {
+      turns.wait();
+      turns.end(tile - 1);
+    }
+    mbarrier_wait(&shared.keys_full[ring.stage], ring.parity);
+    release(&shared.keys_empty[ring.stage]);
+    mbarrier_wait(&shared.values_full[ring.stage], ring.parity);
+    release(&shared.values_empty[ring.stage]);
+    ring.advance();
+  }
+  if (first >= count) return;
+
+  Softmax softmax = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}, {0.0f, 0.0f}};
+  Pieces<C::W> out = {};
+  if (tiles > 0) walk<C>(shared, a, work, slot, consumer, tiles, turns, ring, softmax, out);
+  finish<C>(shared, a, work, slot, consumer, softmax, out);
+}
+
+template <class C>
+__device__ __forceinline__ void consume(typename C::Shared& shared, const Attention& a,
+                                        const Schedule& schedule, int consumer) {
+  Ring<C::kStages> ring;
+  for (uint32_t turn = 0;; ++turn) {
+    const int slot = static_cast<int>(turn % 2);
+    mbarrier_wait(&shared.queries_full[slot], turn / 2 % 2);
+    // Shuffled, so that the compiler knows it to be the same in the whole warp.
+    const uint32_t unit = __shfl_sync(0xffffffffu, shared.units[slot], 0);
+    if (unit >= schedule.units) return;
+    attend<C>(shared, a, work_of<C>(a, schedule, unit), slot, consumer, ring);
+    // Copies will fill what was stored by way of the queries' rows.
+    fence_proxy_async();
+    release(&shared.queries_empty[slot]);
+  }
+}
+
+template <class C>
 __global__ void __launch_bounds__(C::kThreads, 1)
-    attention_wgmma_forward_kernel(const __grid_constant__ Maps maps, const Attention a) {
+    attention_wgmma_forward_kernel(const __grid_constant__ Maps maps, const Attention a,
+                                   const Schedule schedule) {
 #ifdef NODEGRAD_HAS_WGMMA
   auto& shared = shared_memory<typename C::Shared>();
   if (threadIdx.x == 0) {
-    mbarrier_init(&shared.queries_full, 1);
+    for (int i = 0; i < 2; ++i) {
+      mbarrier_init(&shared.queries_full[i], 1);
+      mbarrier_init(&shared.queries_empty[i], 4 * C::kConsumers);
+    }
     for (int i = 0; i < C::kStages; ++i) {
       mbarrier_init(&shared.keys_full[i], 1);
       mbarrier_init(&shared.values_full[i], 1);
@@ -297,22 +365,41 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     prefetch_tensor_map(&maps.v);
   }
   __syncthreads();
-  const Work work = work_of_block<C>(a);
   // Shuffled, so that the compiler knows it to be the same in the whole warp.
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp < kWarpgroup / 32) {
     lower_registers<C::kRegisters.load>();
     if (warp == 0) {
-      if (elect_one()) produce<C>(shared, maps, work);
+      if (elect_one()) produce<C>(shared, maps, a, schedule);
       __syncwarp();
     }
   } else {
     raise_registers<C::kRegisters.multiply>();
-    consume<C>(shared, a, work, warp / 4 - 1);
+    consume<C>(shared, a, schedule, warp / 4 - 1);
   }
 #else
   __trap();  // has_wgmma keeps launches away
 #endif
+}
+
+// What a section of heads may hold of L2, of which an H100 has 50 MiB; little on the emulated
+// device, so that small tests have sections.
+#ifdef NODEGRAD_EMULATED
+constexpr int64_t kL2Share = 256 << 10;
+#else
+constexpr int64_t kL2Share = 32 << 20;
+#endif
+
+template <class C>
+Schedule schedule_of(const Attention& a) {
+  const int64_t heads = a.batches * a.heads, sharing = a.heads / a.kv_heads;
+  const int64_t bytes = 2 * a.keys * a.width * static_cast<int64_t>(sizeof(typename C::T));
+  const int64_t fitting = std::max<int64_t>(kL2Share / bytes, 1) * sharing;
+  Schedule schedule = {};
+  schedule.units = attention_blocks(heads, a.queries, C::kRows);
+  schedule.tiles = static_cast<uint32_t>(divide_up(a.queries, C::kRows));
+  schedule.heads = static_cast<uint32_t>(std::min(fitting, heads));
+  return schedule;
 }
 
 template <class C>
@@ -323,9 +410,17 @@ bool launch_config(Stream& stream, const Attention& a) {
       !encode_rows(&maps.v, a.v, a.batches, a.kv_heads, a.keys, a.width, C::kKeys)) {
     return false;
   }
-  launch(stream, kAttentionName, attention_wgmma_forward_kernel<C>,
-         dim3(attention_blocks(a.batches * a.heads, a.queries, C::kRows)), dim3(C::kThreads),
-         sizeof(typename C::Shared), maps, a);
+  Schedule schedule = schedule_of<C>(a);
+  const uint32_t blocks = std::min(schedule.units, static_cast<uint32_t>(multiprocessors(stream)));
+  const bool takes = schedule.units > blocks && (a.causal || a.lengths);
+  if (takes) {
+    auto* const word = static_cast<uint64_t*>(acquire_scratch(stream, sizeof(uint64_t)));
+    clear_words(stream, kAttentionName, word, 1);
+    schedule.taken = reinterpret_cast<uint32_t*>(word);
+  }
+  launch(stream, kAttentionName, attention_wgmma_forward_kernel<C>, dim3(blocks), dim3(C::kThreads),
+         sizeof(typename C::Shared), maps, a, schedule);
+  if (takes) release_scratch(stream, schedule.taken);
   return true;
 }
 

@@ -217,7 +217,7 @@ void in_turns(size_t parts, std::initializer_list<Problem> problems, F run) {
 }  // namespace
 
 CASE(attention_wgmma_forward) {
-  in_turns(10,
+  in_turns(8,
            {
                {DType::bfloat16, 1, 1, 64},
                {DType::float16, 17, 65, 32},
@@ -229,12 +229,15 @@ CASE(attention_wgmma_forward) {
                {DType::float16, 385, 513, 32, false},
                {DType::bfloat16, 130, 257, 128, false},
                {DType::float16, 64, 400, 88, false, 2, 2, 2},
+               // More tiles of queries than multiprocessors, and several sections of heads.
+               {DType::bfloat16, 200, 150, 64, false, 2, 4, 2},
+               {DType::float16, 70, 600, 128, false, 3, 2, 1},
            },
            run_forward);
 }
 
 CASE(attention_wgmma_forward_causal) {
-  in_turns(10,
+  in_turns(8,
            {
                {DType::bfloat16, 1, 200, 64, true},
                {DType::float16, 17, 17, 32, true},
@@ -246,12 +249,14 @@ CASE(attention_wgmma_forward_causal) {
                {DType::float16, 129, 700, 64, true},
                {DType::bfloat16, 300, 300, 80, true, 2},
                {DType::float16, 192, 192, 64, true, 1, 4, 2},
+               {DType::float16, 400, 600, 64, true, 2, 4, 2},
+               {DType::bfloat16, 300, 200, 128, true, 1, 4, 4},
            },
            run_forward);
 }
 
 CASE(attention_wgmma_backward) {
-  in_turns(10,
+  in_turns(8,
            {
                {DType::bfloat16, 1, 1, 64},
                {DType::float16, 17, 65, 32},
@@ -268,7 +273,7 @@ CASE(attention_wgmma_backward) {
 }
 
 CASE(attention_wgmma_backward_causal) {
-  in_turns(10,
+  in_turns(8,
            {
                {DType::bfloat16, 1, 200, 64, true},
                {DType::float16, 17, 17, 32, true},
