@@ -75,9 +75,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
 
   const int queries = static_cast<int>(a.queries), keys = static_cast<int>(a.keys);
   const int held_end = kKeysAreHeld ? keys : queries, walked_end = kKeysAreHeld ? queries : keys;
-  // The longest tiles of a causal head start first.
-  const AttentionPlace at = attention_place(kKeysAreHeld ? a.kv_heads : a.heads, held_end, kRows,
-                                            a.causal && !kKeysAreHeld);
+  const AttentionPlace at = attention_place(a, blockIdx.x, kRows, kKeysAreHeld);
   const int batch = static_cast<int>(at.batch), held_head = static_cast<int>(at.head);
   const int first = static_cast<int>(at.first), row = first + warp_row;  // of the block, the warp
   const int group = static_cast<int>(a.heads / a.kv_heads);
@@ -231,35 +229,35 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
 }
 
 template <class M, int kWidth, bool kKeysAreHeld>
-void launch_pass(Stream& stream, const Attention& a, int64_t heads, int64_t length) {
+void launch_pass(Stream& stream, DType dtype, const Attention& a) {
   using Memory = BackwardMemory<typename M::Element, kWidth, kKeysAreHeld>;
   static_assert(sizeof(Memory) <= kAttentionMostShared);
-  const unsigned blocks = attention_blocks(a.batches * heads, length, Memory::kRows);
-  if (blocks == 0) return;
-  launch(stream, kAttentionName, attention_backward_kernel<M, kWidth, kKeysAreHeld>, dim3(blocks),
-         dim3(kThreads), sizeof(Memory), a);
+  const Attention problem = ordered(stream, dtype, a, Memory::kRows, kKeysAreHeld);
+  if (problem.order.all == 0) return;
+  launch(stream, kAttentionName, attention_backward_kernel<M, kWidth, kKeysAreHeld>,
+         dim3(problem.order.all), dim3(kThreads), sizeof(Memory), problem);
 }
 
 template <class M, int kWidth>
-void launch_backward(Stream& stream, const Attention& a) {
-  launch_pass<M, kWidth, true>(stream, a, a.kv_heads, a.keys);
-  launch_pass<M, kWidth, false>(stream, a, a.heads, a.queries);
+void launch_backward(Stream& stream, DType dtype, const Attention& a) {
+  launch_pass<M, kWidth, true>(stream, dtype, a);
+  launch_pass<M, kWidth, false>(stream, dtype, a);
 }
 
 template <class M>
-void launch_by_width(Stream& stream, const Attention& a) {
-  if (a.width <= 32) return launch_backward<M, 32>(stream, a);
-  if (a.width <= 64) return launch_backward<M, 64>(stream, a);
-  if (a.width <= 128) return launch_backward<M, 128>(stream, a);
-  if constexpr (M::kDepth == 16) launch_backward<M, 256>(stream, a);
+void launch_by_width(Stream& stream, DType dtype, const Attention& a) {
+  if (a.width <= 32) return launch_backward<M, 32>(stream, dtype, a);
+  if (a.width <= 64) return launch_backward<M, 64>(stream, dtype, a);
+  if (a.width <= 128) return launch_backward<M, 128>(stream, dtype, a);
+  if constexpr (M::kDepth == 16) launch_backward<M, 256>(stream, dtype, a);
 }
 
 }  // namespace
 
 void launch_attention_mma_backward(Stream& stream, DType dtype, const Attention& a) {
-  if (dtype == DType::bfloat16) return launch_by_width<BFloat16Products>(stream, a);
-  if (dtype == DType::float16) return launch_by_width<Float16Products>(stream, a);
-  launch_by_width<Tf32Products>(stream, a);
+  if (dtype == DType::bfloat16) return launch_by_width<BFloat16Products>(stream, dtype, a);
+  if (dtype == DType::float16) return launch_by_width<Float16Products>(stream, dtype, a);
+  launch_by_width<Tf32Products>(stream, dtype, a);
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
   constexpr int kSide = S::kSide, R = S::kR, C = S::kC, W = S::kW;
   auto& memory = shared_memory<ForwardMemory<S>>();
   const int tx = static_cast<int>(threadIdx.x) % kSide, ty = static_cast<int>(threadIdx.x) / kSide;
-  const AttentionPlace at = attention_place(a.heads, a.queries, S::kRows, a.causal);
+  const AttentionPlace at = attention_place(a, blockIdx.x, S::kRows, false);
   const int64_t kv_head = at.head * a.kv_heads / a.heads;
   load_tile<S>(memory.q, a.q, at.batch, at.head, at.first, a.queries, a.width);
   A max[R], sum[R], out[R][W];
@@ -275,7 +275,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) keys_kernel(const Attention a)
   constexpr int kSide = S::kSide, R = S::kR, C = S::kC, W = S::kW;
   auto& memory = shared_memory<BackwardMemory<S>>();
   const int tx = static_cast<int>(threadIdx.x) % kSide, ty = static_cast<int>(threadIdx.x) / kSide;
-  const AttentionPlace at = attention_place(a.kv_heads, a.keys, S::kRows, false);
+  const AttentionPlace at = attention_place(a, blockIdx.x, S::kRows, true);
   const int64_t group = a.heads / a.kv_heads;
   load_tile<S>(memory.row_a, a.k, at.batch, at.head, at.first, a.keys, a.width);
   load_tile<S>(memory.row_b, a.v, at.batch, at.head, at.first, a.keys, a.width);
@@ -334,7 +334,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) queries_kernel(const Attention
   constexpr int kSide = S::kSide, R = S::kR, C = S::kC, W = S::kW;
   auto& memory = shared_memory<BackwardMemory<S>>();
   const int tx = static_cast<int>(threadIdx.x) % kSide, ty = static_cast<int>(threadIdx.x) / kSide;
-  const AttentionPlace at = attention_place(a.heads, a.queries, S::kRows, a.causal);
+  const AttentionPlace at = attention_place(a, blockIdx.x, S::kRows, false);
   const int64_t kv_head = at.head * a.kv_heads / a.heads;
   const int64_t statistics = (at.batch * a.heads + at.head) * a.queries;
   load_tile<S>(memory.row_a, a.q, at.batch, at.head, at.first, a.queries, a.width);
@@ -382,12 +382,13 @@ __global__ void __launch_bounds__(S::kThreads, 1) queries_kernel(const Attention
 }
 
 template <class S, class Memory>
-void launch_tiles(Stream& stream, void (*kernel)(Attention), const Attention& a, int64_t heads,
-                  int64_t length) {
+void launch_tiles(Stream& stream, DType dtype, void (*kernel)(Attention), const Attention& a,
+                  bool of_keys) {
   static_assert(sizeof(Memory) <= kAttentionMostShared);
-  const unsigned blocks = attention_blocks(a.batches * heads, length, S::kRows);
-  if (blocks == 0) return;
-  launch(stream, kAttentionName, kernel, dim3(blocks), dim3(S::kThreads), sizeof(Memory), a);
+  const Attention problem = ordered(stream, dtype, a, S::kRows, of_keys);
+  if (problem.order.all == 0) return;
+  launch(stream, kAttentionName, kernel, dim3(problem.order.all), dim3(S::kThreads), sizeof(Memory),
+         problem);
 }
 
 // Calls f with the tile shapes of the forward pass and of the backward one.
@@ -407,15 +408,15 @@ void with_shapes(DType dtype, int64_t width, const F& f) {
 void launch_attention_simt_forward(Stream& stream, DType dtype, const Attention& a) {
   with_shapes(dtype, a.width, [&](auto shape, auto) {
     using S = decltype(shape);
-    launch_tiles<S, ForwardMemory<S>>(stream, forward_kernel<S>, a, a.heads, a.queries);
+    launch_tiles<S, ForwardMemory<S>>(stream, dtype, forward_kernel<S>, a, false);
   });
 }
 
 void launch_attention_simt_backward(Stream& stream, DType dtype, const Attention& a) {
   with_shapes(dtype, a.width, [&](auto, auto shape) {
     using S = decltype(shape);
-    launch_tiles<S, BackwardMemory<S>>(stream, keys_kernel<S>, a, a.kv_heads, a.keys);
-    launch_tiles<S, BackwardMemory<S>>(stream, queries_kernel<S>, a, a.heads, a.queries);
+    launch_tiles<S, BackwardMemory<S>>(stream, dtype, keys_kernel<S>, a, true);
+    launch_tiles<S, BackwardMemory<S>>(stream, dtype, queries_kernel<S>, a, false);
   });
 }
 

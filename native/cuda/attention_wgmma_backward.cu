@@ -83,9 +83,7 @@ __device__ __forceinline__ Work work_of_block(const Attention& a) {
   const int group = static_cast<int>(a.heads / a.kv_heads);
   Work work;
   work.held_end = C::kKeysAreHeld ? keys : queries;
-  // The longest tiles of a causal head start first.
-  const AttentionPlace at = attention_place(C::kKeysAreHeld ? a.kv_heads : a.heads, work.held_end,
-                                            C::kRows, a.causal && !C::kKeysAreHeld);
+  const AttentionPlace at = attention_place(a, blockIdx.x, C::kRows, C::kKeysAreHeld);
   work.batch = static_cast<int>(at.batch);
   work.held_head = static_cast<int>(at.head);
   work.first = static_cast<int>(at.first);
@@ -373,7 +371,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 }
 
 template <class C>
-bool launch_pass(Stream& stream, const Attention& a) {
+bool launch_pass(Stream& stream, DType dtype, const Attention& a) {
   const AttentionOperand& held_a = C::kKeysAreHeld ? a.k : a.q;
   const AttentionOperand& held_b = C::kKeysAreHeld ? a.v : a.dout;
   const AttentionOperand& walked_a = C::kKeysAreHeld ? a.q : a.k;
@@ -391,9 +389,9 @@ bool launch_pass(Stream& stream, const Attention& a) {
                    C::kColumns)) {
     return false;
   }
-  launch(stream, kAttentionName, attention_wgmma_backward_kernel<C>,
-         dim3(attention_blocks(a.batches * held_heads, held, C::kRows)), dim3(C::kThreads),
-         sizeof(typename C::Shared), maps, a);
+  const Attention problem = ordered(stream, dtype, a, C::kRows, C::kKeysAreHeld);
+  launch(stream, kAttentionName, attention_wgmma_backward_kernel<C>, dim3(problem.order.all),
+         dim3(C::kThreads), sizeof(typename C::Shared), maps, problem);
   return true;
 }
 
@@ -401,8 +399,8 @@ bool launch_pass(Stream& stream, const Attention& a) {
 
 bool launch_attention_wgmma_backward(Stream& stream, DType dtype, const Attention& a) {
   return with_wgmma_form(stream, dtype, a, [&]<class M, int kWidth, bool kSpecial>() {
-    return launch_pass<Config<M, kWidth, true, kSpecial>>(stream, a) &&
-           launch_pass<Config<M, kWidth, false, kSpecial>>(stream, a);
+    return launch_pass<Config<M, kWidth, true, kSpecial>>(stream, dtype, a) &&
+           launch_pass<Config<M, kWidth, false, kSpecial>>(stream, dtype, a);
   });
 }
 

@@ -38,7 +38,7 @@ struct Config {
   struct Shared {
     WgmmaTile<T, kRows, kWidth> queries[2];
     WgmmaTile<T, kKeys, kWidth> keys[kStages], values[kStages];
-    uint32_t units[2];  // whose queries these are
+    uint32_t index[2];  // in the order of tiles
     Mbarrier queries_full[2], queries_empty[2];
     Mbarrier keys_full[kStages], keys_empty[kStages];
     Mbarrier values_full[kStages], values_empty[kStages];
@@ -51,16 +51,6 @@ struct Maps {
   CUtensorMap q, k, v;
 };
 
-// The order of tiles of queries, from 0 to `units` - 1. Sections of heads follow each other, so
-// that the keys and values of those at work stay in L2; in a section, all heads' longest tiles are
-// first.
-struct Schedule {
-  uint32_t units, tiles, heads;  // tiles of a head, heads of a section
-  // How many units beyond each block's first were taken; null where a block takes every
-  // gridDim.x-th, as is best where they take equally long.
-  uint32_t* taken;
-};
-
 struct Work {
   int batch, head, kv_head;
   int first;  // query
@@ -68,25 +58,16 @@ struct Work {
 };
 
 template <class C>
-__device__ __forceinline__ Work work_of(const Attention& a, const Schedule& schedule,
-                                        uint32_t unit) {
-  const uint32_t of_section = schedule.heads * schedule.tiles, section = unit / of_section;
-  const uint32_t first_head = section * schedule.heads, in_section = unit % of_section;
-  const uint32_t all_heads = schedule.units / schedule.tiles;
-  const uint32_t heads = min(schedule.heads, all_heads - first_head);
-  const uint32_t place = in_section / heads, index = first_head + in_section % heads;
-  // The last tiles of a causal head are the longest.
-  const uint32_t tile = a.causal ? schedule.tiles - 1 - place : place;
-  const uint32_t of_sample = static_cast<uint32_t>(a.heads), head = index % of_sample;
-  const int batch = static_cast<int>(index / of_sample), first = static_cast<int>(tile) * C::kRows;
-  const int keys = keys_of(a, batch), end = a.causal ? min(first + C::kRows, keys) : keys;
-  const uint32_t sharing = of_sample / static_cast<uint32_t>(a.kv_heads);
-  return {batch, static_cast<int>(head), static_cast<int>(head / sharing), first,
-          (end + C::kKeys - 1) / C::kKeys};
+__device__ __forceinline__ Work work_of(const Attention& a, uint32_t index) {
+  const AttentionPlace at = attention_place(a, index, C::kRows, false);
+  const int keys = keys_of(a, at.batch), first = static_cast<int>(at.first);
+  const int end = a.causal ? min(first + C::kRows, keys) : keys;
+  return {static_cast<int>(at.batch), static_cast<int>(at.head),
+          static_cast<int>(at.head * a.kv_heads / a.heads), first, (end + C::kKeys - 1) / C::kKeys};
 }
 
 template <class C>
-__device__ __forceinline__ void load_unit(typename C::Shared& shared, const Maps& maps,
+__device__ __forceinline__ void load_work(typename C::Shared& shared, const Maps& maps,
                                           const Work& work, int slot, Ring<C::kStages>& ring) {
   load_tile(shared.queries[slot], &maps.q, work.first, work.head, work.batch,
             &shared.queries_full[slot]);
@@ -101,20 +82,22 @@ __device__ __forceinline__ void load_unit(typename C::Shared& shared, const Maps
   }
 }
 
+// `taken` counts the tiles that were taken beyond each block's first; where it is null, a block
+// takes every gridDim.x-th.
 template <class C>
 __device__ __forceinline__ void produce(typename C::Shared& shared, const Maps& maps,
-                                        const Attention& a, const Schedule& schedule) {
+                                        const Attention& a, uint32_t* taken) {
   Ring<C::kStages> ring;
   Ring<2> slots;
-  uint32_t unit = blockIdx.x;
+  uint32_t index = blockIdx.x;
   for (;;) {
     mbarrier_wait(&shared.queries_empty[slots.stage], slots.parity ^ 1);
-    shared.units[slots.stage] = unit;
-    if (unit >= schedule.units) break;
+    shared.index[slots.stage] = index;
+    if (index >= a.order.all) break;
     // Asked for before it is needed, as it takes its time.
-    const uint32_t next = schedule.taken ? atomicAdd(schedule.taken, 1u) : unit;
-    load_unit<C>(shared, maps, work_of<C>(a, schedule, unit), slots.stage, ring);
-    unit = next + gridDim.x;
+    const uint32_t next = taken ? atomicAdd(taken, 1u) : index;
+    load_work<C>(shared, maps, work_of<C>(a, index), slots.stage, ring);
+    index = next + gridDim.x;
     slots.advance();
   }
   mbarrier_arrive(&shared.queries_full[slots.stage]);
@@ -327,15 +310,15 @@ __device__ __forceinline__ void attend(typename C::Shared& shared, const Attenti
 
 template <class C>
 __device__ __forceinline__ void consume(typename C::Shared& shared, const Attention& a,
-                                        const Schedule& schedule, int consumer) {
+                                        int consumer) {
   Ring<C::kStages> ring;
   for (uint32_t turn = 0;; ++turn) {
     const int slot = static_cast<int>(turn % 2);
     mbarrier_wait(&shared.queries_full[slot], turn / 2 % 2);
     // Shuffled, so that the compiler knows it to be the same in the whole warp.
-    const uint32_t unit = __shfl_sync(0xffffffffu, shared.units[slot], 0);
-    if (unit >= schedule.units) return;
-    attend<C>(shared, a, work_of<C>(a, schedule, unit), slot, consumer, ring);
+    const uint32_t index = __shfl_sync(0xffffffffu, shared.index[slot], 0);
+    if (index >= a.order.all) return;
+    attend<C>(shared, a, work_of<C>(a, index), slot, consumer, ring);
     // Copies will fill what was stored by way of the queries' rows.
     fence_proxy_async();
     release(&shared.queries_empty[slot]);
@@ -345,7 +328,7 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
 template <class C>
 __global__ void __launch_bounds__(C::kThreads, 1)
     attention_wgmma_forward_kernel(const __grid_constant__ Maps maps, const Attention a,
-                                   const Schedule schedule) {
+                                   uint32_t* const taken) {
 #ifdef NODEGRAD_HAS_WGMMA
   auto& shared = shared_memory<typename C::Shared>();
   if (threadIdx.x == 0) {
@@ -370,57 +353,39 @@ __global__ void __launch_bounds__(C::kThreads, 1)
   if (warp < kWarpgroup / 32) {
     lower_registers<C::kRegisters.load>();
     if (warp == 0) {
-      if (elect_one()) produce<C>(shared, maps, a, schedule);
+      if (elect_one()) produce<C>(shared, maps, a, taken);
       __syncwarp();
     }
   } else {
     raise_registers<C::kRegisters.multiply>();
-    consume<C>(shared, a, schedule, warp / 4 - 1);
+    consume<C>(shared, a, warp / 4 - 1);
   }
 #else
   __trap();  // has_wgmma keeps launches away
 #endif
 }
 
-// What a section of heads may hold of L2, of which an H100 has 50 MiB; little on the emulated
-// device, so that small tests have sections.
-#ifdef NODEGRAD_EMULATED
-constexpr int64_t kL2Share = 256 << 10;
-#else
-constexpr int64_t kL2Share = 32 << 20;
-#endif
-
 template <class C>
-Schedule schedule_of(const Attention& a) {
-  const int64_t heads = a.batches * a.heads, sharing = a.heads / a.kv_heads;
-  const int64_t bytes = 2 * a.keys * a.width * static_cast<int64_t>(sizeof(typename C::T));
-  const int64_t fitting = std::max<int64_t>(kL2Share / bytes, 1) * sharing;
-  Schedule schedule = {};
-  schedule.units = attention_blocks(heads, a.queries, C::kRows);
-  schedule.tiles = static_cast<uint32_t>(divide_up(a.queries, C::kRows));
-  schedule.heads = static_cast<uint32_t>(std::min(fitting, heads));
-  return schedule;
-}
-
-template <class C>
-bool launch_config(Stream& stream, const Attention& a) {
+bool launch_config(Stream& stream, DType dtype, const Attention& a) {
   alignas(128) Maps maps;
   if (!encode_rows(&maps.q, a.q, a.batches, a.heads, a.queries, a.width, C::kRows) ||
       !encode_rows(&maps.k, a.k, a.batches, a.kv_heads, a.keys, a.width, C::kKeys) ||
       !encode_rows(&maps.v, a.v, a.batches, a.kv_heads, a.keys, a.width, C::kKeys)) {
     return false;
   }
-  Schedule schedule = schedule_of<C>(a);
-  const uint32_t blocks = std::min(schedule.units, static_cast<uint32_t>(multiprocessors(stream)));
-  const bool takes = schedule.units > blocks && (a.causal || a.lengths);
-  if (takes) {
+  const Attention problem = ordered(stream, dtype, a, C::kRows, false);
+  const uint32_t blocks =
+      std::min(problem.order.all, static_cast<uint32_t>(multiprocessors(stream)));
+  // Tiles that take equally long are dealt out in turn.
+  uint32_t* taken = nullptr;
+  if (problem.order.all > blocks && (a.causal || a.lengths)) {
     auto* const word = static_cast<uint64_t*>(acquire_scratch(stream, sizeof(uint64_t)));
     clear_words(stream, kAttentionName, word, 1);
-    schedule.taken = reinterpret_cast<uint32_t*>(word);
+    taken = reinterpret_cast<uint32_t*>(word);
   }
   launch(stream, kAttentionName, attention_wgmma_forward_kernel<C>, dim3(blocks), dim3(C::kThreads),
-         sizeof(typename C::Shared), maps, a, schedule);
-  if (takes) release_scratch(stream, schedule.taken);
+         sizeof(typename C::Shared), maps, problem, taken);
+  if (taken) release_scratch(stream, taken);
   return true;
 }
 
@@ -428,7 +393,7 @@ bool launch_config(Stream& stream, const Attention& a) {
 
 bool launch_attention_wgmma_forward(Stream& stream, DType dtype, const Attention& a) {
   return with_wgmma_form(stream, dtype, a, [&]<class M, int kWidth, bool kSpecial>() {
-    return launch_config<Config<M, kWidth, kSpecial>>(stream, a);
+    return launch_config<Config<M, kWidth, kSpecial>>(stream, dtype, a);
   });
 }
 
