@@ -128,7 +128,7 @@ __device__ __forceinline__ void add_product(const Tile<A, S::kRows, S::kColumns>
 // The score of query i and key j of `keys` with the mask; -inf where i does not see j.
 template <class T>
 __device__ __forceinline__ Arith<T> masked(const Attention& a, int64_t batch, int64_t head,
-                                           int64_t i, int64_t j, int64_t keys, Arith<T> score) {
+                                           int64_t i, int64_t j, int keys, Arith<T> score) {
   using A = Arith<T>;
   if (i >= a.queries || j >= keys || (a.causal && j > i)) return A(-INFINITY);
   if (a.padding && a.padding[batch * a.padding_batch + j * a.padding_key]) return A(-INFINITY);
@@ -201,7 +201,8 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
 #pragma unroll
     for (int e = 0; e < W; ++e) out[r][e] = A(0);
   }
-  const int64_t seen = at.first + S::kRows, keys = keys_of(a, at.batch);
+  const int64_t seen = at.first + S::kRows;
+  const int keys = keys_of(a, at.batch);
   const int64_t end = a.causal && seen < keys ? seen : keys;
   for (int64_t key = 0; key < end; key += S::kColumns) {
     __syncthreads();
@@ -229,7 +230,7 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
         A weight = m_exp(s[r][c] - base);
         part += weight;
         const int64_t j = key + tx + kSide * c;
-        if (a.state && i < a.queries && j < keys) {
+        if (a.state && i < a.queries && j < a.keys) {
           weight *= kept<A>(a, at.batch, at.head, i, j);
         }
         memory.p.at[ty + kSide * r][tx + kSide * c] = weight;
@@ -285,7 +286,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) keys_kernel(const Attention a)
 #pragma unroll
     for (int e = 0; e < W; ++e) dk[r][e] = dv[r][e] = A(0);
   }
-  const int64_t keys = keys_of(a, at.batch);
+  const int keys = keys_of(a, at.batch);
   const int64_t start = a.causal ? at.first / S::kColumns * S::kColumns : 0;
   const int64_t end = at.first < keys ? a.queries : start;
   for (int64_t head = at.head * group; head < (at.head + 1) * group; ++head) {
@@ -309,7 +310,8 @@ __global__ void __launch_bounds__(S::kThreads, 1) keys_kernel(const Attention a)
           const int64_t j = at.first + ty + kSide * r;
           const A weight = m_exp(
               masked<T>(a, at.batch, head, i, j, keys, s[r][c] * static_cast<A>(a.scale)) - lse);
-          const A factor = a.state && inside && j < keys ? kept<A>(a, at.batch, head, i, j) : A(1);
+          const A factor =
+              a.state && inside && j < a.keys ? kept<A>(a, at.batch, head, i, j) : A(1);
           memory.p.at[ty + kSide * r][tx + kSide * c] = weight * factor;
           memory.ds.at[ty + kSide * r][tx + kSide * c] =
               weight * (dp[r][c] * factor - delta) * static_cast<A>(a.scale);
@@ -348,7 +350,8 @@ __global__ void __launch_bounds__(S::kThreads, 1) queries_kernel(const Attention
 #pragma unroll
     for (int e = 0; e < W; ++e) dq[r][e] = A(0);
   }
-  const int64_t seen = at.first + S::kRows, keys = keys_of(a, at.batch);
+  const int64_t seen = at.first + S::kRows;
+  const int keys = keys_of(a, at.batch);
   const int64_t end = a.causal && seen < keys ? seen : keys;
   for (int64_t key = 0; key < end; key += S::kColumns) {
     __syncthreads();
@@ -368,7 +371,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) queries_kernel(const Attention
             m_exp(masked<T>(a, at.batch, at.head, i, j, keys, s[r][c] * static_cast<A>(a.scale)) -
                   lse[r]);
         const A factor =
-            a.state && i < a.queries && j < keys ? kept<A>(a, at.batch, at.head, i, j) : A(1);
+            a.state && i < a.queries && j < a.keys ? kept<A>(a, at.batch, at.head, i, j) : A(1);
         memory.ds.at[ty + kSide * r][tx + kSide * c] =
             weight * (dp[r][c] * factor - delta[r]) * static_cast<A>(a.scale);
       }
