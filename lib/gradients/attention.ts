@@ -18,9 +18,10 @@ function gradients(
   const left = [...rest];
   const next = (there: boolean): Tensor | null => (there ? (left.shift() as Tensor) : null);
   const { causal, scale, keep } = attributes;
-  const [mask, padding] = [next(attributes.mask), next(attributes.padding)];
-  next(attributes.lengths); // they are in the padding
-  const settings = { mask, padding, causal, scale, dropout: 1 - keep };
+  const mask = next(attributes.mask);
+  const padding = next(attributes.padding);
+  const lengths = next(attributes.lengths);
+  const settings = { mask, padding, lengths, causal, scale, dropout: 1 - keep };
   return composedGradients(operands, dout, settings, next(attributes.drawn) ?? undefined);
 }
 

@@ -18,12 +18,11 @@ import { type Handle, native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
 import { type Formed, formed, mostWidth } from './attentionForm.js';
 import { composed, type ScoreSettings } from './attentionScores.js';
-import { ge, logicalOr } from './binary.js';
+import { clampMax, clampMin } from './binary.js';
 import { type OpRows, ruleOf } from './define.js';
-import { arange } from './fill.js';
 import { matmulCodes } from './gemm.js';
 import { defaultGenerator, Generator } from './random.js';
-import { permute, reshape, select, unsqueeze } from './view.js';
+import { permute, reshape, select } from './view.js';
 
 type Inputs = [
   mask: Handle | undefined,
@@ -59,8 +58,8 @@ export interface AttentionOptions {
   /** bool [B, S]: true leaves a key out for every query. */
   keyPadding?: Tensor | null;
   /**
-   * int64 or int32 [B]: how many keys of a sample are seen. Those behind are left out; the
-   * CPU passes by whole tiles of them.
+   * Integers [B]: how many keys of a sample are seen. Those behind are left out, and whole tiles
+   * of them are not read, which is faster than the same as `keyPadding`.
    */
   lengths?: Tensor | null;
   /** The chance that a weight is dropped; 0 where left out. The others grow by 1 / (1 - p). */
@@ -69,10 +68,6 @@ export interface AttentionOptions {
   scale?: number;
   /** What dropout draws from. */
   generator?: Generator;
-}
-
-interface Settings extends ScoreSettings {
-  lengths: Tensor | null;
 }
 
 /** @internal */
@@ -89,7 +84,7 @@ export interface AttentionAttributes {
 
 const name = 'scaledDotProductAttention';
 
-function settingsOf(options: AttentionOptions, like: Tensor): Settings {
+function settingsOf(options: AttentionOptions, like: Tensor): ScoreSettings {
   const {
     mask = null,
     isCausal = false,
@@ -128,7 +123,7 @@ function settingsOf(options: AttentionOptions, like: Tensor): Settings {
 }
 
 /** The state that a draw starts from; the generator moves on. Counters as in families/attention.h. */
-function reserve({ dropout, generator }: Settings, q: Tensor, keys: number): Tensor | null {
+function reserve({ dropout, generator }: ScoreSettings, q: Tensor, keys: number): Tensor | null {
   if (dropout === 0) return null;
   const rows = q.shape.slice(0, -1).reduce((a, b) => a * b, 1);
   native.reserveDraws(generator.state(q.device).h, rows * Math.ceil(keys / 4));
@@ -174,7 +169,7 @@ interface Attended {
   attributes: AttentionAttributes;
 }
 
-function attend(q: Tensor, k: Tensor, v: Tensor, settings: Settings): Attended {
+function attend(q: Tensor, k: Tensor, v: Tensor, settings: ScoreSettings): Attended {
   const { mask, padding, lengths, causal, scale, dropout } = settings;
   const drawn = reserve(settings, q, k.shape[2] ?? 0);
   const attributes: AttentionAttributes = {
@@ -193,25 +188,25 @@ function attend(q: Tensor, k: Tensor, v: Tensor, settings: Settings): Attended {
   return { out, saved: [out, take(1, q.device), ...rest], attributes };
 }
 
-/** The kernels' form of operands and settings; keys behind a sample's length are padding. */
-function formOf(q: Tensor, k: Tensor, v: Tensor, settings: Settings): [Formed, Settings] {
+/** The kernels' form of operands and settings. */
+function formOf(q: Tensor, k: Tensor, v: Tensor, settings: ScoreSettings): [Formed, ScoreSettings] {
   const form = formed(name, { ...settings, q, k, v });
-  let { padding, lengths } = form;
+  const { mask, padding } = form;
+  let { lengths } = form;
   if (lengths) {
     const [batch, keys] = [form.k.shape[0] as number, form.k.shape[2] as number];
     if (lengths.rank !== 1 || lengths.size !== batch) {
       throw new RangeError(`${name}: lengths must be [${batch}], got ${describe(lengths)}`);
     }
-    const places = arange(0, keys, 1, { dtype: lengths.dtype, device: lengths.device });
-    const behind = ge(places, unsqueeze(lengths, 1));
-    padding = padding ? logicalOr(padding, behind) : behind;
-    lengths = lengths.to('int32');
+    // An int64 may be beyond what int32 holds.
+    if (lengths.dtype === 'int64') lengths = clampMin(clampMax(lengths, keys), 0);
+    lengths = lengths.to('int32').contiguous();
   }
-  return [form, { ...settings, mask: form.mask, padding, lengths }];
+  return [form, { ...settings, mask, padding, lengths }];
 }
 
 /** Whether all scores must be kept: for the gradient of a mask, or heads too wide for tiles. */
-function needsScores(q: Tensor, v: Tensor, { mask }: Settings): boolean {
+function needsScores(q: Tensor, v: Tensor, { mask }: ScoreSettings): boolean {
   if (Math.max(q.shape.at(-1) as number, v.shape.at(-1) as number) > mostWidth) return true;
   return mask !== null && context().grad && needsGradient(mask);
 }
@@ -240,7 +235,7 @@ export function scaledDotProductAttention(
   return form.restore(attention(form, settings));
 }
 
-function attention({ q, k, v }: Formed, settings: Settings): Tensor {
+function attention({ q, k, v }: Formed, settings: ScoreSettings): Tensor {
   if (needsScores(q, v, settings)) return composed(q, k, v, settings).out;
   const { out, saved, attributes } = attend(q, k, v, settings);
   const inputs = [settings.mask, settings.padding].filter((tensor) => tensor !== null);

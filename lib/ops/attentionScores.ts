@@ -5,7 +5,7 @@
 import { dtypeCode, isFloating } from '../dtype.js';
 import { native } from '../native.js';
 import { type Tensor, take } from '../tensor.js';
-import { gt, le, logicalAnd, mul, sub, where } from './binary.js';
+import { gt, le, logicalAnd, lt, mul, sub, where } from './binary.js';
 import { arange } from './fill.js';
 import { matmul } from './gemm.js';
 import { bernoulli, type Generator } from './random.js';
@@ -16,7 +16,10 @@ import { expand, reshape, slice, transpose } from './view.js';
 
 export interface ScoreSettings {
   mask: Tensor | null;
+  /** bool [B, S]: true hides a key. */
   padding: Tensor | null;
+  /** int32 [B]: how many keys of a sample are seen. */
+  lengths: Tensor | null;
   causal: boolean;
   dropout: number;
   scale: number;
@@ -27,18 +30,20 @@ export interface ScoreSettings {
 function visible(
   q: Tensor,
   k: Tensor,
-  { mask, padding, causal }: Pick<ScoreSettings, 'mask' | 'padding' | 'causal'>,
+  {
+    mask,
+    padding,
+    lengths,
+    causal,
+  }: Pick<ScoreSettings, 'mask' | 'padding' | 'lengths' | 'causal'>,
 ): Tensor | null {
+  const [batch, queries, keys] = [q.shape[0], q.shape[2], k.shape[2]] as [number, number, number];
+  const positions = (n: number): Tensor => arange(0, n, 1, { dtype: 'int32', device: q.device });
   const parts: Tensor[] = [];
   if (mask) parts.push(isFloating(mask.dtype) ? gt(mask, Number.NEGATIVE_INFINITY) : mask);
-  if (padding) {
-    parts.push(reshape(logicalNot(padding), [q.shape[0] as number, 1, 1, k.shape[2] as number]));
-  }
-  if (causal) {
-    const positions = (n: number): Tensor => arange(0, n, 1, { dtype: 'int32', device: q.device });
-    const [queries, keys] = [q.shape[2] as number, k.shape[2] as number];
-    parts.push(le(positions(keys), reshape(positions(queries), [queries, 1])));
-  }
+  if (padding) parts.push(reshape(logicalNot(padding), [batch, 1, 1, keys]));
+  if (lengths) parts.push(lt(positions(keys), reshape(lengths, [batch, 1, 1, 1])));
+  if (causal) parts.push(le(positions(keys), reshape(positions(queries), [queries, 1])));
   return parts.length > 0 ? parts.reduce((a, b) => logicalAnd(a, b)) : null;
 }
 

@@ -7,6 +7,7 @@
 //   float64                attention_simt.cu
 // Every form walks tiles of keys with a running maximum and sum and keeps lse = max + ln Σ; none
 // needs memory for scores. Sums run in an order that sizes decide.
+#include <algorithm>
 #include <cmath>
 
 #include "attention_mma.h"
@@ -19,13 +20,38 @@
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
-unsigned attention_blocks(int64_t heads, int64_t length, int tile) {
+namespace {
+
+// What a section of heads may hold of L2, in bytes: of 40 MiB or more, but 4 to 6 on the chips of
+// 8.6 and 8.7. Little on the emulated device, so that small tests have sections.
+int64_t share_of_l2([[maybe_unused]] Stream& stream) {
+#ifdef NODEGRAD_EMULATED
+  return int64_t{256} << 10;
+#else
+  const int capability = compute_capability(stream);
+  return int64_t{capability == 86 || capability == 87 ? 3 : 24} << 20;
+#endif
+}
+
+}  // namespace
+
+Attention ordered(Stream& stream, DType dtype, const Attention& a, int tile, bool of_keys) {
   constexpr int64_t kMostRows = INT32_MAX - 1024;
-  const int64_t blocks = heads * ((length + tile - 1) / tile);
-  if (blocks > INT32_MAX || length > kMostRows) {
-    fail("%s: too many tiles, got %lld", kAttentionName, static_cast<long long>(blocks));
+  const int64_t heads = a.batches * (of_keys ? a.kv_heads : a.heads);
+  const int64_t length = of_keys ? a.keys : a.queries, tiles = divide_up(length, tile);
+  if (heads * tiles > INT32_MAX || length > kMostRows) {
+    fail("%s: too many tiles, got %lld", kAttentionName, static_cast<long long>(heads * tiles));
   }
-  return static_cast<unsigned>(blocks);
+  Attention result = a;
+  result.order = {static_cast<uint32_t>(heads * tiles), static_cast<uint32_t>(tiles), 1};
+  if (!a.causal || heads * tiles == 0) return result;
+  // Two tensors are walked: q and dO of all heads that share a key's, or a share of k and v.
+  const int64_t sharing = a.heads / a.kv_heads;
+  const int64_t rows = of_keys ? a.queries * sharing : divide_up(a.keys, sharing);
+  const int64_t bytes = 2 * rows * a.width * static_cast<int64_t>(item_size(dtype));
+  const int64_t fitting = share_of_l2(stream) / std::max<int64_t>(bytes, 1);
+  result.order.heads = static_cast<uint32_t>(std::clamp<int64_t>(fitting, 1, heads));
+  return result;
 }
 
 namespace {
@@ -92,6 +118,7 @@ Attention attention_of(const AttentionArgs& args, const View& out, const View& l
   a.padding = static_cast<const uint8_t*>(args.padding.data);
   a.padding_batch = args.padding.strides[0];
   a.padding_key = args.padding.strides[1];
+  a.lengths = static_cast<const int32_t*>(args.lengths.data);
   a.state = static_cast<const int64_t*>(args.state.data);
   a.lse = lse.data;
   a.scale = args.scale;

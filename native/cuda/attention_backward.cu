@@ -75,9 +75,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
 
   const int queries = static_cast<int>(a.queries), keys = static_cast<int>(a.keys);
   const int held_end = kKeysAreHeld ? keys : queries, walked_end = kKeysAreHeld ? queries : keys;
-  // The longest tiles of a causal head start first.
-  const AttentionPlace at = attention_place(kKeysAreHeld ? a.kv_heads : a.heads, held_end, kRows,
-                                            a.causal && !kKeysAreHeld);
+  const AttentionPlace at = attention_place(a, blockIdx.x, kRows, kKeysAreHeld);
   const int batch = static_cast<int>(at.batch), held_head = static_cast<int>(at.head);
   const int first = static_cast<int>(at.first), row = first + warp_row;  // of the block, the warp
   const int group = static_cast<int>(a.heads / a.kv_heads);
@@ -88,10 +86,14 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
   const AttentionOperand& walked_a = kKeysAreHeld ? a.q : a.k;
   const AttentionOperand& walked_b = kKeysAreHeld ? a.dout : a.v;
 
-  // Queries before the first key, and keys after the last query, are not walked.
+  // Queries before the first key, and keys after the last query or behind the sample's length, are
+  // not walked; for keys behind it, nothing is.
+  const int seen = keys_of(a, at.batch);
+  const int used_end = kKeysAreHeld ? seen : queries;
   const int begin = kKeysAreHeld && a.causal ? first / kColumns * kColumns : 0;
-  const int end = !kKeysAreHeld && a.causal ? min(first + kRows, walked_end) : walked_end;
-  const int tiles = end > begin ? (end - begin + kColumns - 1) / kColumns : 0;
+  const int end = kKeysAreHeld ? queries : a.causal ? min(first + kRows, seen) : seen;
+  const bool walks = end > begin && first < used_end;
+  const int tiles = walks ? (end - begin + kColumns - 1) / kColumns : 0;
   const int steps = tiles * (kKeysAreHeld ? group : 1);
 
   const auto load_stage = [&](int stage, int head, int column) {
@@ -114,11 +116,13 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
     }
   };
 
-  load_rows<kThreads>(memory.a, held_a, row_of<T>(held_a, batch, held_head, 0), first, held_end,
-                      width);
-  load_rows<kThreads>(memory.b, held_b, row_of<T>(held_b, batch, held_head, 0), first, held_end,
-                      width);
-  if (steps > 0) load_stage(0, first_walked, begin);
+  if (steps > 0) {
+    load_rows<kThreads>(memory.a, held_a, row_of<T>(held_a, batch, held_head, 0), first, held_end,
+                        width);
+    load_rows<kThreads>(memory.b, held_b, row_of<T>(held_b, batch, held_head, 0), first, held_end,
+                        width);
+    load_stage(0, first_walked, begin);
+  }
   cp_async_commit();
 
   float sums[R][W][4] = {};                               // dK or dQ
@@ -147,8 +151,9 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
     }
     cp_async_commit();
     auto& stage = memory.stages[step % 2];
-    const bool seen = !a.causal || (kKeysAreHeld ? column + kColumns > row : column < row + 16 * R);
-    if (seen && row < held_end) {
+    const bool counts =
+        !a.causal || (kKeysAreHeld ? column + kColumns > row : column < row + 16 * R);
+    if (counts && row < used_end) {
       const ScorePlace place = {batch, kKeysAreHeld ? head : held_head, row, column};
       float p[R][C][4];
       multiply_rows<M>(memory.a, warp_row, stage.a, 0, p);
@@ -156,7 +161,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
       // where sums run over them.
       const bool below =
           !a.causal || (kKeysAreHeld ? column >= row + 16 * R - 1 : column + kColumns <= row + 1);
-      const bool whole = kKeysAreHeld || column + kColumns <= keys;
+      const bool whole = kKeysAreHeld || column + kColumns <= seen;
       if (!below || !whole || a.mask.data || a.padding || a.mask_scales) {
         mask_scores<T, kKeysAreHeld>(a, place, p);
       }
@@ -210,6 +215,10 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
       scale_of_values[r][h] = a.inverse_keep;
     }
   }
+  if constexpr (kKeysAreHeld) {
+    clear_unseen(sums, row, seen);
+    clear_unseen(sums_of_values, row, seen);
+  }
   const AttentionOperand& to = kKeysAreHeld ? a.dk : a.dq;
   store_rows<T>(memory.a, warp_row, first_sum, sums, scale, to, row_of<T>(to, batch, held_head, 0),
                 row, held_end, width);
@@ -220,35 +229,35 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
 }
 
 template <class M, int kWidth, bool kKeysAreHeld>
-void launch_pass(Stream& stream, const Attention& a, int64_t heads, int64_t length) {
+void launch_pass(Stream& stream, DType dtype, const Attention& a) {
   using Memory = BackwardMemory<typename M::Element, kWidth, kKeysAreHeld>;
   static_assert(sizeof(Memory) <= kAttentionMostShared);
-  const unsigned blocks = attention_blocks(a.batches * heads, length, Memory::kRows);
-  if (blocks == 0) return;
-  launch(stream, kAttentionName, attention_backward_kernel<M, kWidth, kKeysAreHeld>, dim3(blocks),
-         dim3(kThreads), sizeof(Memory), a);
+  const Attention problem = ordered(stream, dtype, a, Memory::kRows, kKeysAreHeld);
+  if (problem.order.all == 0) return;
+  launch(stream, kAttentionName, attention_backward_kernel<M, kWidth, kKeysAreHeld>,
+         dim3(problem.order.all), dim3(kThreads), sizeof(Memory), problem);
 }
 
 template <class M, int kWidth>
-void launch_backward(Stream& stream, const Attention& a) {
-  launch_pass<M, kWidth, true>(stream, a, a.kv_heads, a.keys);
-  launch_pass<M, kWidth, false>(stream, a, a.heads, a.queries);
+void launch_backward(Stream& stream, DType dtype, const Attention& a) {
+  launch_pass<M, kWidth, true>(stream, dtype, a);
+  launch_pass<M, kWidth, false>(stream, dtype, a);
 }
 
 template <class M>
-void launch_by_width(Stream& stream, const Attention& a) {
-  if (a.width <= 32) return launch_backward<M, 32>(stream, a);
-  if (a.width <= 64) return launch_backward<M, 64>(stream, a);
-  if (a.width <= 128) return launch_backward<M, 128>(stream, a);
-  if constexpr (M::kDepth == 16) launch_backward<M, 256>(stream, a);
+void launch_by_width(Stream& stream, DType dtype, const Attention& a) {
+  if (a.width <= 32) return launch_backward<M, 32>(stream, dtype, a);
+  if (a.width <= 64) return launch_backward<M, 64>(stream, dtype, a);
+  if (a.width <= 128) return launch_backward<M, 128>(stream, dtype, a);
+  if constexpr (M::kDepth == 16) launch_backward<M, 256>(stream, dtype, a);
 }
 
 }  // namespace
 
 void launch_attention_mma_backward(Stream& stream, DType dtype, const Attention& a) {
-  if (dtype == DType::bfloat16) return launch_by_width<BFloat16Products>(stream, a);
-  if (dtype == DType::float16) return launch_by_width<Float16Products>(stream, a);
-  launch_by_width<Tf32Products>(stream, a);
+  if (dtype == DType::bfloat16) return launch_by_width<BFloat16Products>(stream, dtype, a);
+  if (dtype == DType::float16) return launch_by_width<Float16Products>(stream, dtype, a);
+  launch_by_width<Tf32Products>(stream, dtype, a);
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

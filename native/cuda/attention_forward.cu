@@ -93,12 +93,11 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const int g = lane / 4, t = lane % 4, warp_row = warp * 16 * R;
   const int width = static_cast<int>(a.width);
-  // The last tiles of a causal head are the longest and start first.
-  const AttentionPlace at = attention_place(a.heads, a.queries, kRows, a.causal);
+  const AttentionPlace at = attention_place(a, blockIdx.x, kRows, false);
   const int batch = static_cast<int>(at.batch), head = static_cast<int>(at.head);
   const int first = static_cast<int>(at.first), row = first + warp_row;  // of the block, the warp
   const int count = static_cast<int>(a.queries), keys = static_cast<int>(a.keys);
-  const int end = a.causal ? min(first + kRows, keys) : keys;
+  const int seen = keys_of(a, at.batch), end = a.causal ? min(first + kRows, seen) : seen;
   const int tiles = (end + kKeys - 1) / kKeys;
 
   const int64_t kv_head = at.head * a.kv_heads / a.heads;
@@ -138,7 +137,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
     load_tile(a.k, k, tile + 1, after(of_key, 2));
     if (used) {
       multiply_rows<M>(memory.queries, warp_row, memory.ring[of_key], 0, scores);
-      const bool whole = key + kKeys <= keys && !(a.causal && key + kKeys > row + 1);
+      const bool whole = key + kKeys <= seen && !(a.causal && key + kKeys > row + 1);
       if (!whole || a.mask.data || a.padding || a.mask_scales) {
         mask_scores<T, false>(a, place, scores);
       }
@@ -190,29 +189,29 @@ __global__ void __launch_bounds__(kThreads, 2) attention_forward_kernel(const At
 }
 
 template <class M, int kWidth>
-void launch_forward(Stream& stream, const Attention& a) {
+void launch_forward(Stream& stream, DType dtype, const Attention& a) {
   using Memory = ForwardMemory<typename M::Element, kWidth>;
   constexpr int kRows = 16 * Memory::kTiles.row_tiles * kWarps;
   static_assert(sizeof(Memory) <= kAttentionMostShared);
-  launch(stream, kAttentionName, attention_forward_kernel<M, kWidth>,
-         dim3(attention_blocks(a.batches * a.heads, a.queries, kRows)), dim3(kThreads),
-         sizeof(Memory), a);
+  const Attention problem = ordered(stream, dtype, a, kRows, false);
+  launch(stream, kAttentionName, attention_forward_kernel<M, kWidth>, dim3(problem.order.all),
+         dim3(kThreads), sizeof(Memory), problem);
 }
 
 template <class M>
-void launch_by_width(Stream& stream, const Attention& a) {
-  if (a.width <= 32) return launch_forward<M, 32>(stream, a);
-  if (a.width <= 64) return launch_forward<M, 64>(stream, a);
-  if (a.width <= 128) return launch_forward<M, 128>(stream, a);
-  if constexpr (M::kDepth == 16) launch_forward<M, 256>(stream, a);
+void launch_by_width(Stream& stream, DType dtype, const Attention& a) {
+  if (a.width <= 32) return launch_forward<M, 32>(stream, dtype, a);
+  if (a.width <= 64) return launch_forward<M, 64>(stream, dtype, a);
+  if (a.width <= 128) return launch_forward<M, 128>(stream, dtype, a);
+  if constexpr (M::kDepth == 16) launch_forward<M, 256>(stream, dtype, a);
 }
 
 }  // namespace
 
 void launch_attention_mma_forward(Stream& stream, DType dtype, const Attention& a) {
-  if (dtype == DType::bfloat16) return launch_by_width<BFloat16Products>(stream, a);
-  if (dtype == DType::float16) return launch_by_width<Float16Products>(stream, a);
-  launch_by_width<Tf32Products>(stream, a);
+  if (dtype == DType::bfloat16) return launch_by_width<BFloat16Products>(stream, dtype, a);
+  if (dtype == DType::float16) return launch_by_width<Float16Products>(stream, dtype, a);
+  launch_by_width<Tf32Products>(stream, dtype, a);
 }
 
 }  // namespace nodegrad::NODEGRAD_CUDA_NAMESPACE

@@ -125,12 +125,12 @@ __device__ __forceinline__ void add_product(const Tile<A, S::kRows, S::kColumns>
   }
 }
 
-// The score of query i and key j with the mask; -inf where i does not see j.
+// The score of query i and key j of `keys` with the mask; -inf where i does not see j.
 template <class T>
 __device__ __forceinline__ Arith<T> masked(const Attention& a, int64_t batch, int64_t head,
-                                           int64_t i, int64_t j, Arith<T> score) {
+                                           int64_t i, int64_t j, int keys, Arith<T> score) {
   using A = Arith<T>;
-  if (i >= a.queries || j >= a.keys || (a.causal && j > i)) return A(-INFINITY);
+  if (i >= a.queries || j >= keys || (a.causal && j > i)) return A(-INFINITY);
   if (a.padding && a.padding[batch * a.padding_batch + j * a.padding_key]) return A(-INFINITY);
   if (!a.mask.data) return score;
   const int64_t at = batch * a.mask.batch + head * a.mask.head + i * a.mask.row + j * a.mask_column;
@@ -190,7 +190,7 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
   constexpr int kSide = S::kSide, R = S::kR, C = S::kC, W = S::kW;
   auto& memory = shared_memory<ForwardMemory<S>>();
   const int tx = static_cast<int>(threadIdx.x) % kSide, ty = static_cast<int>(threadIdx.x) / kSide;
-  const AttentionPlace at = attention_place(a.heads, a.queries, S::kRows, a.causal);
+  const AttentionPlace at = attention_place(a, blockIdx.x, S::kRows, false);
   const int64_t kv_head = at.head * a.kv_heads / a.heads;
   load_tile<S>(memory.q, a.q, at.batch, at.head, at.first, a.queries, a.width);
   A max[R], sum[R], out[R][W];
@@ -202,7 +202,8 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
     for (int e = 0; e < W; ++e) out[r][e] = A(0);
   }
   const int64_t seen = at.first + S::kRows;
-  const int64_t end = a.causal && seen < a.keys ? seen : a.keys;
+  const int keys = keys_of(a, at.batch);
+  const int64_t end = a.causal && seen < keys ? seen : keys;
   for (int64_t key = 0; key < end; key += S::kColumns) {
     __syncthreads();
     load_tile<S>(memory.k, a.k, at.batch, kv_head, key, a.keys, a.width);
@@ -216,7 +217,7 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
       A top = max[r];
 #pragma unroll
       for (int c = 0; c < C; ++c) {
-        s[r][c] = masked<T>(a, at.batch, at.head, i, key + tx + kSide * c,
+        s[r][c] = masked<T>(a, at.batch, at.head, i, key + tx + kSide * c, keys,
                             s[r][c] * static_cast<A>(a.scale));
         top = s[r][c] > top || s[r][c] != s[r][c] ? s[r][c] : top;
       }
@@ -240,7 +241,7 @@ __global__ void __launch_bounds__(S::kThreads) forward_kernel(const Attention a)
       for (int e = 0; e < W; ++e) out[r][e] *= factor;
     }
     __syncthreads();
-    const int64_t left = a.keys - key;
+    const int64_t left = keys - key;
     add_product<S>(memory.p, memory.v, out,
                    static_cast<int>(left < S::kColumns ? left : S::kColumns), tx, ty);
   }
@@ -275,7 +276,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) keys_kernel(const Attention a)
   constexpr int kSide = S::kSide, R = S::kR, C = S::kC, W = S::kW;
   auto& memory = shared_memory<BackwardMemory<S>>();
   const int tx = static_cast<int>(threadIdx.x) % kSide, ty = static_cast<int>(threadIdx.x) / kSide;
-  const AttentionPlace at = attention_place(a.kv_heads, a.keys, S::kRows, false);
+  const AttentionPlace at = attention_place(a, blockIdx.x, S::kRows, true);
   const int64_t group = a.heads / a.kv_heads;
   load_tile<S>(memory.row_a, a.k, at.batch, at.head, at.first, a.keys, a.width);
   load_tile<S>(memory.row_b, a.v, at.batch, at.head, at.first, a.keys, a.width);
@@ -285,10 +286,12 @@ __global__ void __launch_bounds__(S::kThreads, 1) keys_kernel(const Attention a)
 #pragma unroll
     for (int e = 0; e < W; ++e) dk[r][e] = dv[r][e] = A(0);
   }
+  const int keys = keys_of(a, at.batch);
   const int64_t start = a.causal ? at.first / S::kColumns * S::kColumns : 0;
+  const int64_t end = at.first < keys ? a.queries : start;
   for (int64_t head = at.head * group; head < (at.head + 1) * group; ++head) {
     const int64_t statistics = (at.batch * a.heads + head) * a.queries;
-    for (int64_t query = start; query < a.queries; query += S::kColumns) {
+    for (int64_t query = start; query < end; query += S::kColumns) {
       __syncthreads();
       load_tile<S>(memory.column_a, a.q, at.batch, head, query, a.queries, a.width);
       load_tile<S>(memory.column_b, a.dout, at.batch, head, query, a.queries, a.width);
@@ -305,8 +308,8 @@ __global__ void __launch_bounds__(S::kThreads, 1) keys_kernel(const Attention a)
 #pragma unroll
         for (int r = 0; r < R; ++r) {
           const int64_t j = at.first + ty + kSide * r;
-          const A weight =
-              m_exp(masked<T>(a, at.batch, head, i, j, s[r][c] * static_cast<A>(a.scale)) - lse);
+          const A weight = m_exp(
+              masked<T>(a, at.batch, head, i, j, keys, s[r][c] * static_cast<A>(a.scale)) - lse);
           const A factor =
               a.state && inside && j < a.keys ? kept<A>(a, at.batch, head, i, j) : A(1);
           memory.p.at[ty + kSide * r][tx + kSide * c] = weight * factor;
@@ -333,7 +336,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) queries_kernel(const Attention
   constexpr int kSide = S::kSide, R = S::kR, C = S::kC, W = S::kW;
   auto& memory = shared_memory<BackwardMemory<S>>();
   const int tx = static_cast<int>(threadIdx.x) % kSide, ty = static_cast<int>(threadIdx.x) / kSide;
-  const AttentionPlace at = attention_place(a.heads, a.queries, S::kRows, a.causal);
+  const AttentionPlace at = attention_place(a, blockIdx.x, S::kRows, false);
   const int64_t kv_head = at.head * a.kv_heads / a.heads;
   const int64_t statistics = (at.batch * a.heads + at.head) * a.queries;
   load_tile<S>(memory.row_a, a.q, at.batch, at.head, at.first, a.queries, a.width);
@@ -348,7 +351,8 @@ __global__ void __launch_bounds__(S::kThreads, 1) queries_kernel(const Attention
     for (int e = 0; e < W; ++e) dq[r][e] = A(0);
   }
   const int64_t seen = at.first + S::kRows;
-  const int64_t end = a.causal && seen < a.keys ? seen : a.keys;
+  const int keys = keys_of(a, at.batch);
+  const int64_t end = a.causal && seen < keys ? seen : keys;
   for (int64_t key = 0; key < end; key += S::kColumns) {
     __syncthreads();
     load_tile<S>(memory.column_a, a.k, at.batch, kv_head, key, a.keys, a.width);
@@ -363,8 +367,9 @@ __global__ void __launch_bounds__(S::kThreads, 1) queries_kernel(const Attention
 #pragma unroll
       for (int c = 0; c < C; ++c) {
         const int64_t j = key + tx + kSide * c;
-        const A weight = m_exp(
-            masked<T>(a, at.batch, at.head, i, j, s[r][c] * static_cast<A>(a.scale)) - lse[r]);
+        const A weight =
+            m_exp(masked<T>(a, at.batch, at.head, i, j, keys, s[r][c] * static_cast<A>(a.scale)) -
+                  lse[r]);
         const A factor =
             a.state && i < a.queries && j < a.keys ? kept<A>(a, at.batch, at.head, i, j) : A(1);
         memory.ds.at[ty + kSide * r][tx + kSide * c] =
@@ -372,7 +377,7 @@ __global__ void __launch_bounds__(S::kThreads, 1) queries_kernel(const Attention
       }
     }
     __syncthreads();
-    const int64_t left = a.keys - key;
+    const int64_t left = keys - key;
     add_product<S>(memory.ds, memory.column_a, dq,
                    static_cast<int>(left < S::kColumns ? left : S::kColumns), tx, ty);
   }
@@ -380,12 +385,13 @@ __global__ void __launch_bounds__(S::kThreads, 1) queries_kernel(const Attention
 }
 
 template <class S, class Memory>
-void launch_tiles(Stream& stream, void (*kernel)(Attention), const Attention& a, int64_t heads,
-                  int64_t length) {
+void launch_tiles(Stream& stream, DType dtype, void (*kernel)(Attention), const Attention& a,
+                  bool of_keys) {
   static_assert(sizeof(Memory) <= kAttentionMostShared);
-  const unsigned blocks = attention_blocks(a.batches * heads, length, S::kRows);
-  if (blocks == 0) return;
-  launch(stream, kAttentionName, kernel, dim3(blocks), dim3(S::kThreads), sizeof(Memory), a);
+  const Attention problem = ordered(stream, dtype, a, S::kRows, of_keys);
+  if (problem.order.all == 0) return;
+  launch(stream, kAttentionName, kernel, dim3(problem.order.all), dim3(S::kThreads), sizeof(Memory),
+         problem);
 }
 
 // Calls f with the tile shapes of the forward pass and of the backward one.
@@ -405,15 +411,15 @@ void with_shapes(DType dtype, int64_t width, const F& f) {
 void launch_attention_simt_forward(Stream& stream, DType dtype, const Attention& a) {
   with_shapes(dtype, a.width, [&](auto shape, auto) {
     using S = decltype(shape);
-    launch_tiles<S, ForwardMemory<S>>(stream, forward_kernel<S>, a, a.heads, a.queries);
+    launch_tiles<S, ForwardMemory<S>>(stream, dtype, forward_kernel<S>, a, false);
   });
 }
 
 void launch_attention_simt_backward(Stream& stream, DType dtype, const Attention& a) {
   with_shapes(dtype, a.width, [&](auto, auto shape) {
     using S = decltype(shape);
-    launch_tiles<S, BackwardMemory<S>>(stream, keys_kernel<S>, a, a.kv_heads, a.keys);
-    launch_tiles<S, BackwardMemory<S>>(stream, queries_kernel<S>, a, a.heads, a.queries);
+    launch_tiles<S, BackwardMemory<S>>(stream, dtype, keys_kernel<S>, a, true);
+    launch_tiles<S, BackwardMemory<S>>(stream, dtype, queries_kernel<S>, a, false);
   });
 }
 

@@ -278,11 +278,12 @@ __device__ __forceinline__ void apply_mask(const Attention& a, const ScorePlace&
 }
 
 // -inf where a query does not see a key for its place, or, where rows are keys, `padded` says so.
+// Rows of keys behind a sample's length stay: clear_unseen takes their sums.
 template <bool kKeysAreRows, int R, int C, class Padded>
 __device__ __forceinline__ void hide_unseen(const Attention& a, const ScorePlace& at,
                                             float (&scores)[R][C][4], const Padded& padded) {
   const int lane = computed_here(static_cast<int>(threadIdx.x) % 32), g = lane / 4, t = lane % 4;
-  const int keys = static_cast<int>(a.keys);
+  const int keys = kKeysAreRows ? static_cast<int>(a.keys) : keys_of(a, at.batch);
 #pragma unroll
   for (int r = 0; r < R; ++r) {
 #pragma unroll
@@ -404,6 +405,15 @@ __device__ __forceinline__ uint32_t kept_scores(const Dropout& dropout, const Sc
   return kept;
 }
 
+// The sums of keys from `end` are 0, whatever their rows held; row 0 is key `row`.
+template <int R, int W>
+__device__ __forceinline__ void clear_unseen(float (&sums)[R][W][4], int row, int end) {
+  const int g = static_cast<int>(threadIdx.x) % 32 / 4;
+  for_scores(sums, [&](int r, int, int e, float& sum) {
+    sum = row + 16 * r + g + e / 2 * 8 < end ? sum : 0.0f;
+  });
+}
+
 // Writes a warp's sums, times `scale`, to rows `first` … of `x` and columns `column` …, by way of
 // its own rows of a tile that nobody else reads any more.
 template <class T, class Tile, int R, int W>
@@ -412,7 +422,7 @@ __device__ __forceinline__ void store_rows(Tile& tile, int tile_row, int column,
                                            const AttentionOperand& x, const T* head, int first,
                                            int end, int width) {
   constexpr int kPerChunk = Tile::kPerChunk, kStored = W * 8 / kPerChunk;
-  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
+  const int lane = computed_here(static_cast<int>(threadIdx.x) % 32), g = lane / 4, t = lane % 4;
 #pragma unroll
   for (int r = 0; r < R; ++r) {
 #pragma unroll

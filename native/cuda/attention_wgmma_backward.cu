@@ -69,9 +69,10 @@ struct Maps {
   CUtensorMap held_a, held_b, walked_a, walked_b;
 };
 
-// A block's work: held rows from `first`, walked rows from `begin` to `end` - 1 of some heads.
+// A block's work: held rows from `first` to `held_end` - 1, of which those from `used_end` are keys
+// behind the sample's length; walked rows from `begin` to `end` - 1 of some heads.
 struct Work {
-  int batch, held_head, first, held_end;
+  int batch, held_head, first, held_end, used_end;
   int first_head, heads;
   int begin, end;
 };
@@ -82,23 +83,30 @@ __device__ __forceinline__ Work work_of_block(const Attention& a) {
   const int group = static_cast<int>(a.heads / a.kv_heads);
   Work work;
   work.held_end = C::kKeysAreHeld ? keys : queries;
-  // The longest tiles of a causal head start first.
-  const AttentionPlace at = attention_place(C::kKeysAreHeld ? a.kv_heads : a.heads, work.held_end,
-                                            C::kRows, a.causal && !C::kKeysAreHeld);
+  const AttentionPlace at = attention_place(a, blockIdx.x, C::kRows, C::kKeysAreHeld);
   work.batch = static_cast<int>(at.batch);
   work.held_head = static_cast<int>(at.head);
   work.first = static_cast<int>(at.first);
   work.first_head = C::kKeysAreHeld ? work.held_head * group : work.held_head / group;
   work.heads = C::kKeysAreHeld ? group : 1;
+  const int seen = keys_of(a, at.batch);
+  work.used_end = C::kKeysAreHeld ? seen : queries;
   // Queries before the first key, and keys after the last query, are not walked.
   work.begin = C::kKeysAreHeld && a.causal ? work.first / C::kColumns * C::kColumns : 0;
-  work.end = C::kKeysAreHeld ? queries : a.causal ? min(work.first + C::kRows, keys) : keys;
+  if (work.first >= work.used_end) {
+    work.end = work.begin;
+  } else if (C::kKeysAreHeld) {
+    work.end = queries;
+  } else {
+    work.end = a.causal ? min(work.first + C::kRows, seen) : seen;
+  }
   return work;
 }
 
 template <class C>
 __device__ __forceinline__ void produce(typename C::Shared& shared, const Maps& maps,
                                         const Work& work) {
+  if (work.begin >= work.end) return;
   load_tile(shared.a, &maps.held_a, work.first, work.held_head, work.batch, &shared.held_full);
   load_tile(shared.b, &maps.held_b, work.first, work.held_head, work.batch, &shared.held_full);
   Ring<C::kStages> ring;
@@ -179,7 +187,7 @@ __device__ __forceinline__ void add_tile(typename C::Shared& shared, const Atten
   // Keys beyond the last need a mask where sums run over them.
   const bool below = !a.causal || (kKeysAreHeld ? place.column >= place.row + 15
                                                 : place.column + C::kColumns <= place.row + 1);
-  const bool whole = kKeysAreHeld || place.column + C::kColumns <= a.keys;
+  const bool whole = kKeysAreHeld || place.column + C::kColumns <= keys_of(a, place.batch);
   if constexpr (C::kSpecial) {
     if (!below || !whole || a.mask.data || a.padding || a.mask_scales) {
       mask_scores<typename C::T, kKeysAreHeld>(a, place, p);
@@ -255,7 +263,7 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
   const int row = work.first + warp_row;
   // Of the block's walked rows, those that count for the warpgroup's own.
   int begin = work.begin, end = work.end;
-  if (first >= work.held_end) {
+  if (first >= work.used_end) {
     begin = end;
   } else if (a.causal && C::kKeysAreHeld) {
     begin = min(first / C::kColumns * C::kColumns, end);
@@ -285,7 +293,7 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
       ring.advance();
     }
   };
-  mbarrier_wait(&shared.held_full, 0);
+  if (work.begin < work.end) mbarrier_wait(&shared.held_full, 0);
   for (int head = work.first_head; head < work.first_head + work.heads; ++head) {
     pass_by(work.begin, begin);
     Mbarrier* previous = nullptr;
@@ -306,7 +314,11 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
     pass_by(column, work.end);
   }
   wgmma_touch(registers_of(sums.a));
-  if constexpr (C::kKeysAreHeld) wgmma_touch(registers_of(sums.b));
+  if constexpr (C::kKeysAreHeld) {
+    wgmma_touch(registers_of(sums.b));
+    clear_unseen(sums.a, row, work.used_end);
+    clear_unseen(sums.b, row, work.used_end);
+  }
 
   // Sums leave by way of the held rows, once no warp of the warpgroup multiplies them.
   named_barrier_sync(1 + consumer, kWarpgroup);
@@ -359,7 +371,7 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 }
 
 template <class C>
-bool launch_pass(Stream& stream, const Attention& a) {
+bool launch_pass(Stream& stream, DType dtype, const Attention& a) {
   const AttentionOperand& held_a = C::kKeysAreHeld ? a.k : a.q;
   const AttentionOperand& held_b = C::kKeysAreHeld ? a.v : a.dout;
   const AttentionOperand& walked_a = C::kKeysAreHeld ? a.q : a.k;
@@ -377,9 +389,9 @@ bool launch_pass(Stream& stream, const Attention& a) {
                    C::kColumns)) {
     return false;
   }
-  launch(stream, kAttentionName, attention_wgmma_backward_kernel<C>,
-         dim3(attention_blocks(a.batches * held_heads, held, C::kRows)), dim3(C::kThreads),
-         sizeof(typename C::Shared), maps, a);
+  const Attention problem = ordered(stream, dtype, a, C::kRows, C::kKeysAreHeld);
+  launch(stream, kAttentionName, attention_wgmma_backward_kernel<C>, dim3(problem.order.all),
+         dim3(C::kThreads), sizeof(typename C::Shared), maps, problem);
   return true;
 }
 
@@ -387,8 +399,8 @@ bool launch_pass(Stream& stream, const Attention& a) {
 
 bool launch_attention_wgmma_backward(Stream& stream, DType dtype, const Attention& a) {
   return with_wgmma_form(stream, dtype, a, [&]<class M, int kWidth, bool kSpecial>() {
-    return launch_pass<Config<M, kWidth, true, kSpecial>>(stream, a) &&
-           launch_pass<Config<M, kWidth, false, kSpecial>>(stream, a);
+    return launch_pass<Config<M, kWidth, true, kSpecial>>(stream, dtype, a) &&
+           launch_pass<Config<M, kWidth, false, kSpecial>>(stream, dtype, a);
   });
 }
 

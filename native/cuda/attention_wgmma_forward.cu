@@ -1,6 +1,7 @@
 // O = softmax(scale·Q·Kᵀ + mask)·V on sm_90a, and lse per query, by wgmma and tensor copies (after
-// Shah et al., "FlashAttention-3", 2024). A block has a tile of queries, 64 for each of two or
-// three warpgroups; one thread of another warpgroup brings tiles of keys and values into two rings.
+// Shah et al., "FlashAttention-3", 2024). A block has tiles of queries in turn, 64 for each of two
+// or three warpgroups; one thread of another warpgroup brings tiles of keys and values into two
+// rings, and goes on to the next queries while these end.
 //
 // A warpgroup begins the scores of the next tile before the product with the values of this one,
 // which runs while it weighs them, and warpgroups take turns, so that one weighs while another
@@ -9,9 +10,11 @@
 // does not see for its place. Masks, padding, dropout and scales not above 0 take other kernels.
 // Cost: 4·T·S·D operations (half of it where causal), floor 4·T·S·D / 989e12 s on H100; a
 // warpgroup reads 5·D bytes of shared memory for 256·D operations.
+#include <algorithm>
+
 #include "attention_wgmma.h"
 #include "attention_wgmma_tile.h"
-#include "launch.h"
+#include "cooperative.h"
 #include "wgmma.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
@@ -33,9 +36,10 @@ struct Config {
   static constexpr int C = kKeys / 8, W = kWidth / 8;
 
   struct Shared {
-    WgmmaTile<T, kRows, kWidth> queries;
+    WgmmaTile<T, kRows, kWidth> queries[2];
     WgmmaTile<T, kKeys, kWidth> keys[kStages], values[kStages];
-    Mbarrier queries_full;
+    uint32_t index[2];  // in the order of tiles
+    Mbarrier queries_full[2], queries_empty[2];
     Mbarrier keys_full[kStages], keys_empty[kStages];
     Mbarrier values_full[kStages], values_empty[kStages];
   };
@@ -47,7 +51,6 @@ struct Maps {
   CUtensorMap q, k, v;
 };
 
-// A block's work, or a warpgroup's.
 struct Work {
   int batch, head, kv_head;
   int first;  // query
@@ -55,20 +58,19 @@ struct Work {
 };
 
 template <class C>
-__device__ __forceinline__ Work work_of_block(const Attention& a) {
-  // The last tiles of a causal head are the longest and start first.
-  const AttentionPlace at = attention_place(a.heads, a.queries, C::kRows, a.causal);
-  const int keys = static_cast<int>(a.keys), first = static_cast<int>(at.first);
+__device__ __forceinline__ Work work_of(const Attention& a, uint32_t index) {
+  const AttentionPlace at = attention_place(a, index, C::kRows, false);
+  const int keys = keys_of(a, at.batch), first = static_cast<int>(at.first);
   const int end = a.causal ? min(first + C::kRows, keys) : keys;
   return {static_cast<int>(at.batch), static_cast<int>(at.head),
           static_cast<int>(at.head * a.kv_heads / a.heads), first, (end + C::kKeys - 1) / C::kKeys};
 }
 
 template <class C>
-__device__ __forceinline__ void produce(typename C::Shared& shared, const Maps& maps,
-                                        const Work& work) {
-  load_tile(shared.queries, &maps.q, work.first, work.head, work.batch, &shared.queries_full);
-  Ring<C::kStages> ring;
+__device__ __forceinline__ void load_work(typename C::Shared& shared, const Maps& maps,
+                                          const Work& work, int slot, Ring<C::kStages>& ring) {
+  load_tile(shared.queries[slot], &maps.q, work.first, work.head, work.batch,
+            &shared.queries_full[slot]);
   for (int tile = work.tiles - 1; tile >= 0; --tile) {
     const int key = tile * C::kKeys, stage = ring.stage;
     mbarrier_wait(&shared.keys_empty[stage], ring.parity ^ 1);
@@ -78,6 +80,27 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const Maps& 
               &shared.values_full[stage]);
     ring.advance();
   }
+}
+
+// `taken` counts the tiles that were taken beyond each block's first; where it is null, a block
+// takes every gridDim.x-th.
+template <class C>
+__device__ __forceinline__ void produce(typename C::Shared& shared, const Maps& maps,
+                                        const Attention& a, uint32_t* taken) {
+  Ring<C::kStages> ring;
+  Ring<2> slots;
+  uint32_t index = blockIdx.x;
+  for (;;) {
+    mbarrier_wait(&shared.queries_empty[slots.stage], slots.parity ^ 1);
+    shared.index[slots.stage] = index;
+    if (index >= a.order.all) break;
+    // Asked for before it is needed, as it takes its time.
+    const uint32_t next = taken ? atomicAdd(taken, 1u) : index;
+    load_work<C>(shared, maps, work_of<C>(a, index), slots.stage, ring);
+    index = next + gridDim.x;
+    slots.advance();
+  }
+  mbarrier_arrive(&shared.queries_full[slots.stage]);
 }
 
 // Of a lane's two rows: the running maximum in the scores' own scale, its part of the sum, and what
@@ -122,8 +145,8 @@ __device__ __forceinline__ void weigh(const Attention& a, const Work& work, int 
   const int key = tile * C::kKeys;
   const ScorePlace place = {work.batch, work.head, row, key};
   if constexpr (C::kSpecial) {
-    const bool whole =
-        !kFirst || (key + C::kKeys <= a.keys && !(a.causal && key + C::kKeys > row + 1));
+    const bool whole = !kFirst || (key + C::kKeys <= keys_of(a, work.batch) &&
+                                   !(a.causal && key + C::kKeys > row + 1));
     if (!whole || a.mask.data || a.padding || a.mask_scales) {
       mask_scores<typename C::T, false>(a, place, scores);
     }
@@ -147,60 +170,38 @@ template <int kConsumers>
 class Turns {
  public:
   __device__ __forceinline__ Turns(int consumer, int count)
-      : consumer_(consumer), next_((consumer + 1) % kConsumers), left_(count) {
-    if (next_ == 0 && left_ > 0) pass();
+      : consumer_(consumer), next_((consumer + 1) % kConsumers) {
+    if (next_ == 0 && count > 0) pass();
   }
-  __device__ __forceinline__ void wait() {
-    named_barrier_sync(kFirst + consumer_, 2 * kWarpgroup);
-    --left_;
-  }
-  __device__ __forceinline__ void end() {
-    if (next_ != 0 || left_ > 0) pass();
+  __device__ __forceinline__ void wait() { named_barrier_sync(kFirst + consumer_, 2 * kWarpgroup); }
+  // `left` turns of each are to come.
+  __device__ __forceinline__ void end(int left) {
+    if (next_ != 0 || left > 0) pass();
   }
 
  private:
   static constexpr int kFirst = 4;  // after the warpgroups' own
   __device__ __forceinline__ void pass() { named_barrier_arrive(kFirst + next_, 2 * kWarpgroup); }
-  int consumer_, next_, left_;
+  int consumer_, next_;
 };
 
+// The warpgroup's sums over tiles `tiles` - 1 … 0, of which the ring has the first; there is one.
 template <class C>
-__device__ __forceinline__ void consume(typename C::Shared& shared, const Attention& a,
-                                        const Work& work, int consumer) {
+__device__ __forceinline__ void walk(typename C::Shared& shared, const Attention& a,
+                                     const Work& work, int slot, int consumer, int tiles,
+                                     Turns<C::kConsumers>& turns, Ring<C::kStages>& ring,
+                                     Softmax& softmax, Pieces<C::W>& out) {
   using M = typename C::M;
-  const int lane = static_cast<int>(threadIdx.x) % 32, g = lane / 4, t = lane % 4;
-  const int group_row = 64 * consumer, first = work.first + group_row;
-  const int warp_row = group_row + static_cast<int>(threadIdx.x) / 32 % 4 * 16;
-  const int row = work.first + warp_row, count = static_cast<int>(a.queries);
-  // Tiles that the warpgroup's queries do not see are let by.
-  const int tiles = first >= count ? 0
-                    : a.causal     ? min((first + 63) / C::kKeys + 1, work.tiles)
-                                   : work.tiles;
-  Turns<C::kConsumers> turns(consumer, work.tiles - 1);
-  Ring<C::kStages> ring;
-  int tile = work.tiles - 1;
-  for (; tile >= tiles; --tile) {
-    if (tile > 0) {
-      turns.wait();
-      turns.end();
-    }
-    mbarrier_wait(&shared.keys_full[ring.stage], ring.parity);
-    release(&shared.keys_empty[ring.stage]);
-    mbarrier_wait(&shared.values_full[ring.stage], ring.parity);
-    release(&shared.values_empty[ring.stage]);
-    ring.advance();
-  }
-  mbarrier_wait(&shared.queries_full, 0);
-  if (tiles == 0) return;
-
-  Softmax softmax = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}, {0.0f, 0.0f}};
-  Pieces<C::W> out = {};
+  const int group_row = 64 * consumer;
+  const int thread = computed_here(static_cast<int>(threadIdx.x));
+  const int row = work.first + group_row + thread / 32 % 4 * 16;
+  int tile = tiles - 1;
   Pieces<C::C> scores;
   uint32_t weights[C::C / 2][4];
   mbarrier_wait(&shared.keys_full[ring.stage], ring.parity);
   wgmma_touch(registers_of(scores));
   wgmma_fence();
-  begin_scores<M>(shared.queries, group_row, shared.keys[ring.stage], scores);
+  begin_scores<M>(shared.queries[slot], group_row, shared.keys[ring.stage], scores);
   wgmma_commit();
   wgmma_wait<0>();
   wgmma_touch(registers_of(scores));
@@ -217,13 +218,13 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
     wgmma_touch(registers_of(out));
     keep_weights(weights);
     wgmma_fence();
-    begin_scores<M>(shared.queries, group_row, shared.keys[ring.stage], scores);
+    begin_scores<M>(shared.queries[slot], group_row, shared.keys[ring.stage], scores);
     wgmma_commit();
     mbarrier_wait(&shared.values_full[of_values.stage], of_values.parity);
     wgmma_fence();
     begin_sums<M>(weights, shared.values[of_values.stage], out);
     wgmma_commit();
-    turns.end();
+    turns.end(tile);
     wgmma_wait<1>();
     wgmma_touch(registers_of(scores));
     release(&shared.keys_empty[ring.stage]);
@@ -244,7 +245,19 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
   wgmma_wait<0>();
   wgmma_touch(registers_of(out));
   keep_weights(weights);
+  release(&shared.values_empty[ring.stage]);
+  ring.advance();
+}
 
+// Writes the warpgroup's sums over their weights' sums, and lse.
+template <class C>
+__device__ __forceinline__ void finish(typename C::Shared& shared, const Attention& a,
+                                       const Work& work, int slot, int consumer,
+                                       const Softmax& softmax, const Pieces<C::W>& out) {
+  using T = typename C::T;
+  const int thread = computed_here(static_cast<int>(threadIdx.x)), g = thread % 32 / 4;
+  const int t = thread % 4, warp_row = 64 * consumer + thread / 32 % 4 * 16;
+  const int row = work.first + warp_row, count = static_cast<int>(a.queries);
   float scale[1][2];
   const int64_t of_head = (static_cast<int64_t>(work.batch) * a.heads + work.head) * a.queries;
 #pragma unroll
@@ -262,18 +275,67 @@ __device__ __forceinline__ void consume(typename C::Shared& shared, const Attent
   }
   // Sums leave by way of the queries' rows, once no warp of the warpgroup multiplies them.
   named_barrier_sync(1 + consumer, kWarpgroup);
-  using T = typename C::T;
-  store_rows<T>(shared.queries, warp_row, 0, out, scale, a.out,
+  store_rows<T>(shared.queries[slot], warp_row, 0, out, scale, a.out,
                 row_of<T>(a.out, work.batch, work.head, 0), row, count, static_cast<int>(a.width));
 }
 
 template <class C>
+__device__ __forceinline__ void attend(typename C::Shared& shared, const Attention& a,
+                                       const Work& work, int slot, int consumer,
+                                       Ring<C::kStages>& ring) {
+  const int first = work.first + 64 * consumer, count = static_cast<int>(a.queries);
+  // Tiles that the warpgroup's queries do not see are let by.
+  const int tiles = first >= count ? 0
+                    : a.causal     ? min((first + 63) / C::kKeys + 1, work.tiles)
+                                   : work.tiles;
+  Turns<C::kConsumers> turns(consumer, work.tiles - 1);
+  for (int tile = work.tiles - 1; tile >= tiles; --tile) {
+    if (tile > 0) {
+      turns.wait();
+      turns.end(tile - 1);
+    }
+    mbarrier_wait(&shared.keys_full[ring.stage], ring.parity);
+    release(&shared.keys_empty[ring.stage]);
+    mbarrier_wait(&shared.values_full[ring.stage], ring.parity);
+    release(&shared.values_empty[ring.stage]);
+    ring.advance();
+  }
+  if (first >= count) return;
+
+  Softmax softmax = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}, {0.0f, 0.0f}};
+  Pieces<C::W> out = {};
+  if (tiles > 0) walk<C>(shared, a, work, slot, consumer, tiles, turns, ring, softmax, out);
+  finish<C>(shared, a, work, slot, consumer, softmax, out);
+}
+
+template <class C>
+__device__ __forceinline__ void consume(typename C::Shared& shared, const Attention& a,
+                                        int consumer) {
+  Ring<C::kStages> ring;
+  for (uint32_t turn = 0;; ++turn) {
+    const int slot = static_cast<int>(turn % 2);
+    mbarrier_wait(&shared.queries_full[slot], turn / 2 % 2);
+    // Shuffled, so that the compiler knows it to be the same in the whole warp.
+    const uint32_t index = __shfl_sync(0xffffffffu, shared.index[slot], 0);
+    if (index >= a.order.all) return;
+    attend<C>(shared, a, work_of<C>(a, index), slot, consumer, ring);
+    // Copies will fill what was stored by way of the queries' rows.
+    fence_proxy_async();
+    release(&shared.queries_empty[slot]);
+  }
+}
+
+template <class C>
 __global__ void __launch_bounds__(C::kThreads, 1)
-    attention_wgmma_forward_kernel(const __grid_constant__ Maps maps, const Attention a) {
+    attention_wgmma_forward_kernel(const __grid_constant__ Maps maps, const Attention a,
+                                   uint32_t* const taken) {
 #ifdef NODEGRAD_HAS_WGMMA
   auto& shared = shared_memory<typename C::Shared>();
   if (threadIdx.x == 0) {
-    mbarrier_init(&shared.queries_full, 1);
+    for (int i = 0; i < 2; ++i) {
+      mbarrier_init(&shared.queries_full[i], 1);
+      mbarrier_init(&shared.queries_empty[i], 4 * C::kConsumers);
+    }
     for (int i = 0; i < C::kStages; ++i) {
       mbarrier_init(&shared.keys_full[i], 1);
       mbarrier_init(&shared.values_full[i], 1);
@@ -286,18 +348,17 @@ __global__ void __launch_bounds__(C::kThreads, 1)
     prefetch_tensor_map(&maps.v);
   }
   __syncthreads();
-  const Work work = work_of_block<C>(a);
   // Shuffled, so that the compiler knows it to be the same in the whole warp.
   const int warp = __shfl_sync(0xffffffffu, static_cast<int>(threadIdx.x) / 32, 0);
   if (warp < kWarpgroup / 32) {
     lower_registers<C::kRegisters.load>();
     if (warp == 0) {
-      if (elect_one()) produce<C>(shared, maps, work);
+      if (elect_one()) produce<C>(shared, maps, a, taken);
       __syncwarp();
     }
   } else {
     raise_registers<C::kRegisters.multiply>();
-    consume<C>(shared, a, work, warp / 4 - 1);
+    consume<C>(shared, a, warp / 4 - 1);
   }
 #else
   __trap();  // has_wgmma keeps launches away
@@ -305,16 +366,26 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 }
 
 template <class C>
-bool launch_config(Stream& stream, const Attention& a) {
+bool launch_config(Stream& stream, DType dtype, const Attention& a) {
   alignas(128) Maps maps;
   if (!encode_rows(&maps.q, a.q, a.batches, a.heads, a.queries, a.width, C::kRows) ||
       !encode_rows(&maps.k, a.k, a.batches, a.kv_heads, a.keys, a.width, C::kKeys) ||
       !encode_rows(&maps.v, a.v, a.batches, a.kv_heads, a.keys, a.width, C::kKeys)) {
     return false;
   }
-  launch(stream, kAttentionName, attention_wgmma_forward_kernel<C>,
-         dim3(attention_blocks(a.batches * a.heads, a.queries, C::kRows)), dim3(C::kThreads),
-         sizeof(typename C::Shared), maps, a);
+  const Attention problem = ordered(stream, dtype, a, C::kRows, false);
+  const uint32_t blocks =
+      std::min(problem.order.all, static_cast<uint32_t>(multiprocessors(stream)));
+  // Tiles that take equally long are dealt out in turn.
+  uint32_t* taken = nullptr;
+  if (problem.order.all > blocks && (a.causal || a.lengths)) {
+    auto* const word = static_cast<uint64_t*>(acquire_scratch(stream, sizeof(uint64_t)));
+    clear_words(stream, kAttentionName, word, 1);
+    taken = reinterpret_cast<uint32_t*>(word);
+  }
+  launch(stream, kAttentionName, attention_wgmma_forward_kernel<C>, dim3(blocks), dim3(C::kThreads),
+         sizeof(typename C::Shared), maps, problem, taken);
+  if (taken) release_scratch(stream, taken);
   return true;
 }
 
@@ -322,7 +393,7 @@ bool launch_config(Stream& stream, const Attention& a) {
 
 bool launch_attention_wgmma_forward(Stream& stream, DType dtype, const Attention& a) {
   return with_wgmma_form(stream, dtype, a, [&]<class M, int kWidth, bool kSpecial>() {
-    return launch_config<Config<M, kWidth, kSpecial>>(stream, a);
+    return launch_config<Config<M, kWidth, kSpecial>>(stream, dtype, a);
   });
 }
 

@@ -1,8 +1,10 @@
 // Attention by warpgroups (attention_wgmma_forward.cu, attention_wgmma_backward.cu): which problems
-// are theirs, and many lengths, against sums in float64.
+// are theirs, and many lengths, against sums in float64; and tiles of keys that no form may read.
+#include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "attention_mma.h"
 #include "attention_wgmma.h"
 #include "harness.h"
 
@@ -215,7 +217,7 @@ void in_turns(size_t parts, std::initializer_list<Problem> problems, F run) {
 }  // namespace
 
 CASE(attention_wgmma_forward) {
-  in_turns(10,
+  in_turns(8,
            {
                {DType::bfloat16, 1, 1, 64},
                {DType::float16, 17, 65, 32},
@@ -227,12 +229,15 @@ CASE(attention_wgmma_forward) {
                {DType::float16, 385, 513, 32, false},
                {DType::bfloat16, 130, 257, 128, false},
                {DType::float16, 64, 400, 88, false, 2, 2, 2},
+               // More tiles of queries than multiprocessors, and several sections of heads.
+               {DType::bfloat16, 200, 150, 64, false, 2, 4, 2},
+               {DType::float16, 70, 600, 128, false, 3, 2, 1},
            },
            run_forward);
 }
 
 CASE(attention_wgmma_forward_causal) {
-  in_turns(10,
+  in_turns(8,
            {
                {DType::bfloat16, 1, 200, 64, true},
                {DType::float16, 17, 17, 32, true},
@@ -244,12 +249,14 @@ CASE(attention_wgmma_forward_causal) {
                {DType::float16, 129, 700, 64, true},
                {DType::bfloat16, 300, 300, 80, true, 2},
                {DType::float16, 192, 192, 64, true, 1, 4, 2},
+               {DType::float16, 400, 600, 64, true, 2, 4, 2},
+               {DType::bfloat16, 300, 200, 128, true, 1, 4, 4},
            },
            run_forward);
 }
 
 CASE(attention_wgmma_backward) {
-  in_turns(10,
+  in_turns(8,
            {
                {DType::bfloat16, 1, 1, 64},
                {DType::float16, 17, 65, 32},
@@ -266,7 +273,7 @@ CASE(attention_wgmma_backward) {
 }
 
 CASE(attention_wgmma_backward_causal) {
-  in_turns(10,
+  in_turns(8,
            {
                {DType::bfloat16, 1, 200, 64, true},
                {DType::float16, 17, 17, 32, true},
@@ -280,6 +287,40 @@ CASE(attention_wgmma_backward_causal) {
                {DType::float16, 192, 192, 64, true, 1, 4, 2},
            },
            run_backward);
+}
+
+// No memory lies behind the tile in which the keys end: a kernel that walks on is found out.
+CASE(attention_reads_no_tiles_behind_lengths) {
+  const Problem problem = {DType::bfloat16, 70, 256, 64, emulation::seed() % 2 == 1};
+  const int64_t keys = 700, length = 130;
+  Problem whole = problem;
+  whole.keys = keys;
+  Case c(problem);
+  const Rows dk(*c.stream, whole, 1, keys, 7), dv(*c.stream, whole, 1, keys, 8);
+  Buffer<int32_t> lengths(1);
+  lengths.write(*c.stream, {static_cast<int32_t>(length)});
+  c.a.keys = keys;
+  c.a.lengths = lengths.data();
+  c.a.dk = dk.operand();
+  c.a.dv = dv.operand();
+  const bool warpgroups = emulation::seed() / 2 % 2 == 1;
+  if (warpgroups) {
+    EXPECT(launch_attention_wgmma_forward(*c.stream, problem.dtype, c.a));
+  } else {
+    launch_attention_mma_forward(*c.stream, problem.dtype, c.a);
+  }
+  c.delta.write(*c.stream, std::vector<float>(static_cast<size_t>(problem.queries), 0.5f));
+  if (warpgroups) {
+    EXPECT(launch_attention_wgmma_backward(*c.stream, problem.dtype, c.a));
+  } else {
+    launch_attention_mma_backward(*c.stream, problem.dtype, c.a);
+  }
+  for (const Rows* rows : {&dk, &dv}) {
+    const auto bits = rows->data.read(*c.stream);
+    const auto behind = bits.begin() + static_cast<ptrdiff_t>(length * problem.width);
+    EXPECT(std::any_of(bits.begin(), behind, [](uint16_t x) { return x != 0; }));
+    EXPECT(std::all_of(behind, bits.end(), [](uint16_t x) { return x == 0; }));
+  }
 }
 
 CASE(attention_wgmma_refuses) {

@@ -167,6 +167,10 @@ describe.each(devices)('attention on $name', (device) => {
       gradientsOf(expected, masked).forEach((gradient, i) => {
         expectSameBits(own[i] as Tensor, gradient, `gradient ${i}`);
       });
+      // A mask that wants a gradient needs all scores.
+      const mask = zeros([3, keys], { device }).requireGrad();
+      const composed = scaledDotProductAttention(...fused, { lengths, mask });
+      expectClose(valuesOf(composed.detach()), valuesOf(out.detach()), 1e-5, 'with a mask');
       expect(() => scaledDotProductAttention(...fused, { lengths: lengths.to('float32') })).toThrow(
         'scaledDotProductAttention: lengths must be integers, got a tensor float32[2]',
       );

@@ -1,6 +1,8 @@
 /** Attention at sizes beside, at and beyond the tiles of the kernels, against float64 on the CPU. */
 import { afterEach, describe, expect, it } from 'vitest';
 import {
+  arange,
+  capture,
   type Device,
   type DType,
   Generator,
@@ -9,6 +11,8 @@ import {
   scope,
   setMatmulPrecision,
   type Tensor,
+  tensor,
+  where,
 } from '../../lib/index.js';
 import { expectClose, expectSameBits, valuesOf } from '../support/compare.js';
 import { accelerators, cpu, hopper } from '../support/devices.js';
@@ -24,6 +28,8 @@ interface Case {
   causal?: boolean;
   mask?: 'bool' | 'added';
   padding?: boolean;
+  /** Of keys, a sample each. */
+  lengths?: number[];
   dropout?: number;
   scale?: number;
 }
@@ -43,25 +49,41 @@ const cases: readonly Case[] = [
   { sizes: [35, 70, 256], causal: true, dropout: 0.1 },
   { sizes: [33, 40, 36], batch: 2, heads: [2, 1], mask: 'bool', scale: -0.4 },
   { sizes: [130, 70, 130], padding: true, causal: true },
+  { sizes: [40, 330, 64], lengths: [0, 2, 127, 128, 129, 330] },
+  { sizes: [70, 270, 128], lengths: [65, 0, 300], heads: [2, 1], causal: true },
+  { sizes: [65, 330, 32], lengths: [63, 64, -1], dropout: 0.3, padding: true },
+  { sizes: [33, 330, 128], lengths: [5, 260], heads: [2, 1], dropout: 0.2, causal: true },
+  { sizes: [20, 260, 256], lengths: [0, 1, 35] },
 ];
+
+/** Whole tiles of keys behind a length are not read: those that lie so far behind are no numbers. */
+const widestTile = 192;
 
 /** Output and gradients in `dtype`, from operands rounded to `rounded`. */
 function run(found: Case, dtype: DType, rounded: DType, device: Device): Tensor[] {
-  const { sizes, batch = 1, heads = [1, 1], causal = false, dropout = 0, scale } = found;
+  const { sizes, lengths, heads = [1, 1], causal = false, dropout = 0, scale } = found;
+  const batch = lengths?.length ?? found.batch ?? 1;
   const [queries, keys, width] = sizes;
   const place = (x: Tensor): Tensor => x.to(rounded).to(dtype).to(device).detach();
   const draw = (seed: number, count: number, length: number): Tensor =>
-    place(uniformOf(seed, [batch, count, length, width], -2, 2)).requireGrad();
-  const leaves: [Tensor, Tensor, Tensor] = [
+    uniformOf(seed, [batch, count, length, width], -2, 2);
+  const seen = lengths && tensor(lengths, { dtype: 'int64' });
+  const holed = (x: Tensor): Tensor => {
+    if (!seen) return x;
+    const far = arange(0, keys, 1, { dtype: 'int64' }).sub(widestTile);
+    return where(far.reshape([keys, 1]).ge(seen.reshape([batch, 1, 1, 1])), Number.NaN, x);
+  };
+  const leaves = [
     draw(1, heads[0], queries),
-    draw(2, heads[1], keys),
-    draw(3, heads[1], keys),
-  ];
+    holed(draw(2, heads[1], keys)),
+    holed(draw(3, heads[1], keys)),
+  ].map((x) => place(x).requireGrad()) as [Tensor, Tensor, Tensor];
   const drawn = uniformOf(4, [batch, 1, queries, keys], -2, 2);
   const bool = found.mask === 'bool' ? drawn.lt(1).to(device) : null;
   const out = scaledDotProductAttention(...leaves, {
     mask: found.mask === 'added' ? place(drawn) : bool,
     keyPadding: found.padding ? uniformOf(5, [batch, keys]).lt(-0.4).to(device) : null,
+    lengths: seen?.to(device) ?? null,
     isCausal: causal,
     dropout,
     generator: new Generator(6),
@@ -186,6 +208,23 @@ describe.each(hopper)('attention by warpgroups on $name', (device) => {
       expect(differing({ sizes }, 'bfloat16')).toEqual(others);
       expect(differing({ sizes, dropout: 0.1, padding: true }, 'float16')).toEqual(others);
     });
+  });
+
+  it('takes all tiles at each replay, in whatever turn', async () => {
+    // More tiles of queries than multiprocessors: blocks count those that they take.
+    const shape = [1, 6, 200, 32];
+    const draw = (seed: number): Tensor =>
+      uniformOf(seed, shape, -2, 2).to('bfloat16').to(device).detach().keep();
+    const inputs = [1, 2, 3, 4].map(draw);
+    const lengths = tensor([150], { dtype: 'int32', device }).keep();
+    const attend = (x: Tensor): Tensor =>
+      scaledDotProductAttention(x, x, x, { isCausal: true, lengths });
+    const step = capture(attend);
+    for (const x of inputs) {
+      const replayed = [...(await (await step(x)).read())];
+      scope(() => expect([...attend(x).data()]).toEqual(replayed));
+    }
+    for (const x of [...inputs, lengths]) x.dispose();
   });
 
   it('leaves heads of other widths to mma.sync', () => {

@@ -194,7 +194,8 @@ const functions: Record<string, (x: Tensor) => Tensor> = {
       .mul(w([2, 3]))
       .select(0, 0)
       .reshape([1, 1, 3, 1]);
-    const options = { isCausal: true, dropout: 0.2, generator: new ng.Generator(5) };
+    const lengths = ng.tensor([2], { dtype: 'int32', device: x.device });
+    const options = { isCausal: true, dropout: 0.2, generator: new ng.Generator(5), lengths };
     return ng.scaledDotProductAttention(q, k, k.square(), options).square();
   },
   selfAttention: (x) =>

@@ -46,7 +46,7 @@ struct Attention {
   bool causal, mask_is_bool;
 };
 
-// The keys of a sample that are walked; those behind are padding.
+// How many keys of a sample are seen.
 int64_t keys_of(const Attention& a, int64_t batch) {
   if (!a.lengths) return a.keys;
   const int64_t length = a.lengths[batch];

@@ -88,16 +88,15 @@ View check_padding(const Tensor& k, const std::optional<Tensor>& padding) {
   return padding->view;
 }
 
-View check_lengths(const Tensor& k, const AttentionInputs& inputs) {
-  if (!inputs.lengths) return absent();
-  const Tensor& lengths = *inputs.lengths;
-  check_same_device(kName, k, lengths);
-  if (lengths.dtype() != DType::int32 || lengths.shape() != Shape{k.size(0)} ||
-      !lengths.contiguous() || !inputs.padding) {
-    fail("%s: lengths must be int32[%lld] beside a padding, got %s%s", kName, (long long)k.size(0),
-         dtype_name(lengths.dtype()), shape_text(lengths.view).c_str());
+View check_lengths(const Tensor& k, const std::optional<Tensor>& lengths) {
+  if (!lengths) return absent();
+  check_same_device(kName, k, *lengths);
+  if (lengths->dtype() != DType::int32 || lengths->shape() != Shape{k.size(0)} ||
+      !lengths->contiguous()) {
+    fail("%s: lengths must be contiguous int32[%lld], got %s%s", kName, (long long)k.size(0),
+         dtype_name(lengths->dtype()), shape_text(lengths->view).c_str());
   }
-  return lengths.view;
+  return lengths->view;
 }
 
 View check_state(const Tensor& q, const std::optional<Tensor>& state) {
@@ -120,7 +119,7 @@ AttentionArgs arguments(const Tensor& q, const Tensor& k, const Tensor& v,
   args.v = v.view;
   args.mask = check_mask(q, k, inputs.mask);
   args.padding = check_padding(k, inputs.padding);
-  args.lengths = check_lengths(k, inputs);
+  args.lengths = check_lengths(k, inputs.lengths);
   args.state = check_state(q, inputs.state);
   args.scale = inputs.scale;
   args.keep = inputs.keep;

@@ -15,9 +15,8 @@ struct AttentionArgs {
   View q, k, v;
   View mask;     // [B,H,T,S], any strides: bool (true keeps) or q's dtype (added to S)
   View padding;  // bool [B,S], any strides: true leaves a key out
-  // int32 [B], contiguous: how many keys of a sample need be walked; `padding` hides the others.
-  View lengths;
-  View state;  // int64[2] as in families/random.h, where there is dropout
+  View lengths;  // int32 [B], contiguous: how many keys of a sample are seen, at most S of them
+  View state;    // int64[2] as in families/random.h, where there is dropout
   double scale;
   double keep;  // 1 - p; weight (b,h,i,j) is kept where u < keep, and then divided by it;
                 // u is word j%4 of counter offset + ((b·H + h)·T + i)·ceil(S/4) + j/4
