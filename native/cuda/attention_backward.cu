@@ -141,6 +141,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
       }
     }
   }
+  const bool used = row < used_end;
   int head = first_walked, column = begin;
   for (int step = 0; step < steps; ++step) {
     cp_async_wait<0>();
@@ -153,7 +154,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
     auto& stage = memory.stages[step % 2];
     const bool counts =
         !a.causal || (kKeysAreHeld ? column + kColumns > row : column < row + 16 * R);
-    if (counts && row < used_end) {
+    if (counts && used) {
       const ScorePlace place = {batch, kKeysAreHeld ? head : held_head, row, column};
       float p[R][C][4];
       multiply_rows<M>(memory.a, warp_row, stage.a, 0, p);
@@ -216,8 +217,9 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
     }
   }
   if constexpr (kKeysAreHeld) {
-    clear_unseen(sums, row, seen);
-    clear_unseen(sums_of_values, row, seen);
+    const int held_keys = keys_of(a, batch);  // read again: a register less over the walk
+    clear_unseen(sums, row, held_keys);
+    clear_unseen(sums_of_values, row, held_keys);
   }
   const AttentionOperand& to = kKeysAreHeld ? a.dk : a.dq;
   store_rows<T>(memory.a, warp_row, first_sum, sums, scale, to, row_of<T>(to, batch, held_head, 0),
