@@ -420,10 +420,8 @@ void multiply(Stream& stream, const GemmArgs& g) {
 }
 
 void sum_rows(Stream& stream, const GemmArgs& args) {
-  void* scratch = nullptr;
-  if (args.accumulate) scratch = acquire_scratch(stream, item_size(args.dtype) * args.m);
-  sum_rows_apart(stream, args, scratch, reduce_family, binary_family);
-  if (scratch) release_scratch(stream, scratch);
+  const Scratch sums(stream, args.accumulate ? item_size(args.dtype) * args.m : 0);
+  sum_rows_apart(stream, args, sums.data(), reduce_family, binary_family);
 }
 
 void gemm(Stream& stream, const GemmArgs& args) {
