@@ -258,11 +258,11 @@ void reduce(Stream& stream, ReduceOp op, const View& x, const View& out) {
   }
   const int64_t chunks = chunk_count(a.units, a.units_per_chunk) * a.segments;
   const Kernel kernel = columns ? columns_kernel : rows_kernel;
-  const bool joins = a.segments > 1;
-  const Scratch partials(stream, joins ? static_cast<size_t>(a.segments * a.kept.size) * 8 : 0);
-  a.partials = partials.data();  // null where there is nothing to join
+  const int64_t sums = a.segments > 1 ? a.segments * a.kept.size : 0;
+  const Scratch partials(stream, static_cast<size_t>(sums) * 8);
+  a.partials = partials.data();
   launch(stream, "reduce", kernel, &a, sizeof a, chunks);
-  if (!joins) return;
+  if (!a.partials) return;
   launch(stream, "reduce_join", join_kernel, &a, sizeof a, chunk_count(a.kept.size, kTileColumns));
 }
 
