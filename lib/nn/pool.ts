@@ -41,9 +41,11 @@ export class MaxPool2d extends Module {
   /** Whether its windows are 2 by 2, side by side, and whole. */
   takesPairs(): boolean {
     const { kernelSize, options } = this;
-    const is = (pair: Pair, n: number): boolean => [pair].flat().every((x) => x === n);
     const { stride = 2, padding = 0, dilation = 1, ceilMode = false } = options;
-    return is(kernelSize, 2) && is(stride, 2) && is(padding, 0) && is(dilation, 1) && !ceilMode;
+    const is = (name: string, pair: Pair, n: number): boolean =>
+      expectPair('maxPool2d', name, pair, 0).every((x) => x === n);
+    if (!is('kernelSize', kernelSize, 2) || !is('stride', stride, 2)) return false;
+    return is('padding', padding, 0) && is('dilation', dilation, 1) && ceilMode === false;
   }
 
   /** The layer followed by a ReLU, as one kernel. */

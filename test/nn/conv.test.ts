@@ -160,6 +160,11 @@ describe('convolution layers', () => {
       'conv2d: maxima of 2 by 2 need as large a result, got [1,3]',
     );
     expect(scope(() => pooled.forward(ng.zeros([0, 4, 4, 5])).shape)).toEqual([0, 6, 1, 1]);
+    const uneven = new nn.MaxPool2d(2, { stride: [2] as never });
+    const before = [new nn.Conv2d(4, 6, 3), new nn.ReLU()];
+    expect(() =>
+      scope(() => new nn.Sequential(...before, uneven).forward(ng.zeros([4, 6, 6]))),
+    ).toThrow('maxPool2d: stride must be a number or two, got [2]');
     expect(() => new nn.Upsample({})).toThrow(
       'Upsample: needs size or scaleFactor, got undefined and undefined',
     );
