@@ -251,7 +251,7 @@ CASE(conv_wgmma_refuses) {
   EXPECT(!takes([](Convolution& q) { q.stride_h = 9; }, same));
   EXPECT(!takes([](Convolution& q) { q.pad_h = 129; }, same));
   EXPECT(!takes([](Convolution& q) { q.kw = 3, q.pad_w = q.dilation_w = 128; }, same));
-  EXPECT(!takes([](Convolution&) {}, [](ConvProblem& p) { p.s.channels_last = false; }));
+  EXPECT(!takes([](Convolution&) {}, [](ConvProblem& p) { p.y.channel = 2; }));
   EXPECT(!takes([](Convolution&) {}, [&](ConvProblem& p) { p.right = x.data() + 1; }));
 }
 

@@ -16,7 +16,7 @@
   X(abs, any, input, x<T(0) ? -x : x, s> T(0) ? T(1) : s < T(0) ? T(-1) : T(0))                  \
   X(sign, any, input, x > T(0) ? T(1) : x < T(0) ? T(-1) : x, T(0))                              \
   X(square, any, input, x* x, T(2) * s)                                                          \
-  X(relu, any, output, x > T(0) ? x : x != x ? x : T(0), s > T(0) ? T(1) : T(0))                 \
+  X(relu, any, output, x > T(0) ? x : x != x ? x : T(0), s <= T(0) ? T(0) : T(1))                \
   X(exp, floating, output, m_exp(x), s)                                                          \
   X(expm1, floating, output, m_expm1(x), s + T(1))                                               \
   X(log, floating, input, m_log(x), T(1) / s)                                                    \
