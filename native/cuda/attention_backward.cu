@@ -68,7 +68,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
 
   auto& memory = shared_memory<Memory>();
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const int g = lane / 4, t = lane % 4;
+  const int g = lane / 4;
   const int warp_row = warp / kTiles.split * 16 * R;
   const int first_sum = warp % kTiles.split * W * 8;  // the warp's columns of the sums
   const int width = static_cast<int>(a.width);
@@ -174,6 +174,7 @@ __global__ void __launch_bounds__(kThreads, 2) attention_backward_kernel(const A
                       : 0xffffffffu;
       }
       const auto& walked = memory.statistics[step % 2];
+      const int t = computed_here(static_cast<int>(threadIdx.x) % 4);
       for_scores(p, [&](int r, int c, int e, float& score) {
         const float lse =
             kKeysAreHeld ? walked.lse[8 * c + 2 * t + e % 2] * kLog2E : of_rows[r][e / 2].lse;

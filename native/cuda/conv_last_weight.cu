@@ -150,8 +150,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks<typename Product::Element, k
   block /= p.row_tiles;
   const int column0 = static_cast<int>(block % p.column_tiles) * kColumns;
   block /= p.column_tiles;
-  const int64_t group = block % p.s.groups, slice = block / p.s.groups;
-  const int64_t k_begin = slice * p.slice_k, k_end = min(k_begin + p.slice_k, p.k);
+  const int group = static_cast<int>(block % p.s.groups);
+  const int slice = static_cast<int>(block / p.s.groups);
+  const int k_begin = static_cast<int>(slice * p.slice_k);
+  const int k_end = static_cast<int>(min(k_begin + p.slice_k, p.k));
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32;
 
   const int row = row0 + thread % kRowChunks * kPer;
@@ -168,7 +170,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<typename Product::Element, k
   const uint32_t height = static_cast<uint32_t>(p.s.h), width = static_cast<uint32_t>(p.s.w);
 
   const auto fill_table = [&](int stage, int at) {
-    const int64_t place = k_begin + stage * kDepth + at;
+    const int place = k_begin + stage * kDepth + at;
     shared.table[stage % kStages][at] =
         place < k_end ? place_share<kMode>(p, place) : Share{0, kOutside, kOutside, -1};
   };
@@ -201,7 +203,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<typename Product::Element, k
   float sums[kDown][kWarpColumns / 8][4] = {};
   const int warp_row = warp % kWarpsDown * kWarpRows;
   const int warp_column = warp / kWarpsDown * kWarpColumns;
-  const int steps = static_cast<int>((k_end - k_begin + kDepth - 1) / kDepth);
+  const int steps = (k_end - k_begin + kDepth - 1) / kDepth;
 #pragma unroll 1
   for (int i = 0; i < steps; ++i) {
     cp_async_wait<kStages - 2>();
@@ -215,7 +217,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<typename Product::Element, k
   }
   cp_async_wait<0>();
 
-  float* const to = r.sums + (slice * p.s.groups + group) * p.rows * p.columns;
+  float* const to = r.sums + (int64_t{slice} * p.s.groups + group) * p.rows * p.columns;
   for_each_run(Product{}, sums, [&](int down, int across, const auto& run) {
     const int64_t at_row = row0 + warp_row + down, at_column = column0 + warp_column + across;
     if (at_row < p.rows && at_column < p.columns) {

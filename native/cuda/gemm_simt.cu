@@ -163,7 +163,7 @@ __global__ void __launch_bounds__(Shape::kThreads, Shape::kThreads == 256 ? 2 : 
     }
     if (adds_row()) {
       float part = 0;
-#pragma unroll
+#pragma unroll 2
       for (int k = 0; k < kBK; ++k) part += shared.a[buffer][k][threadIdx.x];
       shared.row_sums[threadIdx.x] += part;
     }
