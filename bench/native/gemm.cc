@@ -1,11 +1,12 @@
 // Times the CPU matrix product against oneDNN and OpenBLAS, interleaved, where they are installed.
 //
-//   bench_gemm [v2|v3|v4] [seconds per shape] [threads ...]
+//   gemm [seconds per shape] [threads ...]
 //
 // Per shape (M x N x K, T: transposed): GFLOP/s of ours, best and median; the share of the peak
 // that this core reached in the same run with independent multiply-adds; the same for the rivals,
 // and our best time over theirs. One thread is timed by its CPU time, more by the clock. Links
-// core/executor.cc, core/error.cc and cpu/gemm.cc as compiled for v2, v3 and v4.
+// core/executor.cc, core/error.cc, cpu/gemm.cc and cpu/gemm_micro.cc, all compiled for one
+// instruction set: NODEGRAD_ISA is v2, v3 or v4.
 #include <dlfcn.h>
 
 #include <algorithm>
@@ -37,15 +38,14 @@ class Stream {
 
 namespace cpu {
 
-namespace v2 {
+namespace NODEGRAD_ISA {
 extern const GemmFamily gemm_family;
-}
-namespace v3 {
-extern const GemmFamily gemm_family;
-}
-namespace v4 {
-extern const GemmFamily gemm_family;
-}
+// What sums a bias's gradient, which no shape asks for.
+extern const ReduceFamily reduce_family;
+extern const BinaryFamily binary_family;
+const ReduceFamily reduce_family = {};
+const BinaryFamily binary_family = {};
+}  // namespace NODEGRAD_ISA
 
 void launch(Stream&, const char*, Kernel kernel, const void* args, size_t bytes, int64_t chunks) {
   alignas(16) char copy[1024];
@@ -54,7 +54,8 @@ void launch(Stream&, const char*, Kernel kernel, const void* args, size_t bytes,
   Executor::instance().run(kernel, copy, chunks);
 }
 
-void* acquire_scratch(Stream& stream, size_t bytes) {
+void* borrow(Stream& stream, size_t bytes) {
+  if (bytes == 0) return nullptr;
   for (auto& s : stream.scratch) {
     if (s.used || s.bytes < bytes) continue;
     s.used = true;
@@ -65,8 +66,9 @@ void* acquire_scratch(Stream& stream, size_t bytes) {
   return stream.scratch.back().data;
 }
 
-void release_scratch(Stream& stream, void* scratch) {
-  for (auto& s : stream.scratch) s.used = s.used && s.data != scratch;
+Scratch::Scratch(Stream& stream, size_t bytes) : stream_(stream), data_(borrow(stream, bytes)) {}
+Scratch::~Scratch() {
+  for (auto& s : stream_.scratch) s.used = s.used && s.data != data_;
 }
 
 }  // namespace cpu
@@ -94,6 +96,13 @@ constexpr Shape kShapes[] = {
     {512, 512, 512, false, true, "square"},
     {1024, 1024, 1024, false, false, "square"},
     {1000, 1000, 1000, true, false, "square"},
+    {2048, 2048, 2048, false, false, "square"},
+    {12288, 1024, 256, false, true, "gates of an LSTM"},
+    {1024, 256, 12288, true, false, "their dW"},
+    {12288, 256, 1024, false, false, "their dx"},
+    {12288, 1024, 100, false, true, "gates of words"},
+    {1024, 100, 12288, true, false, "their dW"},
+    {12288, 100, 1024, false, false, "their dx"},
     {1, 1024, 1024, false, true, "vector-matrix"},
     {1, 1024, 1024, false, false, "vector-matrix"},
     {1024, 1, 1024, false, false, "matrix-vector"},
@@ -120,7 +129,11 @@ double now(clockid_t clock) {
                : "+r"(left)::"xmm0", "xmm1", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", "xmm9", \
                  "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15")
 
-double peak_flops(const std::string& isa) {
+#define NODEGRAD_TEXT(name) #name
+#define NODEGRAD_NAME(name) NODEGRAD_TEXT(name)
+const std::string isa = NODEGRAD_NAME(NODEGRAD_ISA);
+
+double peak_flops() {
   constexpr int kSteps = 20000;
   double best = 1e9;
   for (int round = 0; round < 50; ++round) {
@@ -194,8 +207,7 @@ void measure(Timing& timing, int threads, int calls, Call call) {
   timing.seconds.push_back((now(clock) - start) / calls);
 }
 
-void bench(const GemmFamily& family, const Shape& s, const Rivals& rivals, int threads,
-           double seconds, double peak) {
+void bench(const Shape& s, const Rivals& rivals, int threads, double seconds, double peak) {
   std::vector<float> a(s.m * s.k), b(s.k * s.n), c(s.m * s.n);
   for (size_t i = 0; i < a.size(); ++i) a[i] = static_cast<float>(i % 17) - 8;
   for (size_t i = 0; i < b.size(); ++i) b[i] = static_cast<float>(i % 13) - 6;
@@ -221,7 +233,7 @@ void bench(const GemmFamily& family, const Shape& s, const Rivals& rivals, int t
   const int calls = static_cast<int>(std::clamp(5e8 / flops, 2.0, 200.0));
   const double end = now(CLOCK_MONOTONIC) + seconds;
   do {
-    measure(own, threads, calls, [&] { family.gemm(stream, args); });
+    measure(own, threads, calls, [&] { cpu::NODEGRAD_ISA::gemm_family.gemm(stream, args); });
     if (rivals.dnnl) {
       measure(dnnl, threads, calls, [&] {
         rivals.dnnl(s.a_transposed ? 'T' : 'N', s.b_transposed ? 'T' : 'N', s.m, s.n, s.k, 1,
@@ -255,20 +267,16 @@ void bench(const GemmFamily& family, const Shape& s, const Rivals& rivals, int t
 }  // namespace
 
 int main(int count, char** values) {
-  const std::string isa = count > 1 ? values[1] : "v4";
-  const double seconds = count > 2 ? std::atof(values[2]) : 0.3;
+  const double seconds = count > 1 ? std::atof(values[1]) : 0.3;
   std::vector<int> threads;
-  for (int i = 3; i < count; ++i) threads.push_back(std::atoi(values[i]));
+  for (int i = 2; i < count; ++i) threads.push_back(std::atoi(values[i]));
   if (threads.empty()) threads = {1, Executor::instance().threads()};
-  const GemmFamily& family = isa == "v2"   ? cpu::v2::gemm_family
-                             : isa == "v3" ? cpu::v3::gemm_family
-                                           : cpu::v4::gemm_family;
   const Rivals rivals;
   for (int t : threads) {
     Executor::instance().set_threads(t);
     rivals.set_threads(t);
-    const double peak = peak_flops(isa);
+    const double peak = peak_flops();
     std::printf("%s, %d threads, peak of a core %.1f GFLOP/s\n", isa.c_str(), t, peak / 1e9);
-    for (const Shape& shape : kShapes) bench(family, shape, rivals, t, seconds, peak);
+    for (const Shape& shape : kShapes) bench(shape, rivals, t, seconds, peak);
   }
 }

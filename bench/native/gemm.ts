@@ -3,27 +3,25 @@ import { spawnSync } from 'node:child_process';
 import { buildProgram, type ObjectFile } from '../support/build.js';
 import { openblasEnvironment } from '../support/openblas.js';
 
-const instructionSets = ['v2', 'v3', 'v4'] as const;
-type InstructionSet = (typeof instructionSets)[number];
+type InstructionSet = 'v2' | 'v3' | 'v4';
 
 /** The sources as CMakeLists.txt compiles them. */
-function objects(): ObjectFile[] {
+function objects(isa: InstructionSet): ObjectFile[] {
   const plain = ['-O2', '-fno-math-errno', '-fno-trapping-math'];
+  const kernels = [
+    ...plain,
+    '-O3',
+    '-ffp-contract=fast',
+    `-march=x86-64-${isa}`,
+    '-mprefer-vector-width=512',
+    `-DNODEGRAD_ISA=${isa}`,
+  ];
   return [
-    { source: 'bench/native/gemm.cc', flags: plain },
+    { source: 'bench/native/gemm.cc', flags: [...plain, `-DNODEGRAD_ISA=${isa}`] },
     { source: 'native/cpp/core/executor.cc', flags: plain },
     { source: 'native/cpp/core/error.cc', flags: plain },
-    ...instructionSets.map((isa) => ({
-      source: 'native/cpp/cpu/gemm.cc',
-      flags: [
-        ...plain,
-        '-O3',
-        '-ffp-contract=fast',
-        `-march=x86-64-${isa}`,
-        ...(isa === 'v4' ? ['-mprefer-vector-width=512'] : []),
-        `-DNODEGRAD_ISA=${isa}`,
-      ],
-    })),
+    { source: 'native/cpp/cpu/gemm.cc', flags: kernels },
+    { source: 'native/cpp/cpu/gemm_micro.cc', flags: kernels },
   ];
 }
 
@@ -33,8 +31,8 @@ export function compareGemm(
   threads: readonly number[],
   seconds: number,
 ): string[] {
-  const program = buildProgram('gemm', objects(), ['-ldl']);
-  const args = [isa, String(seconds), ...threads.map(String)];
+  const program = buildProgram(`gemm-${isa}`, objects(isa), ['-ldl']);
+  const args = [String(seconds), ...threads.map(String)];
   const { status, stdout, stderr } = spawnSync(program, args, {
     encoding: 'utf8',
     env: { ...process.env, ...openblasEnvironment() },

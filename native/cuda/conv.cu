@@ -358,14 +358,20 @@ void run(Stream& stream, ConvProblem p) {
   if (!served) fail("conv2d: dtype must be floating, got %s", dtype_name(s.dtype));
 }
 
-void forward(Stream& stream, const ConvShape& s, const void* x, const void* w, const void* bias,
-             void* y, bool relu) {
+ConvProblem problem_of(const ConvShape& s, const void* left, const void* right, const void* bias,
+                       void* out) {
   ConvProblem p = {};
-  p.left = w;
-  p.right = x;
-  p.out = y;
+  p.left = left;
+  p.right = right;
+  p.out = out;
   p.bias = bias;
   p.s = s;
+  return p;
+}
+
+void forward(Stream& stream, const ConvShape& s, const void* x, const void* w, const void* bias,
+             void* y, bool relu) {
+  ConvProblem p = problem_of(s, w, x, bias, y);
   p.relu = relu;
   run<ConvMode::forward>(stream, p);
 }
@@ -374,13 +380,8 @@ void forward(Stream& stream, const ConvShape& s, const void* x, const void* w, c
 // bytes of y cost more than its products. Problems of few tiles do better in slices.
 bool forward_pooled(Stream& stream, const ConvShape& s, const void* x, const void* w,
                     const void* bias, void* y, int32_t* index) {
-  ConvProblem p = {};
-  p.left = w;
-  p.right = x;
-  p.out = y;
-  p.bias = bias;
+  ConvProblem p = problem_of(s, w, x, bias, y);
   p.index = index;
-  p.s = s;
   describe<ConvMode::forward>(p);
   if (!conv_by_mma(ConvMode::forward, p)) return false;
   if (p.in_channels * static_cast<int64_t>(item_size(s.dtype)) % 16 == 0) return false;
@@ -394,22 +395,13 @@ bool forward_pooled(Stream& stream, const ConvShape& s, const void* x, const voi
 
 void backward_data(Stream& stream, const ConvShape& s, const void* dy, const void* w,
                    const void* bias, void* dx, bool relu) {
-  ConvProblem p = {};
-  p.left = w;
-  p.right = dy;
-  p.out = dx;
-  p.bias = bias;
-  p.s = s;
+  ConvProblem p = problem_of(s, w, dy, bias, dx);
   p.relu = relu;
   run<ConvMode::data>(stream, p);
 }
 
 void backward_weight(Stream& stream, const ConvShape& s, const void* x, const void* dy, void* dw) {
-  ConvProblem p = {};
-  p.left = dy;
-  p.right = x;
-  p.out = dw;
-  p.s = s;
+  ConvProblem p = problem_of(s, dy, x, nullptr, dw);
   run<ConvMode::weight>(stream, p);
 }
 

@@ -42,11 +42,6 @@ struct alignas(128) RunsShared {
   };
 };
 
-// The taps and runs of channels one after another.
-struct Step {
-  int32_t a, b, channel;
-};
-
 // The sum of a channel, with bias and ReLU.
 template <class T>
 __device__ __forceinline__ T finished(const ConvProblem& p, int64_t channel, float sum) {
@@ -178,10 +173,10 @@ __global__ void __launch_bounds__(kThreads, kBlocks<typename Product::Element, k
   const T* const weights =
       static_cast<const T*>(r.weights) + static_cast<int64_t>(group) * p.rows * k + chunk * kPer;
 
-  Step next{0, 0, 0};
+  TapWalk next;
   const auto load_stage = [&](int stage) {
-    const bool there = next.a < kh && next.channel + chunk * kPer < channels;
-    const int di = next.a * down, dj = next.b * across;
+    const bool there = next.i < kh && next.channel + chunk * kPer < channels;
+    const int di = next.i * down, dj = next.j * across;
     const int offset = di * row_step + dj * column_step + next.channel;
 #pragma unroll
     for (int i = 0; i < kPlacePasses; ++i) {
@@ -191,7 +186,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<typename Product::Element, k
       cp_async_16(shared.stages.a[stage] + chunk_offset(line + i * kLines, chunk), from,
                   inside ? 16 : 0);
     }
-    const int from_k = (next.a * kw + next.b) * channels + next.channel;
+    const int from_k = (next.i * kw + next.j) * channels + next.channel;
 #pragma unroll
     for (int i = 0; i < kColumns / kLines; ++i) {
       const int m = column0 + line + i * kLines;
@@ -201,14 +196,7 @@ __global__ void __launch_bounds__(kThreads, kBlocks<typename Product::Element, k
                   inside ? 16 : 0);
     }
     cp_async_commit();
-    next.channel += kDepth;
-    if (next.channel >= channels) {
-      next.channel = 0;
-      if (++next.b == kw) {
-        next.b = 0;
-        ++next.a;
-      }
-    }
+    next.advance(kDepth, channels, kw);
   };
 
   float sums[kDown][kAcross][4] = {};

@@ -15,6 +15,20 @@ struct ConvAxis {
   int64_t tap, tap_step;
 };
 
+// A walk over a filter's taps, row by row, and over the channels of each in runs.
+struct TapWalk {
+  int32_t i = 0, j = 0, channel = 0;
+
+  __device__ __forceinline__ void advance(int run, int64_t channels, int64_t kw) {
+    channel += run;
+    if (channel < channels) return;
+    channel = 0;
+    if (++j < kw) return;
+    j = 0;
+    ++i;
+  }
+};
+
 // Elements between the channels, rows and columns of an image.
 struct ConvStrides {
   int64_t channel, row, column;

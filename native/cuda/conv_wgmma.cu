@@ -54,7 +54,7 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
     // Behind the last place, where a pair has its second tile, nothing is stored.
     const WindowStart start =
         window_start(min(place.m, p.places - 1), p.positions, p.row, p.down, p.across);
-    int i = 0, j = 0, channel = 0;
+    TapWalk at;
     for (int stage = 0; stage < stages; ++stage) {
       Mbarrier* full = &shared.full[ring.stage];
       mbarrier_wait(&shared.empty[ring.stage], ring.parity ^ 1);
@@ -62,29 +62,22 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
 #pragma unroll
       for (int copy = 0; copy < S::kCopies; ++copy) {
         // Behind the last tap both copies bring zeros.
-        const bool there = i < p.kh;
-        const int down = there ? p.down.first + i * p.down.step : 0;
-        const int across = there ? p.across.first + j * p.across.step : 0;
-        const int from = there ? place.batch * p.channels + channel : p.all_channels;
+        const bool there = at.i < p.kh;
+        const int down = there ? p.down.first + at.i * p.down.step : 0;
+        const int across = there ? p.across.first + at.j * p.across.step : 0;
+        const int from = there ? place.batch * p.channels + at.channel : p.all_channels;
         load_windows(shared.a[ring.stage] + copy * C::kBM * kBytes, image_map, from, start.x,
                      start.y, start.image, across, down, full);
         unsigned char* b = shared.b[ring.stage] + copy * C::kBN * kBytes;
-        const int tap = i * p.kw + j;
+        const int tap = at.i * p.kw + at.j;
         if (p.tiles.multicast) {
           const int row = static_cast<int>(rank) * (C::kBN / 2);
-          load_box_multicast(b + row * kBytes, weight_map, channel, tap, place.n + row, place.batch,
-                             full, 3);
+          load_box_multicast(b + row * kBytes, weight_map, at.channel, tap, place.n + row,
+                             place.batch, full, 3);
         } else {
-          load_box(b, weight_map, channel, tap, place.n, place.batch, full);
+          load_box(b, weight_map, at.channel, tap, place.n, place.batch, full);
         }
-        channel += S::kLineChannels;
-        if (channel >= p.channels) {
-          channel = 0;
-          if (++j == p.kw) {
-            j = 0;
-            ++i;
-          }
-        }
+        at.advance(S::kLineChannels, p.channels, p.kw);
       }
       ring.advance();
     }

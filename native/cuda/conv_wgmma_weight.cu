@@ -44,9 +44,8 @@ __device__ __forceinline__ WeightPlace weight_place(const WeightProblem& p, uint
 // Slices differ by one stage at most, and none is empty.
 [[maybe_unused]] __device__ __forceinline__ WgmmaRange slice_range(const WeightProblem& p,
                                                                    int32_t slice) {
-  const int32_t whole = p.stages / p.slices, longer = p.stages % p.slices;
-  const int32_t begin = slice * whole + min(slice, longer);
-  return {begin, begin + whole + (slice < longer ? 1 : 0)};
+  return slice_of(static_cast<uint32_t>(p.stages), static_cast<uint32_t>(p.slices),
+                  static_cast<uint32_t>(slice));
 }
 
 template <class C, Lines kLines>
@@ -70,23 +69,15 @@ __device__ __forceinline__ void produce(typename C::Shared& shared, const CUtens
         load_box(shared.a[ring.stage] + i * kLine, dy_map, place.group * p.rows + place.m + i,
                  first, 0, full);
       }
-      int channel = place.line % lines_of_tap * kColumns;
-      int i = first_tap / p.kw, j = first_tap % p.kw;
+      TapWalk at{first_tap / p.kw, first_tap % p.kw, place.line % lines_of_tap * kColumns};
 #pragma unroll
       for (int copy = 0; copy < kCopies; ++copy) {
         load_windows(shared.b[ring.stage] + copy * kColumns * kLine, image_map,
-                     place.group * p.channels + channel, start.x, start.y, start.image,
-                     p.across.first + j * p.across.step, p.down.first + i * p.down.step, full);
+                     place.group * p.channels + at.channel, start.x, start.y, start.image,
+                     p.across.first + at.j * p.across.step, p.down.first + at.i * p.down.step,
+                     full);
         // The last line again stands in for those behind it.
-        if (place.line + copy + 1 >= p.lines) continue;
-        channel += kColumns;
-        if (channel >= p.channels) {
-          channel = 0;
-          if (++j == p.kw) {
-            j = 0;
-            ++i;
-          }
-        }
+        if (place.line + copy + 1 < p.lines) at.advance(kColumns, p.channels, p.kw);
       }
       ring.advance();
     }

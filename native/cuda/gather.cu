@@ -15,6 +15,7 @@
 #include "indexing.h"
 #include "launch.h"
 #include "numbers.h"
+#include "prefix_sum.h"
 #include "sort_pairs.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
@@ -200,27 +201,6 @@ struct CountShared {
   int warp[kBlock / 32];
 };
 
-// How many of the block's elements before this thread's are set; `total` of all.
-__device__ __forceinline__ int set_before(CountShared& shared, int mine, int& total) {
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32;
-  int upto = mine;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const int before = __shfl_up_sync(0xffffffffu, upto, step);
-    if (lane >= step) upto += before;
-  }
-  if (lane == 31) shared.warp[thread / 32] = upto;
-  __syncthreads();
-  int before = upto - mine;
-  total = 0;
-#pragma unroll
-  for (int w = 0; w < kBlock / 32; ++w) {
-    if (w < thread / 32) before += shared.warp[w];
-    total += shared.warp[w];
-  }
-  return before;
-}
-
 __device__ __forceinline__ int count_own(const uint8_t* mask, int64_t begin, int64_t size) {
   int mine = 0;
 #pragma unroll
@@ -234,7 +214,7 @@ __global__ void __launch_bounds__(kBlock)
   const int64_t begin =
       static_cast<int64_t>(blockIdx.x) * kNonzeroBlock + static_cast<int>(threadIdx.x) * kPerThread;
   int total;
-  set_before(shared, count_own(mask, begin, size), total);
+  sum_before(shared.warp, count_own(mask, begin, size), total);
   if (threadIdx.x == 0) offsets[blockIdx.x + 1] = total;
 }
 
@@ -247,7 +227,7 @@ __global__ void __launch_bounds__(kBlock) running_sum_kernel(int64_t* offsets, i
     const bool inside = base + thread < blocks;
     const int mine = inside ? static_cast<int>(offsets[base + thread + 1]) : 0;
     int total;
-    const int before = set_before(shared, mine, total);
+    const int before = sum_before(shared.warp, mine, total);
     if (inside) offsets[base + thread + 1] = sum + before + mine;
     sum += total;
     __syncthreads();
@@ -267,7 +247,7 @@ __global__ void __launch_bounds__(kBlock)
   const int64_t begin =
       static_cast<int64_t>(blockIdx.x) * kNonzeroBlock + static_cast<int>(threadIdx.x) * kPerThread;
   int total;
-  const int before = set_before(shared, count_own(mask, begin, size), total);
+  const int before = sum_before(shared.warp, count_own(mask, begin, size), total);
   int64_t* to = out + (offsets[blockIdx.x] + before) * shape.rank;
 #pragma unroll 1
   for (int j = 0; j < kPerThread; ++j) {

@@ -43,12 +43,7 @@ struct Config : WgmmaConfig<kType, kBM, kBN, RowSums<kBM == 64 ? kBM : 1>> {
 [[maybe_unused]] __device__ __forceinline__ WgmmaRange range_of(const WgmmaProblem& p,
                                                                 uint32_t rank) {
   if (p.tiles.multicast) return {0, p.k_blocks};
-  // Slices differ by one block at most, and none is empty.
-  const uint32_t blocks = static_cast<uint32_t>(p.k_blocks), slices = p.tiles.cluster;
-  const uint32_t whole = blocks / slices, longer = blocks % slices;
-  const uint32_t begin = rank * whole + min(rank, longer);
-  return {static_cast<int32_t>(begin),
-          static_cast<int32_t>(begin + whole + (rank < longer ? 1 : 0))};
+  return slice_of(static_cast<uint32_t>(p.k_blocks), p.tiles.cluster, rank);
 }
 
 template <class C>

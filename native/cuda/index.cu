@@ -15,6 +15,7 @@
 #include "indexing.h"
 #include "launch.h"
 #include "numbers.h"
+#include "prefix_sum.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
@@ -64,7 +65,7 @@ template <class A>
 __device__ __forceinline__ int scan_indices(AddShared<A>& shared, const AddShape& shape,
                                             const int64_t* index, int64_t row0, int64_t start,
                                             int length) {
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
+  const int thread = static_cast<int>(threadIdx.x);
   int64_t local[kScan];
   int mine = 0;
 #pragma unroll
@@ -75,20 +76,9 @@ __device__ __forceinline__ int scan_indices(AddShared<A>& shared, const AddShape
     local[j] = hit ? row - row0 : -1;
     mine += hit;
   }
-  int upto = mine;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const int before = __shfl_up_sync(0xffffffffu, upto, step);
-    if (lane >= step) upto += before;
-  }
-  if (lane == 31) shared.found[warp] = upto;
-  __syncthreads();
-  int at = length + upto - mine;
-#pragma unroll
-  for (int w = 0; w < kWarps; ++w) {
-    if (w < warp) at += shared.found[w];
-    length += shared.found[w];
-  }
+  int all;
+  int at = length + sum_before(shared.found, mine, all);
+  length += all;
 #pragma unroll
   for (int j = 0; j < kScan; ++j) {
     if (local[j] < 0) continue;

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "launch.h"
+#include "prefix_sum.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 namespace {
@@ -83,7 +84,7 @@ __global__ void __launch_bounds__(kRadixBlock)
 
 // Where the block's entries of this thread's digit begin.
 __device__ __forceinline__ uint32_t first_place(RadixShared& shared, const uint32_t* counts) {
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
+  const int thread = static_cast<int>(threadIdx.x);
   uint32_t before = 0, total = 0;
 #pragma unroll 8
   for (unsigned b = 0; b < gridDim.x; ++b) {
@@ -91,19 +92,8 @@ __device__ __forceinline__ uint32_t first_place(RadixShared& shared, const uint3
     total += count;
     if (b < blockIdx.x) before += count;
   }
-  uint32_t upto = total;
-#pragma unroll
-  for (int step = 1; step < 32; step *= 2) {
-    const uint32_t other = __shfl_up_sync(0xffffffffu, upto, step);
-    if (lane >= step) upto += other;
-  }
-  if (lane == 31) shared.totals[warp] = upto;
-  __syncthreads();
-#pragma unroll
-  for (int w = 0; w < kRadixWarps; ++w) {
-    if (w < warp) before += shared.totals[w];
-  }
-  return before + upto - total;
+  uint32_t all;
+  return before + sum_before(shared.totals, total, all);
 }
 
 template <class Source>

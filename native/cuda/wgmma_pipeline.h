@@ -14,6 +14,7 @@ namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 constexpr int kWarpgroup = 128;
 constexpr int kGroup = 64;  // rows of M or N in a line, where they are contiguous
 constexpr int kPeriod = 8 * kLine;
+constexpr int kMostShared = 227 * 1024;  // bytes of a block
 
 // How an operand lies in a stage, which has 128 bytes of K of each row (of M or N):
 //   k            lines of 128 bytes of K, a row each
@@ -40,7 +41,6 @@ struct StageOperand {
                                         : (i / per_line * kRows * kBytes + i % per_line * 32) / 16);
   }
 };
-constexpr int kMostShared = 227 * 1024;
 
 // How C is cut.
 struct WgmmaTiles {
@@ -108,6 +108,15 @@ __device__ __forceinline__ WgmmaPlace unit_place(const WgmmaTiles& t, uint32_t u
 struct WgmmaRange {
   int32_t begin, end;
 };
+
+// Of `blocks` in `slices`, which differ by one block at most; none is empty.
+[[maybe_unused]] __device__ __forceinline__ WgmmaRange slice_of(uint32_t blocks, uint32_t slices,
+                                                                uint32_t slice) {
+  const uint32_t whole = blocks / slices, longer = blocks % slices;
+  const uint32_t begin = slice * whole + min(slice, longer);
+  return {static_cast<int32_t>(begin),
+          static_cast<int32_t>(begin + whole + (slice < longer ? 1 : 0))};
+}
 
 // The reads of a stage by this warp are over: every block that fills it learns so.
 [[maybe_unused]] __device__ __forceinline__ void release_stage(Mbarrier* empty,

@@ -7,6 +7,7 @@
 #include "attention_mma.h"
 #include "attention_wgmma.h"
 #include "harness.h"
+#include "values.h"
 
 namespace nodegrad::NODEGRAD_CUDA_NAMESPACE {
 
@@ -22,15 +23,8 @@ struct Problem {
 };
 
 // Multiples of 1/8 up to 1, exact in both types.
-float value_of(size_t i, size_t salt) {
+float eighth_of(size_t i, size_t salt) {
   return static_cast<float>(static_cast<int>((i * 2654435761u + salt * 977) >> 9 & 15) - 8) / 8;
-}
-
-uint16_t packed(DType dtype, float x) {
-  return dtype == DType::float16 ? emulation::float_to_half(x) : emulation::float_to_bfloat(x);
-}
-float unpacked(DType dtype, uint16_t bits) {
-  return dtype == DType::float16 ? emulation::half_to_float(bits) : to_float(BFloat16{bits});
 }
 
 // [batch][row][head][width], as a packed projection has it.
@@ -48,8 +42,8 @@ struct Rows {
         data(values.size()) {
     std::vector<uint16_t> bits(values.size());
     for (size_t i = 0; i < values.size(); ++i) {
-      values[i] = value_of(i, salt);
-      bits[i] = packed(p.dtype, values[i]);
+      values[i] = eighth_of(i, salt);
+      bits[i] = packed_half(p.dtype, values[i]);
     }
     data.write(stream, bits);
   }
@@ -120,8 +114,6 @@ void expect_near(const char* what, double actual, double expected, double tolera
   }
 }
 
-double unit_of(DType dtype) { return dtype == DType::float16 ? 0x1p-10 : 0x1p-7; }
-
 // Weights of query i, and their lse.
 double weights_of(const Case& c, const Problem& p, int64_t batch, int64_t head, int64_t i,
                   std::vector<double>& weights) {
@@ -157,7 +149,7 @@ void run_forward(const Problem& p) {
     }
     for (int64_t d = 0; d < p.width; ++d) {
       const size_t at = c.out.at(batch, head, i) + static_cast<size_t>(d);
-      expect_near("output", unpacked(p.dtype, out[at]), sums[static_cast<size_t>(d)],
+      expect_near("output", unpacked_half(p.dtype, out[at]), sums[static_cast<size_t>(d)],
                   2 * unit_of(p.dtype));
     }
   }
@@ -168,7 +160,7 @@ void expect_rows(const char* what, const Case& c, const Problem& p, const Rows& 
   const auto got = rows.data.read(*c.stream);
   for (size_t i = 0; i < got.size(); ++i) {
     const double tolerance = 4 * unit_of(p.dtype) * (1 + std::fabs(expected[i]));
-    expect_near(what, unpacked(p.dtype, got[i]), expected[i], tolerance);
+    expect_near(what, unpacked_half(p.dtype, got[i]), expected[i], tolerance);
   }
 }
 

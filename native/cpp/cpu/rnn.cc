@@ -126,29 +126,16 @@ void forward_kernel(const void* raw, int64_t chunk) {
       for (int r = 0; r < p.rows; ++r) {
         const S* const x = gates + p.at[r] * kGates * h + u;
         for (int g = 0; g < kGates; ++g) {
-          const T* const sum = sums + (r * kGates + g) * kL;
-          const T* const b = bias + g * padded + u;
-          T* const to = tile[g] + r * kL;
-          T own[kL] = {};
-          if (p.active[r]) {
-            if (n == kL) {
-              read_row(x + g * h, own, kL);
-            } else {
-              read_row(x + g * h, own, n);
-            }
-          }
-          if (mode == RnnMode::gru && g == 2) {
-            for (int64_t j = 0; j < kL; ++j) tile_c[r * kL + j] = sum[j] + b[j];
-            for (int64_t j = 0; j < kL; ++j) to[j] = own[j];
-          } else {
-            for (int64_t j = 0; j < kL; ++j) to[j] = own[j] + (sum[j] + b[j]);
-          }
+          const Vector<T> own = p.active[r] ? load_lanes<T>(x + g * h, n) : Vector<T>{};
+          const Vector<T> sum = load(sums + (r * kGates + g) * kL) + load(bias + g * padded + u);
+          const bool apart = mode == RnnMode::gru && g == 2;  // multiplied by r before it is added
+          if (apart) store(tile_c + r * kL, sum);
+          store(tile[g] + r * kL, apart ? own : own + sum);
         }
-        const T* const own_h = current + r * row_size + u;
         if (mode == RnnMode::gru) {
-          for (int64_t j = 0; j < kL; ++j) tile_h[r * kL + j] = own_h[j];
+          store(tile_h + r * kL, load(current + r * row_size + u));
         } else if (mode == RnnMode::lstm) {
-          for (int64_t j = 0; j < kL; ++j) tile_c[r * kL + j] = block_c[r * kL + j];
+          store(tile_c + r * kL, load(block_c + r * kL));
         }
       }
       compute_cells<T, mode>(tile, tile_c, tile_h, p.rows * kL);
@@ -156,13 +143,12 @@ void forward_kernel(const void* raw, int64_t chunk) {
         if (!p.active[r]) continue;
         S* const to = gates + p.at[r] * kGates * h + u;
         S* const out = cast<S>(a.output) + (p.at[r] * a.directions + p.direction) * h + u;
-        for (int g = 0; g < kGates; ++g) write_row(tile[g] + r * kL, to + g * h, n);
-        write_row(tile_h + r * kL, out, n);
-        read_row(out, next + r * row_size + u, n);
-        if (kHasCells) write_row(tile_c + r * kL, cells + p.at[r] * h + u, n);
-        if (mode == RnnMode::lstm) {
-          for (int64_t j = 0; j < kL; ++j) block_c[r * kL + j] = tile_c[r * kL + j];
-        }
+        for (int g = 0; g < kGates; ++g) store_lanes<T>(to + g * h, load(tile[g] + r * kL), n);
+        store_lanes<T>(out, load(tile_h + r * kL), n);
+        store(next + r * row_size + u, load_lanes<T>(out, n));  // as it was rounded
+        const Vector<T> cell = load(tile_c + r * kL);
+        if (kHasCells) store_lanes<T>(cells + p.at[r] * h + u, cell, n);
+        if (mode == RnnMode::lstm) store(block_c + r * kL, cell);
       }
     }
     T* const swapped = current;

@@ -82,6 +82,31 @@ NODEGRAD_INLINE void write_row(const T* from, S* to, int64_t n) {
 #pragma GCC ivdep
   for (int64_t i = 0; i < n; ++i) to[i] = Stored<S>::store(from[i]);
 }
+// A vector of which `n` lanes are in memory; the others are zeros.
+template <class T, class S>
+NODEGRAD_INLINE Vector<T> load_lanes(const S* from, int64_t n) {
+  if constexpr (sizeof(S) == sizeof(T)) {
+    return n == kLanes<T> ? load(from) : load_part(from, static_cast<int>(n));
+  } else {
+    T lanes[kLanes<T>] = {};
+    read_row(from, lanes, n == kLanes<T> ? kLanes<T> : n);
+    return load(lanes);
+  }
+}
+template <class T, class S>
+NODEGRAD_INLINE void store_lanes(S* to, Vector<T> v, int64_t n) {
+  if constexpr (sizeof(S) == sizeof(T)) {
+    if (n == kLanes<T>) {
+      store(to, v);
+    } else {
+      store_part(to, v, static_cast<int>(n));
+    }
+  } else {
+    T lanes[kLanes<T>];
+    store(lanes, v);
+    write_row(lanes, to, n == kLanes<T> ? kLanes<T> : n);
+  }
+}
 template <class T>
 NODEGRAD_INLINE void clear_row(T* to, int64_t n) {
   __builtin_memset(to, 0, sizeof(T) * static_cast<size_t>(n));
