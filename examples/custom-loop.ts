@@ -16,13 +16,13 @@ import {
   nn,
   noGrad,
   optim,
+  ProgressBar,
   saveCheckpoint,
   type Tensor,
   valueAndGrad,
 } from 'nodegrad';
 import { amount, choice, count, parseFlags, positive, text } from './support/flags.js';
 import { openPictures, pictureFlags } from './support/pictures.js';
-import { Progress } from './support/progress.js';
 import { leaveIfStopped, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('custom-loop', {
@@ -75,16 +75,12 @@ const run = { model, optimizer, loader };
 if (flags.resume) await loadCheckpoint(flags.resume, run);
 while (loader.epoch < flags.epochs && !stop.aborted) {
   const label = `epoch ${loader.epoch + 1}/${flags.epochs}`;
-  const [begun, progress] = [loader.position, new Progress(label, loader.length, loader.position)];
-  let total = 0;
+  const progress = new ProgressBar(label, loader, { every: 10 });
   for await (const [x, y] of loader) {
-    const loss = await step(x, y);
-    total += Number(loss.item()); // waits for the device; see mnist for a sum that does not
-    progress.step(y.size);
-    if (progress.done % 10 === 0) progress.show(total / (progress.done - begun));
+    progress.step(y.size, await step(x, y));
     if (stop.aborted) break;
   }
-  progress.finish(total / (progress.done - begun));
+  progress.finish();
 }
 if (file) await saveCheckpoint(file, run);
 leaveIfStopped(stop, file);

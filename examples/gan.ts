@@ -18,17 +18,16 @@ import {
   normalize,
   oneHot,
   optim,
+  ProgressBar,
   randn,
   saveCheckpoint,
   saveImages,
   type Tensor,
   TensorDataset,
-  tensor,
 } from 'nodegrad';
 import { digitsFlag, openDigits } from './support/digits.js';
 import { count, parseFlags, positive, text } from './support/flags.js';
 import { Judge } from './support/judge.js';
-import { Progress } from './support/progress.js';
 import { leaveIfStopped, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('gan', {
@@ -103,16 +102,12 @@ const run = { model: generator, optimizer: forger, loader, more };
 if (flags.resume) await loadCheckpoint(flags.resume, run);
 while (loader.epoch < flags.epochs && !stop.aborted) {
   const name = `epoch-${loader.epoch + 1}`;
-  const [begun, progress] = [loader.position, new Progress(name, loader.length, loader.position)];
-  let total = tensor(0, { device }); // the generator's losses, added up
-  const mean = () => Number(total.item()) / (progress.done - begun); // waits for the device
+  const progress = new ProgressBar(name, loader); // with the generator's losses
   for await (const [x, digit] of loader) {
-    total = total.add(await step(x, digit));
-    progress.step(digit.size);
-    if (progress.done % 50 === 0) progress.show(mean());
+    progress.step(digit.size, await step(x, digit));
     if (stop.aborted) break;
   }
-  progress.finish(mean());
+  progress.finish();
   if (stop.aborted) break;
   const made = noGrad(() => average.with(() => generate(noise, judge.asked)));
   judge.look(name, made);

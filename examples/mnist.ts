@@ -17,14 +17,13 @@ import {
   noGrad,
   normalize,
   optim,
+  ProgressBar,
   saveCheckpoint,
   type Tensor,
   TensorDataset,
-  tensor,
 } from 'nodegrad';
 import { digitsFlag, openDigits } from './support/digits.js';
 import { amount, count, parseFlags, positive, text } from './support/flags.js';
-import { Progress } from './support/progress.js';
 import { leaveIfStopped, stopSignal } from './support/stop.js';
 
 const flags = parseFlags('mnist', {
@@ -64,13 +63,10 @@ const step = capture((x: Tensor, y: Tensor) => {
   return loss;
 });
 
-let total = tensor(0, { device }); // the losses of the epoch so far, added up
+const extra = { total: 0 }; // the losses of the epoch so far, added up
 const run = { model, optimizer, loader };
-if (flags.resume) {
-  const extra = await loadCheckpoint<{ total: number }>(flags.resume, run);
-  total = tensor(extra.total, { device });
-}
-const save = () => file && saveCheckpoint(file, { ...run, extra: { total: total.item() } });
+if (flags.resume) Object.assign(extra, await loadCheckpoint(flags.resume, run));
+const save = () => file && saveCheckpoint(file, { ...run, extra });
 
 const stop = stopSignal();
 let steps = 0;
@@ -78,18 +74,18 @@ const stopping = () => stop.aborted || steps >= flags.steps;
 
 while (loader.epoch < flags.epochs && !stopping()) {
   const label = `epoch ${loader.epoch + 1}/${flags.epochs}`;
-  const progress = new Progress(label, loader.length, loader.position);
-  const meanLoss = () => Number(total.item()) / progress.done; // waits for the device
+  const progress = new ProgressBar(label, loader, { every: 100, total: extra.total });
   for await (const [x, y] of loader) {
-    total = total.add(await step(x, y));
+    progress.step(y.size, await step(x, y));
     ++steps;
-    progress.step(y.size);
-    if (progress.done % 100 === 0) progress.show(meanLoss());
-    if (flags.saveEvery && steps % flags.saveEvery === 0) await save();
+    if (flags.saveEvery && steps % flags.saveEvery === 0) {
+      extra.total = progress.total;
+      await save();
+    }
     if (stopping()) break;
   }
-  progress.finish(meanLoss());
-  if (loader.position === 0) total = tensor(0, { device });
+  progress.finish();
+  extra.total = loader.position === 0 ? 0 : progress.total;
 }
 await save();
 

@@ -13,12 +13,11 @@ import {
   manualSeed,
   nn,
   optim,
+  ProgressBar,
   saveCheckpoint,
   type Tensor,
-  tensor,
 } from 'nodegrad';
 import { amount, count, parseFlags, positive, share, text } from './support/flags.js';
-import { Progress } from './support/progress.js';
 import { accuracyOf, openReviews, reviewFlags } from './support/reviews.js';
 import { leaveIfStopped, stopSignal } from './support/stop.js';
 
@@ -80,18 +79,13 @@ if (flags.resume) Object.assign(chosen, await loadCheckpoint(flags.resume, run))
 const stop = stopSignal();
 
 async function learn(label: string): Promise<void> {
-  const progress = new Progress(label, train.length, train.position);
-  let [total, steps] = [tensor(0, { device }), 0];
-  const mean = () => Number(total.item()) / steps; // waits for the device
+  const progress = new ProgressBar(label, train, { every: 20 });
   model.train();
   for await (const batch of train) {
-    total = total.add(await step(...batch));
-    ++steps;
-    progress.step(batch[2].size);
-    if (progress.done % 20 === 0) progress.show(mean());
+    progress.step(batch[2].size, await step(...batch));
     if (stop.aborted) break;
   }
-  progress.finish(mean());
+  progress.finish();
 }
 
 async function judge(label: string): Promise<void> {

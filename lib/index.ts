@@ -46,16 +46,13 @@ export * as nn from './nn/index.js';
 export { type AttentionOptions, scaledDotProductAttention } from './ops/attention.js';
 export * from './ops/binary.js';
 export * from './ops/blend.js';
+export { type Conv1dOptions, type Conv2dOptions, conv1d, conv2d } from './ops/conv.js';
 export {
-  type Conv1dOptions,
-  type Conv2dOptions,
   type ConvTranspose1dOptions,
   type ConvTranspose2dOptions,
-  conv1d,
-  conv2d,
   convTranspose1d,
   convTranspose2d,
-} from './ops/conv.js';
+} from './ops/convTranspose.js';
 export { cast, clone, contiguous, copyInto, to } from './ops/copy.js';
 export { dropout } from './ops/dropout.js';
 export { embedding } from './ops/embedding.js';

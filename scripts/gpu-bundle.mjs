@@ -17,10 +17,10 @@ import {
 } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { root } from './build.mjs';
+import { parseFlags } from './flags.mjs';
 
-const { values: options, positionals } = parseArgs({
+const { values: options, positionals } = parseFlags('gpu-bundle', {
   allowPositionals: true,
   options: { emulated: { type: 'boolean', default: false } },
 });

@@ -20,14 +20,14 @@ import {
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { root } from './build.mjs';
+import { parseFlags } from './flags.mjs';
 import { checkAddon } from './gpu-code.mjs';
 import { cudaTool, gpuState, torchOf } from './gpu-machine.mjs';
 import { Record, runLimited } from './gpu-run.mjs';
 import { tables } from './gpu-table.mjs';
 
-const { values: options, positionals } = parseArgs({
+const { values: options, positionals } = parseFlags('gpu', {
   allowPositionals: true,
   options: {
     minutes: { type: 'string', default: '9' },

@@ -8,13 +8,13 @@ import { spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import os from 'node:os';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { root } from './build.mjs';
 import { needsHgmma, tensorInstructions } from './cubin.mjs';
+import { parseFlags } from './flags.mjs';
 
 const cuda = path.join(root, 'native/cuda');
 const shipped = ['80', '86', '89', '90a', '100', '120'];
-const { values: options } = parseArgs({
+const { values: options } = parseFlags('kernels-report', {
   options: {
     archs: { type: 'string', default: shipped.join(',') },
     files: { type: 'string' },

@@ -6,8 +6,8 @@
 // a prebuild needs neither Python nor Node's headers.
 import { createRequire } from 'node:module';
 import { fileURLToPath } from 'node:url';
-import { parseArgs } from 'node:util';
 import { build, root } from './build.mjs';
+import { parseFlags } from './flags.mjs';
 
 const shipped = '80;86;89;90a;100;120';
 const archsVariable = 'NODEGRAD_PREBUILD_ARCHS';
@@ -17,7 +17,9 @@ function asNodeGyp() {
 }
 
 function prebuild() {
-  const { values } = parseArgs({ options: { archs: { type: 'string', default: shipped } } });
+  const { values } = parseFlags('prebuild', {
+    options: { archs: { type: 'string', default: shipped } },
+  });
   process.env[archsVariable] = values.archs;
   const prebuildify = createRequire(import.meta.url)('prebuildify');
   prebuildify(

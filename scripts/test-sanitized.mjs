@@ -4,10 +4,10 @@
 // emulated device.
 import { execFileSync, spawnSync } from 'node:child_process';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { build, root } from './build.mjs';
+import { parseFlags } from './flags.mjs';
 
-const { values: options } = parseArgs({
+const { values: options } = parseFlags('test-sanitized', {
   options: {
     calls: { type: 'string', default: '100000' },
     seed: { type: 'string', default: String(Date.now() % 2 ** 31) },

@@ -1,4 +1,5 @@
 /** Ctrl-C: work ends after the step in progress, a second one ends the process at once. */
+import { existsSync } from 'node:fs';
 
 /** A signal that Ctrl-C sets. */
 export function stopSignal(): AbortSignal {
@@ -10,7 +11,9 @@ export function stopSignal(): AbortSignal {
 /** Ends the process where the signal is set, and says how to go on from a checkpoint. */
 export function leaveIfStopped(signal: AbortSignal, file: string | undefined): void {
   if (!signal.aborted) return;
-  console.log(file ? `interrupted; go on with --resume ${file}` : 'interrupted');
+  console.log(
+    file && existsSync(file) ? `interrupted; go on with --resume ${file}` : 'interrupted',
+  );
   process.exit(130);
 }
 

@@ -151,6 +151,14 @@ export function collate<S>(samples: readonly S[], dtypes?: PartTypes<S>): Collat
   return made as Collated<S>;
 }
 
+/** @internal How many samples a batch has. */
+export function rowsOf(batch: unknown): number {
+  if (batch instanceof Tensor) return batch.shape[0] ?? 1;
+  if (Array.isArray(batch) && batch.every((item) => typeof item === 'string')) return batch.length;
+  const [first] = Object.values(batch as object);
+  return first === undefined ? 0 : rowsOf(first);
+}
+
 /** @internal Parts of batches one after the other, then in the given order. */
 export function joinBatches(batches: readonly unknown[], order: Uint32Array): unknown {
   const [first] = batches;

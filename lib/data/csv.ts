@@ -111,6 +111,20 @@ function columnOf(op: string, name: string, at: number, given: unknown): Column 
   return { name, at, type: type as ColumnType, fill, classes };
 }
 
+/** Refuses what is wrong with columns before the file is read. */
+function expectColumns(op: string, columns: Columns, fills: readonly string[]): Column[] {
+  const rule = ['a number', ...fills].join(' or ');
+  return Object.entries(expectObject(op, columns)).map(([name, given]) => {
+    const column = columnOf(op, name, 0, given);
+    const { type, fill } = column;
+    const allowed = typeof fill === 'number' || fills.includes(fill as string);
+    if (type === 'number' && fill !== undefined && !allowed) {
+      throw new TypeError(`${op}: fill of ${name} must be ${rule}, got ${describe(fill)}`);
+    }
+    return column;
+  });
+}
+
 function chosen(op: string, file: string, names: readonly string[], columns?: Columns): Column[] {
   const twice = names.find((name, i) => names.indexOf(name) !== i);
   if (twice !== undefined) {
@@ -184,7 +198,7 @@ class Reader {
   private readonly coders = new Map<Column, LabelEncoder>();
 
   constructor(
-    private readonly op: string,
+    readonly op: string,
     private readonly file: string,
     missing: readonly string[] = missingWords,
   ) {
@@ -241,13 +255,9 @@ export class CsvDataset<const C extends Columns> extends IterableDataset<CsvRow<
     if (plan.columns === undefined) {
       throw new TypeError(`${op}: columns must be given, got undefined`);
     }
-    for (const [name, given] of Object.entries(plan.columns)) {
-      const { type, classes, fill } = columnOf(op, name, 0, given);
+    for (const { name, type, classes } of expectColumns(op, plan.columns, [])) {
       if (type === 'category' && !classes) {
         throw new TypeError(`${op}: the category ${name} needs its classes, or readCsv`);
-      }
-      if (type === 'number' && fill !== undefined && typeof fill !== 'number') {
-        throw new TypeError(`${op}: fill of ${name} must be a number, got ${describe(fill)}`);
       }
     }
     super(async function* () {
@@ -273,9 +283,13 @@ function median(sorted: number[]): number {
   return ((sorted[middle - 1] as number) + (sorted[middle] as number)) / 2;
 }
 
-function fillNumber(column: Column, present: number[]): number {
-  if (typeof column.fill === 'number') return column.fill;
-  if (column.fill === 'mean') return present.reduce((a, b) => a + b, 0) / present.length;
+/** What stands for missing numbers. */
+function fillNumber(op: string, { name, fill }: Column, present: number[]): number {
+  if (typeof fill === 'number') return fill;
+  if (present.length === 0) {
+    throw new RangeError(`${op}: ${name} must have values to take the ${fill} of, got none`);
+  }
+  if (fill === 'mean') return present.reduce((a, b) => a + b, 0) / present.length;
   return median(present.sort((a, b) => a - b));
 }
 
@@ -368,6 +382,7 @@ export async function readCsv<const C extends Columns>(
 ): Promise<CsvTable<keyof C & string>> {
   const op = 'readCsv';
   const plan = checked(op, file, options as unknown as CsvOptions);
+  if (plan.columns !== undefined) expectColumns(op, plan.columns, ['mean', 'median']);
   const reader = new Reader(op, file, plan.missing);
   let columns: Column[] = [];
   const lines: number[] = [];
@@ -410,7 +425,8 @@ function readColumn(
     });
     if (column.fill === undefined) return numbers;
     const present = Array.from(numbers.filter((value) => !Number.isNaN(value)));
-    const fill = fillNumber(column, present);
+    if (present.length === numbers.length) return numbers;
+    const fill = fillNumber(reader.op, column, present);
     return numbers.map((value) => (Number.isNaN(value) ? fill : value));
   }
   const texts = values.map((text, row) => reader.filled(column, text, at(row)));

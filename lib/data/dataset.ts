@@ -19,8 +19,9 @@ export interface Dataset<Batch = readonly Tensor[]> {
   /** Number of samples. */
   readonly length: number;
   /**
-   * The samples of these numbers, stacked: the first axis of each tensor is `indices.length`. New
-   * tensors belong to the loader, which passes them on to the loop.
+   * The samples of these numbers, stacked: the first axis of each tensor is `indices.length`, or
+   * shorter where samples cannot be read and are left out, the others in their order. New tensors
+   * belong to the loader, which passes them on to the loop.
    */
   batch(indices: Uint32Array, place?: BatchPlace): Batch | Promise<Batch>;
   /**

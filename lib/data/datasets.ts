@@ -8,6 +8,7 @@ import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { describe } from '../check.js';
 import { cpu } from '../device.js';
+import { withLock } from '../io/lock.js';
 import { cast } from '../ops/copy.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
@@ -202,9 +203,13 @@ export async function imdb(
     }
     const from = url ?? `https://ai.stanford.edu/~amaas/data/sentiment/${archive}`;
     await download(from, packed, { ...options, op, instead: instead('aclImdb') });
-    root = path.join(home, 'aclImdb');
     const wanted = /^(?:\.\/)?aclImdb\/((?:train|test)\/(?:pos|neg)\/[\w.-]+\.txt)$/;
-    await unpackTar(op, packed, root, (name) => wanted.exec(name)?.[1] ?? null);
+    const folder = path.join(home, 'aclImdb');
+    root = folder;
+    await withLock(folder, options.signal, async () => {
+      if (existsSync(path.join(folder, 'train', 'pos'))) return; // by another meanwhile
+      await unpackTar(op, packed, folder, (name) => wanted.exec(name)?.[1] ?? null);
+    });
   }
   const part = (name: string) => new TextFolder(path.join(root, name), { classes: ['neg', 'pos'] });
   return { train: part('train'), test: part('test') };

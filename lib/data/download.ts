@@ -1,7 +1,7 @@
 /**
  * Files from the network, kept in a cache folder. A download goes to `FILE.part` and takes its name
  * only when it is whole; one that broke off goes on where it stopped (HTTP ranges), if the server
- * still has the same file (If-Range).
+ * still has the same file (If-Range). Who asks for a file that another is fetching waits for it.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
@@ -10,6 +10,7 @@ import path from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { SingleBar } from 'cli-progress';
 import { type AllNames, describe, expectFunction, expectNames, type NameOf } from '../check.js';
+import { withLock } from '../io/lock.js';
 
 /** Bytes done and bytes in all; null where the server does not say. */
 export type DownloadProgress = (done: number, total: number | null) => void;
@@ -86,8 +87,16 @@ const pause = 200; // ms, doubled at each attempt that brought nothing
  */
 export async function download(url: string, file: string, plan: DownloadPlan): Promise<string> {
   if (existsSync(file)) return file;
-  const { op, instead, progress, check } = plan;
   await mkdir(path.dirname(file), { recursive: true });
+  return withLock(file, plan.signal, async () => {
+    if (!existsSync(file)) await fetchWhole(url, file, plan);
+    return file;
+  });
+}
+
+/** Fetches a file, in as many requests as it takes. */
+async function fetchWhole(url: string, file: string, plan: DownloadPlan): Promise<void> {
+  const { op, instead, progress, check } = plan;
   const drawn = progress === true && process.stderr.isTTY ? bar(path.basename(file)) : null;
   const show = typeof progress === 'function' ? progress : (drawn?.show ?? (() => {}));
   const part = `${file}.part`;
@@ -124,7 +133,6 @@ export async function download(url: string, file: string, plan: DownloadPlan): P
   }
   await rename(part, file);
   await rm(tagOf(part), { force: true });
-  return file;
 }
 
 async function sizeOf(file: string): Promise<number> {
@@ -170,6 +178,7 @@ async function fetchRest(
   let done = start;
   // Chunk by chunk, not by a pipeline, which would drop what it holds when the connection breaks.
   const handle = await open(part, appends ? 'a' : 'w');
+  let size: number;
   try {
     for await (const chunk of response.body as AsyncIterable<Uint8Array>) {
       await handle.writeFile(chunk);
@@ -177,8 +186,9 @@ async function fetchRest(
       show(done, total);
     }
     await handle.sync();
+    ({ size } = await handle.stat());
   } finally {
     await handle.close();
   }
-  if (total !== null && done !== total) throw new Error(`${total} bytes were announced`);
+  if (total !== null && size !== total) throw new Error(`${total} bytes were announced`);
 }

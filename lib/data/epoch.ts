@@ -14,9 +14,15 @@ const millisecondsPerTurn = 10;
 /** In place of a batch: a stream has no more. */
 export const noMore = Symbol('no more batches');
 
+/** In place of a batch: all its samples were left out, and the next one is due. */
+export const leftOut = Symbol('a batch of no samples');
+
+/** What stands in place of a batch. */
+type None = typeof noMore | typeof leftOut;
+
 /** A batch, and those of its tensors that nobody owns yet. */
 export interface Prepared<Out> {
-  value: Out | typeof noMore;
+  value: Out | None;
   fresh: Tensor[];
 }
 
@@ -66,20 +72,16 @@ export class Epoch<Out> implements AsyncIterator<Out, undefined> {
       throw error;
     }
     scope.awaiting = true;
-    const head = this.queue.shift() ?? this.prepareNext();
-    while (this.queue.length < this.prefetch && this.prepared < this.length) {
-      this.queue.push(this.prepareNext());
-    }
-    const batch = ++this.handedOut;
-    return this.afterTurn(head).then<IteratorResult<Out, undefined>>(
+    return this.nextBatch().then<IteratorResult<Out, undefined>>(
       ({ value, fresh }) => {
         scope.awaiting = false;
+        if (value === leftOut) return this.return();
         if (value === noMore) return this.complete();
         if (scope.closed) {
           for (const tensor of fresh) tensor.dispose();
         } else {
           for (const tensor of fresh) tensor.moveTo(scope);
-          this.source.handedOut(start.epoch, batch);
+          this.source.handedOut(start.epoch, this.handedOut);
         }
         return { done: false, value };
       },
@@ -94,6 +96,20 @@ export class Epoch<Out> implements AsyncIterator<Out, undefined> {
   return(): Promise<IteratorResult<Out, undefined>> {
     this.end();
     return finished();
+  }
+
+  /** The next batch that has samples; one that has none only where the loop was left meanwhile. */
+  private async nextBatch(): Promise<Prepared<Out>> {
+    for (;;) {
+      const head = this.queue.shift() ?? this.prepareNext();
+      while (this.queue.length < this.prefetch && this.prepared < this.length) {
+        this.queue.push(this.prepareNext());
+      }
+      ++this.handedOut;
+      const found = await this.afterTurn(head);
+      if (found.value !== leftOut || this.ended) return found;
+      if (this.handedOut >= this.length) return { value: noMore, fresh: [] };
+    }
   }
 
   /** The batch, after a turn of the event loop where one is due. */
@@ -160,10 +176,10 @@ function finished(): Promise<IteratorResult<never, undefined>> {
  * all tensors it made but those in its result.
  */
 export function inOwnScope<T>(
-  fn: () => T | typeof noMore | Promise<T | typeof noMore>,
+  fn: () => T | None | Promise<T | None>,
 ): Prepared<T> | Promise<Prepared<T>> {
   const inner = new Scope(outsideScopes(() => ({ ...context(), grad: false })));
-  const finish = (value: T | typeof noMore): Prepared<T> => {
+  const finish = (value: T | None): Prepared<T> => {
     const fresh: Tensor[] = [];
     visitTensors(value, (tensor) => {
       if (tensor.scope !== inner) return;

@@ -9,9 +9,10 @@ import { rootContext, runInContext } from '../context.js';
 import { type Device, type DeviceLike, device } from '../device.js';
 import { to } from '../ops/copy.js';
 import { Tensor } from '../tensor.js';
+import { rowsOf } from './collate.js';
 import { type Dataset, expectDataset, fetchBatch } from './dataset.js';
 import { withDraws } from './draws.js';
-import { Epoch, inOwnScope, noMore, type Prepared, type Start } from './epoch.js';
+import { Epoch, inOwnScope, leftOut, noMore, type Prepared, type Start } from './epoch.js';
 import { IterableDataset } from './iterable.js';
 import type { BatchSampler, Sampler, SamplerState } from './sampler.js';
 import { counted, permutation, RandomWords, seedFrom } from './shuffle.js';
@@ -73,8 +74,8 @@ export interface DataLoaderState {
 const fixed = ['samples', 'batchSize', 'shuffle', 'dropLast'] as const;
 
 /**
- * Batches of a dataset. Loops over them leave the event loop a turn every 10 ms, for signals, timers
- * and requests.
+ * Batches of a dataset; one that its dataset leaves empty is passed over. Loops over them leave the
+ * event loop a turn every 10 ms, for signals, timers and requests.
  * @example
  * const loader = new DataLoader(data, { batchSize: 100, shuffle: true, seed: 0, device: 'cuda' });
  * for await (const [x, y] of loader) await step(x, y);
@@ -82,7 +83,7 @@ const fixed = ['samples', 'batchSize', 'shuffle', 'dropLast'] as const;
 export class DataLoader<In extends object, Out extends object | [] = In>
   implements AsyncIterable<Out>
 {
-  /** Batches per epoch; Infinity for a stream, whose end is not known. */
+  /** Batches per epoch, at most; Infinity for a stream, whose end is not known. */
   readonly length: number;
   /** Samples per batch; 0 where a batch sampler decides. */
   readonly batchSize: number;
@@ -249,12 +250,17 @@ export class DataLoader<In extends object, Out extends object | [] = In>
     };
   }
 
-  private finish(raw: In, epoch: number, batch: number): Out | Promise<Out> {
+  private finish(
+    raw: In,
+    epoch: number,
+    batch: number,
+  ): Out | typeof leftOut | Promise<Out | typeof leftOut> {
     if (!isBatch(raw)) {
       throw new TypeError(
         `DataLoader: a batch must be an array of tensors, or an object of them, got ${describe(raw)}`,
       );
     }
+    if (rowsOf(raw) === 0) return leftOut;
     const { device: on, transform } = this;
     const moved = (on ? moveTo(raw, on) : raw) as never;
     if (!transform) return moved;

@@ -1,6 +1,6 @@
 /** Datasets that give one sample at a time, and datasets made of others. */
 import { describe, expectFunction, expectInteger, expectOptions } from '../check.js';
-import { type Collated, collate, joinBatches, type PartTypes } from './collate.js';
+import { type Collated, collate, joinBatches, type PartTypes, rowsOf } from './collate.js';
 import { type BatchPlace, type Dataset, expectDataset, fetchBatch } from './dataset.js';
 import { expectIndices } from './sampler.js';
 
@@ -118,6 +118,32 @@ export function sliceDataset<B>(
   );
 }
 
+/** Samples of a batch that one dataset gives: their numbers in it, and their places in the batch. */
+interface Share<B> {
+  dataset: Dataset<B>;
+  inner: number[];
+  places: number[];
+}
+
+/** A share as shares of one sample. */
+function ones<B>({ dataset, inner, places }: Share<B>): Share<B>[] {
+  return inner.map((index, i) => ({ dataset, inner: [index], places: [places[i] as number] }));
+}
+
+/** One batch of the batches of shares, each whole or empty, in the order of their places. */
+function inOrder<B>(batches: readonly B[], shares: readonly Share<B>[]): B {
+  const kept = batches.map((batch) => rowsOf(batch) > 0);
+  if (!kept.includes(true)) return batches[0] as B;
+  const places = shares.flatMap((share, i) => (kept[i] ? share.places : []));
+  const order = Uint32Array.from(places.keys()).sort(
+    (a, b) => (places[a] as number) - (places[b] as number),
+  );
+  return joinBatches(
+    batches.filter((_, i) => kept[i]),
+    order,
+  ) as B;
+}
+
 /** The samples of several datasets, one after the other; their batches must have one form. */
 export class ConcatDataset<B> implements Dataset<B> {
   readonly length: number;
@@ -138,28 +164,42 @@ export class ConcatDataset<B> implements Dataset<B> {
     return this.gather(indices, place, true);
   }
 
-  private gather(indices: Uint32Array, place: BatchPlace | undefined, ahead: boolean) {
-    const order = new Uint32Array(indices.length);
-    const batches: (B | Promise<B>)[] = [];
-    let start = 0;
-    let placed = 0;
-    for (const dataset of this.datasets) {
-      const end = start + dataset.length;
-      const mine: number[] = [];
-      indices.forEach((index, i) => {
-        if (index < start || index >= end) return;
-        mine.push(index - start);
-        order[i] = placed++;
-      });
-      if (mine.length > 0) {
-        batches.push(fetchBatch(dataset, Uint32Array.from(mine), place, ahead));
-      }
-      start = end;
-    }
+  private gather(
+    indices: Uint32Array,
+    place: BatchPlace | undefined,
+    ahead: boolean,
+  ): B | Promise<B> {
+    const fetch = ({ dataset, inner }: Share<B>) =>
+      fetchBatch(dataset, Uint32Array.from(inner), place, ahead);
+    const shares = this.shares(indices);
+    const batches = shares.map(fetch);
     if (batches.length === 1) return batches[0] as B | Promise<B>;
-    const joined = (found: B[]) => joinBatches(found, order) as B;
+    const joined = (found: B[]): B | Promise<B> => {
+      const whole = shares.every(({ inner }, i) => rowsOf(found[i]) === inner.length);
+      if (whole) return inOrder(found, shares);
+      // A batch does not say which samples it leaves out: they are asked for one by one.
+      const single = shares.flatMap(ones);
+      return Promise.all(single.map(fetch)).then((all) => inOrder(all, single));
+    };
     if (!batches.some((batch) => batch instanceof Promise)) return joined(batches as B[]);
     return Promise.all(batches).then(joined);
+  }
+
+  /** What each dataset gives of a batch. */
+  private shares(indices: Uint32Array): Share<B>[] {
+    const shares: Share<B>[] = [];
+    let start = 0;
+    for (const dataset of this.datasets) {
+      const share: Share<B> = { dataset, inner: [], places: [] };
+      indices.forEach((index, i) => {
+        if (index < start || index >= start + dataset.length) return;
+        share.inner.push(index - start);
+        share.places.push(i);
+      });
+      if (share.inner.length > 0) shares.push(share);
+      start += dataset.length;
+    }
+    return shares;
   }
 }
 

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { describe, expectBoolean, expectInteger, expectOptions } from '../check.js';
 import { writeAtomically } from '../io/atomic.js';
+import { writing } from '../io/writing.js';
 
 export interface CleanOptions {
   /** Lower case; true where left out. */
@@ -40,10 +41,10 @@ export function cleanText(text: string, options: CleanOptions = {}): string {
   } = expectOptions(op, options, ['lowerCase', 'html', 'punctuation']);
   let clean = expectText(op, text).normalize('NFC');
   if (expectBoolean(op, 'html', html)) {
-    clean = clean.replace(/<[^<>]*>/g, ' ');
-    clean = clean.replace(/&(#\d{1,7}|[a-z]{2,6});/gi, (whole, name: string) => {
+    clean = clean.replace(/<\/?[a-zA-Z!][^<>]*>/g, ' ');
+    clean = clean.replace(/&(#\d{1,7}|#x[\da-f]{1,6}|[a-z]{2,6});/gi, (whole, name: string) => {
       if (!name.startsWith('#')) return entities[name.toLowerCase()] ?? whole;
-      const code = Number(name.slice(1));
+      const code = Number(name.replace('#', /x/i.test(name) ? '0' : ''));
       return code > 0 && code <= 0x10ffff ? String.fromCodePoint(code) : whole;
     });
   }
@@ -229,9 +230,10 @@ export class Vocabulary {
     return new Vocabulary(words, options);
   }
 
-  /** Writes it as JSON, atomically. */
+  /** Writes it as JSON, atomically; its folder is made. */
   async save(file: string): Promise<void> {
-    await writeAtomically(file, [Buffer.from(JSON.stringify(this))]);
+    const text = Buffer.from(JSON.stringify(this));
+    await writing('Vocabulary.save', file, () => writeAtomically(file, [text]));
   }
 
   static async load(file: string): Promise<Vocabulary> {

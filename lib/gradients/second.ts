@@ -14,6 +14,7 @@ import {
   dataGradientRule,
   weightGradientRule,
 } from '../ops/conv.js';
+import { convTransposeOps } from '../ops/convTranspose.js';
 import { copyOps } from '../ops/copy.js';
 import type { OpRow } from '../ops/define.js';
 import { gatherOps } from '../ops/gather.js';
@@ -211,6 +212,6 @@ differentiable(
   convPoolRuleBy(recordedMaxPoolRule, convOps.conv2d.gradient as Rule<ConvAttributes>),
 );
 for (const rule of [dataGradientRule, weightGradientRule]) differentiable(rule);
-differentiable(convOps.convTranspose2d.gradient as Rule);
+differentiable(convTransposeOps.convTranspose2d.gradient as Rule);
 differentiable(statisticsOps.variance.gradient as Rule);
 differentiable(averageRule);

@@ -10,7 +10,8 @@ import { threadId } from 'node:worker_threads';
 const inUse = new Set<string>();
 let count = 0;
 
-function running(pid: number): boolean {
+/** Whether a process of this machine runs. */
+export function running(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;

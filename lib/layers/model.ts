@@ -7,7 +7,7 @@ import { noGrad } from '../context.js';
 import { type Device, type DeviceLike, device, getDefaultDevice } from '../device.js';
 import { type DType, isDType, isFloating } from '../dtype.js';
 import { Embedding } from '../nn/embedding.js';
-import { Module } from '../nn/module.js';
+import { Module, type StateDict } from '../nn/module.js';
 import { type Layer, Sequential } from '../nn/sequential.js';
 import { zeros } from '../ops/fill.js';
 import { max, min } from '../ops/reduce.js';
@@ -232,6 +232,15 @@ export class SequentialLayers extends Sequential {
         yield [i === 0 ? name : `${name}.${i}`, this.layers[first + i] as Layer];
       }
     }
+  }
+
+  override loadStateDict(state: StateDict, options: { strict?: boolean } = {}): void {
+    if (!this.built) {
+      throw new Error(
+        'loadStateDict: the model must be built to take values, give it its inputShape; got one without sizes',
+      );
+    }
+    super.loadStateDict(state, options);
   }
 
   override to(...targets: (DeviceLike | DType)[]): this {

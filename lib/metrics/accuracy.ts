@@ -11,6 +11,7 @@ import {
   aligned,
   areClasses,
   areNumbers,
+  areShares,
   areWithin,
   classesOf,
   judged,
@@ -27,12 +28,14 @@ export abstract class MeanMetric extends Metric {
 
 /** A share of rows, whose last sum counts those with a NaN score or a label that is none. */
 abstract class Share extends MeanMetric {
+  readonly mode = 'max';
   protected override result(sums: Float64Array | null): number {
     return super.result(sums && judged(this.name, labelsAndScores, sums));
   }
 }
 
-const labelsAndScores = 'scores must be numbers and labels in the range of the classes';
+const labelsAndScores =
+  'scores must be numbers and labels in the range of the classes, or rows that add up to 1 (where rows have several labels, use BinaryAccuracy)';
 
 /** How many of the rows are right, of how many, and how many cannot be judged. */
 function counts(right: Tensor, valid: Tensor): Tensor {
@@ -83,7 +86,7 @@ export class CategoricalAccuracy extends Share {
     const columns = prediction.shape[prediction.rank - 1] as number;
     const shape = [columns === 0 ? 0 : target.size / columns, columns];
     const [p, t] = [reshape(prediction, shape), reshape(target, shape)];
-    const valid = logicalAnd(areNumbers(p), areNumbers(t));
+    const valid = logicalAnd(areNumbers(p), areShares(t));
     return counts(eq(argmax(p, -1), argmax(t, -1)), valid);
   }
 }
@@ -119,7 +122,10 @@ export class TopKAccuracy extends Share {
       prediction,
       oneHot ? argmax(target, -1) : target,
     );
-    const valid = logicalAnd(areClasses(labels, scores.shape[1] as number), areNumbers(scores));
+    const fits = oneHot
+      ? areShares(reshape(target, scores.shape))
+      : areClasses(labels, scores.shape[1] as number);
+    const valid = logicalAnd(fits, areNumbers(scores));
     const own = gather(scores, 1, reshape(classesOf(labels), [-1, 1]));
     const ahead = to(sum(gt(scores, own), 1), 'float32');
     return counts(lt(ahead, this.k), valid);

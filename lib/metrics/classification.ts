@@ -2,15 +2,34 @@
  * Metrics of a confusion matrix: counts by true class (rows) and predicted class (columns), added up
  * on the device. Names and averages are scikit-learn's; a share of nothing is 0.
  */
-import { describe, expectInteger, expectNumber, expectOneOf, expectOptions } from '../check.js';
+import {
+  describe,
+  expectBoolean,
+  expectInteger,
+  expectNumber,
+  expectOneOf,
+  expectOptions,
+} from '../check.js';
 import { isFloating } from '../dtype.js';
-import { add, logicalAnd, mul, where } from '../ops/binary.js';
+import { add, eq, gt, logicalAnd, mul, where } from '../ops/binary.js';
 import { to } from '../ops/copy.js';
 import { ones, zeros } from '../ops/fill.js';
 import { scatterAdd } from '../ops/gather.js';
+import { cat } from '../ops/movement.js';
+import { sum } from '../ops/reduce.js';
 import { reshape } from '../ops/view.js';
 import type { Tensor } from '../tensor.js';
-import { above, aligned, areClasses, areNumbers, classesOf, judged, Metric } from './metric.js';
+import {
+  above,
+  aligned,
+  areClasses,
+  areNumbers,
+  areShares,
+  areWithin,
+  classesOf,
+  judged,
+  Metric,
+} from './metric.js';
 
 export interface ConfusionOptions {
   /**
@@ -30,13 +49,18 @@ export interface AverageOptions extends ConfusionOptions {
    * how often it is the true one; 'micro': of all together.
    */
   average?: Average;
+  /**
+   * Whether a row may have several labels, or none: predictions and targets are [N,L], a label is
+   * predicted where its probability exceeds the threshold, and averages are over labels; false.
+   */
+  multilabel?: boolean;
 }
 
 const averages = ['binary', 'macro', 'weighted', 'micro'] as const;
 type Average = (typeof averages)[number];
 
 abstract class Confusion<Result> extends Metric<Result> {
-  private readonly threshold: number;
+  protected readonly threshold: number;
   protected classes: number | null;
 
   constructor(op: string, name: string, options: ConfusionOptions) {
@@ -79,9 +103,7 @@ abstract class Confusion<Result> extends Metric<Result> {
       throw new RangeError(`${this.name}: needs scores of ${n} classes, got [${prediction.shape}]`);
     }
     const scores = reshape(prediction, [predicted.size, floating && last > 1 ? last : 1]);
-    const labels = oneHot
-      ? areNumbers(reshape(target, [actual.size, last]))
-      : areClasses(target, n);
+    const labels = oneHot ? areShares(reshape(target, [actual.size, last])) : areClasses(target, n);
     const numbers = floating ? areNumbers(scores) : areClasses(scores, n);
     // What is none of the classes is counted behind the matrix.
     const place = where(logicalAnd(labels, numbers), add(mul(actual, n), predicted), n * n);
@@ -92,7 +114,8 @@ abstract class Confusion<Result> extends Metric<Result> {
 
   /** Counts by true class and predicted class. */
   protected matrix(sums: Float64Array | null): number[][] {
-    const rule = 'scores must be numbers and labels one of the classes';
+    const rule =
+      'scores must be numbers and labels one of the classes, or rows that add up to 1 (where rows have several labels, use multilabel of F1, Precision and Recall)';
     const counts = sums && judged(this.name, rule, sums);
     const n = counts ? Math.round(Math.sqrt(counts.length)) : (this.classes ?? 2);
     return Array.from({ length: n }, (_, row) =>
@@ -103,6 +126,7 @@ abstract class Confusion<Result> extends Metric<Result> {
 
 /** Counts [true class][predicted class]. */
 export class ConfusionMatrix extends Confusion<number[][]> {
+  readonly mode = null;
   constructor(options: ConfusionOptions = {}) {
     super('ConfusionMatrix', 'confusionMatrix', options);
   }
@@ -112,6 +136,7 @@ export class ConfusionMatrix extends Confusion<number[][]> {
 }
 
 const share = (part: number, whole: number): number => (whole === 0 ? 0 : part / whole);
+const total = (values: number[]): number => values.reduce((a, b) => a + b, 0);
 
 /** Right, predicted and actual counts of a class, or of all. */
 interface Counts {
@@ -121,22 +146,31 @@ interface Counts {
 }
 
 abstract class Averaged extends Confusion<number> {
+  readonly mode = 'max';
   private readonly average: Average;
+  private readonly multilabel: boolean;
 
   constructor(op: string, name: string, options: AverageOptions) {
-    const { average = 'binary', ...rest } = expectOptions(op, options, [
-      'average',
-      'classes',
-      'threshold',
-      'name',
-    ]);
+    const {
+      average = 'binary',
+      multilabel = false,
+      ...rest
+    } = expectOptions(op, options, ['average', 'multilabel', 'classes', 'threshold', 'name']);
     super(op, name, rest);
     this.average = expectOneOf(op, 'average', average, averages);
+    this.multilabel = expectBoolean(op, 'multilabel', multilabel);
+    if (multilabel && average === 'binary') {
+      throw new RangeError(`${op}: average must be macro, weighted or micro of labels, got binary`);
+    }
+    if (multilabel && rest.classes !== undefined) {
+      throw new RangeError(`${op}: classes must be left out with multilabel, got ${rest.classes}`);
+    }
   }
 
   protected abstract score(counts: Counts): number;
 
   override measure(prediction: Tensor, target: Tensor): Tensor {
+    if (this.multilabel) return this.measureLabels(prediction, target);
     const added = super.measure(prediction, target);
     if (this.average === 'binary' && this.classes !== 2) {
       throw new RangeError(
@@ -146,27 +180,55 @@ abstract class Averaged extends Confusion<number> {
     return added;
   }
 
-  protected result(sums: Float64Array | null): number {
+  /** Right, predicted and actual counts of each label; behind them how many cannot be judged. */
+  private measureLabels(prediction: Tensor, target: Tensor): Tensor {
+    const { shape, rank } = prediction;
+    if (rank !== 2 || shape.join() !== target.shape.join()) {
+      throw new RangeError(
+        `${this.name}: needs probabilities and labels [N,L], got [${shape}] and [${target.shape}]`,
+      );
+    }
+    const [predicted, actual] = [gt(prediction, this.threshold), gt(target, 0.5)];
+    const counts = [logicalAnd(predicted, actual), predicted, actual].map((of) => sum(of, 0));
+    const valid = logicalAnd(areWithin(target, 0, 1), areNumbers(reshape(prediction, [-1])));
+    return cat([...counts, reshape(sum(eq(valid, 0)), [1])]);
+  }
+
+  private countsOfLabels(sums: Float64Array | null): Counts[] {
+    const rule = 'scores must be numbers and labels in [0,1]';
+    const counts = sums ? judged(this.name, rule, sums) : new Float64Array();
+    const labels = counts.length / 3;
+    const count = (kind: number, label: number): number => counts[kind * labels + label] as number;
+    return Array.from({ length: labels }, (_, i) => ({
+      ...{ right: count(0, i), predicted: count(1, i), actual: count(2, i) },
+    }));
+  }
+
+  private countsOfClasses(sums: Float64Array | null): Counts[] {
     const matrix = this.matrix(sums);
-    const total = (values: number[]): number => values.reduce((a, b) => a + b, 0);
-    const classes = matrix.map(
-      (row, c): Counts => ({
-        right: row[c] as number,
-        predicted: total(matrix.map((other) => other[c] as number)),
-        actual: total(row),
-      }),
-    );
+    return matrix.map((row, c) => ({
+      right: row[c] as number,
+      predicted: total(matrix.map((other) => other[c] as number)),
+      actual: total(row),
+    }));
+  }
+
+  protected result(sums: Float64Array | null): number {
+    const classes = this.multilabel ? this.countsOfLabels(sums) : this.countsOfClasses(sums);
     if (this.average === 'binary') return this.score(classes[1] as Counts);
     if (this.average === 'macro') {
-      const seen = classes.filter(({ predicted, actual }) => predicted + actual > 0);
+      // As scikit-learn has it, a class that does not occur is left out, a label counts as 0.
+      const seen = this.multilabel
+        ? classes
+        : classes.filter(({ predicted, actual }) => predicted + actual > 0);
       return share(total(seen.map((counts) => this.score(counts))), seen.length);
     }
-    const sum = (key: keyof Counts): number => total(classes.map((counts) => counts[key]));
+    const all = (key: keyof Counts): number => total(classes.map((counts) => counts[key]));
     if (this.average === 'weighted') {
       const parts = classes.map((counts) => this.score(counts) * counts.actual);
-      return share(total(parts), sum('actual'));
+      return share(total(parts), all('actual'));
     }
-    return this.score({ right: sum('right'), predicted: sum('predicted'), actual: sum('actual') });
+    return this.score({ right: all('right'), predicted: all('predicted'), actual: all('actual') });
   }
 }
 

@@ -113,6 +113,7 @@ function sumsOf(features: Tensor): Tensor {
  * distance.update(features.forward(generated), features.forward(real));
  */
 export class FrechetDistance extends Metric {
+  readonly mode = 'min';
   constructor(options: { name?: string } = {}) {
     super(expectOptions('FrechetDistance', options, ['name']).name ?? 'frechetDistance');
   }

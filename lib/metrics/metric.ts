@@ -4,6 +4,7 @@
  */
 import { describe, expectTensor } from '../check.js';
 import { noGrad } from '../context.js';
+import type { Device } from '../device.js';
 import { isFloating } from '../dtype.js';
 import { observe } from '../guards.js';
 import { native } from '../native.js';
@@ -26,6 +27,8 @@ export abstract class Metric<Result = number> {
     readonly name: string,
   ) {}
 
+  /** Whether its least value is the best or its largest; null where it has no best. */
+  abstract readonly mode: 'min' | 'max' | null;
   /** @internal What a batch adds to the sums, [K]; K must not change. */
   abstract measure(prediction: Tensor, target: Tensor): Tensor;
   /** @internal The sums of all batches, from those so far and what a batch adds. */
@@ -97,13 +100,23 @@ export abstract class Metric<Result = number> {
 
   /** Takes over what {@link stateDict} gave. */
   loadStateDict(state: readonly number[] | null): void {
-    this.dispose();
-    if (state === null) return;
+    if (state === null) {
+      this.dispose();
+      return;
+    }
     if (!Array.isArray(state) || !state.every((value) => typeof value === 'number')) {
       throw new TypeError(`${this.name}: the state must be numbers, got ${describe(state)}`);
     }
-    this.sums = scope(() => tensor(state as number[], { dtype: 'float64' }));
-    this.sums.keep();
+    const { sums } = this;
+    const values = (device?: Device): Tensor =>
+      tensor(state as number[], { dtype: 'float64', ...(device && { device }) });
+    // Where there are sums, recorded steps know them.
+    if (sums?.size === state.length) {
+      noGrad(() => scope(() => void copyInto(sums, values(sums.device))));
+      return;
+    }
+    this.dispose();
+    this.sums = scope(() => values()).keep();
     this.sums.persistent = true;
   }
 }
@@ -148,6 +161,11 @@ export function areNumbers(scores: Tensor): Tensor {
   if (!isFloating(scores.dtype)) return eq(full([rows], 1, { device: scores.device }), 1);
   const lacking = isnan(reshape(scores, [rows, scores.size === 0 ? 0 : scores.size / rows]));
   return eq(sum(lacking, 1), 0);
+}
+
+/** @internal Whether each row of [N,C] adds up to 1, as one-hot rows and shares do: [N]. */
+export function areShares(rows: Tensor): Tensor {
+  return areWithin(sum(wide(rows), 1), 0.99, 1.01);
 }
 
 /** @internal Numbers wide enough to add up. */

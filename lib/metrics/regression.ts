@@ -25,6 +25,7 @@ function errors(name: string, prediction: Tensor, target: Tensor): [Tensor, Tens
 
 /** The mean of (p - t)². */
 export class MeanSquaredError extends MeanMetric {
+  readonly mode = 'min';
   constructor(options: Named = {}) {
     super(expectOptions('MeanSquaredError', options, ['name']).name ?? 'mse');
   }
@@ -46,6 +47,7 @@ export class RootMeanSquaredError extends MeanSquaredError {
 
 /** The mean of |p - t|. */
 export class MeanAbsoluteError extends MeanMetric {
+  readonly mode = 'min';
   constructor(options: Named = {}) {
     super(expectOptions('MeanAbsoluteError', options, ['name']).name ?? 'mae');
   }
@@ -62,6 +64,7 @@ export class MeanAbsoluteError extends MeanMetric {
  * LeVeque 1979, which loses no digits to a large mean.
  */
 export class R2Score extends Metric {
+  readonly mode = 'max';
   constructor(options: Named = {}) {
     super(expectOptions('R2Score', options, ['name']).name ?? 'r2');
   }

@@ -28,6 +28,7 @@ function area(x: ArrayLike<number>, y: ArrayLike<number>): number {
  * number. Formula and default (200) are those of Keras's `AUC`; for exact values use `rocAuc`.
  */
 export class AUC extends Metric {
+  readonly mode = 'max';
   private readonly thresholds: number;
   constructor(options: { thresholds?: number; name?: string } = {}) {
     const { thresholds = 200, name = 'auc' } = expectOptions('AUC', options, [
@@ -86,7 +87,7 @@ export function rocCurve(scores: Tensor, labels: Tensor): RocCurve {
   expectTensor('rocCurve', scores, 'scores');
   expectTensor('rocCurve', labels, 'labels');
   const [x, t] = aligned('rocCurve', scores, labels);
-  const values = Float64Array.from(x.detach().data() as Float32Array);
+  const values = Float64Array.from(x.detach().data() as Float32Array, Number);
   const truth = Array.from(t.data() as Float32Array, Number);
   const bad = truth.findIndex((label, i) => !(label >= 0 && label <= 1) || Number.isNaN(values[i]));
   if (bad >= 0) {

@@ -4,15 +4,17 @@ import {
   type Conv1dOptions,
   type Conv2dOptions,
   type ConvOptions,
-  type ConvTranspose1dOptions,
-  type ConvTranspose2dOptions,
-  type ConvTransposeOptions,
   conv1d,
   conv2d,
   conv2dMaxPool,
+} from '../ops/conv.js';
+import {
+  type ConvTranspose1dOptions,
+  type ConvTranspose2dOptions,
+  type ConvTransposeOptions,
   convTranspose1d,
   convTranspose2d,
-} from '../ops/conv.js';
+} from '../ops/convTranspose.js';
 import type { TensorOptions } from '../ops/fill.js';
 import { zeros } from '../ops/fill.js';
 import { expectPair, expectSingle, type Pair } from '../ops/spatial.js';

@@ -29,7 +29,6 @@ declare module '../native.js' {
       geometry: Numbers,
       relu: boolean,
     ): void;
-    convTranspose2d(x: Handle, weight: Handle, bias: Handle | undefined, geometry: Numbers): void;
   }
   interface NativeKernels {
     conv2dMaxPool(x: Handle, weight: Handle, bias: Handle | undefined, geometry: Numbers): void;
@@ -58,25 +57,8 @@ export interface ConvOptions<Size, Layout = Layout2d> {
 export type Conv1dOptions = ConvOptions<number, Layout1d>;
 export type Conv2dOptions = ConvOptions<Pair>;
 
-export interface ConvTransposeOptions<Size, Layout = Layout2d> {
-  /** Elements between windows of the result; 1 where left out. */
-  stride?: Size;
-  /** What is cut off the result on either side; 0 where left out. */
-  padding?: Size;
-  /** What is added to the result at the end, below stride or dilation; 0 where left out. */
-  outputPadding?: Size;
-  /** Elements between taps; 1 where left out. */
-  dilation?: Size;
-  /** Parts of the channels that are convolved on their own; 1 where left out. */
-  groups?: number;
-  /** The order of x's and the result's axes; channels first where left out. The weight's is one. */
-  layout?: Layout;
-}
-export type ConvTranspose1dOptions = ConvTransposeOptions<number, Layout1d>;
-export type ConvTranspose2dOptions = ConvTransposeOptions<Pair>;
-
 /** Strides, paddings before, paddings behind, dilations of both axes, groups: as native has it. */
-type Geometry = readonly number[];
+export type Geometry = readonly number[];
 
 /** @internal */
 export interface ConvAttributes {
@@ -121,7 +103,8 @@ export const weightGradientRule: Rule<Backward> = (dout, saved, { geometry, imag
   ];
 };
 
-function weightGradient(x: Tensor, dy: Tensor, weight: Shape, geometry: Geometry): Tensor {
+/** @internal */
+export function weightGradient(x: Tensor, dy: Tensor, weight: Shape, geometry: Geometry): Tensor {
   native.conv2dWeightBackward(x.h, dy.h, weight, geometry);
   return record('conv2dBackward', weightGradientRule, take(0, dy.device), [x, dy], () => [x, dy], {
     geometry,
@@ -157,31 +140,17 @@ export function convPoolRuleBy(pool: Rule<PoolAttributes>, conv: Rule<ConvAttrib
 /** @internal */
 export const convPoolRule = convPoolRuleBy(poolOps.maxPool2d.gradient as Rule, convRule as Rule);
 
-const convTransposeRule: Rule<ConvAttributes> = (dout, [x, weight], { geometry, bias }, needs) => {
-  const [input, w] = [x as Tensor, weight as Tensor];
-  const gradients: Gradient[] = [null, null];
-  if (needs[0]) gradients[0] = convolve(dout, w, null, geometry, false);
-  if (needs[1]) gradients[1] = weightGradient(dout, input, w.shape, geometry);
-  if (bias) gradients.push(needs[2] ? sum(dout, [0, 2, 3]) : null);
-  return gradients;
-};
-
-export const convOps: OpRows<'conv2d' | 'convTranspose2d'> = {
+export const convOps: OpRows<'conv2d'> = {
   conv2d: {
     family: 'conv',
     summary: 'cross-correlation of images [N,C,H,W] with a weight, with an optional ReLU',
     dtypes: 'floating',
     gradient: convRule,
   },
-  convTranspose2d: {
-    family: 'conv',
-    summary: 'transposed convolution, the gradient of conv2d in its input',
-    dtypes: 'floating',
-    gradient: convTransposeRule,
-  },
 };
 
-function expectGroups(op: string, groups: number): number {
+/** @internal */
+export function expectGroups(op: string, groups: number): number {
   return expectSingle(op, 'groups', groups, 1);
 }
 
@@ -218,7 +187,8 @@ function expectPadding<Size>(
 
 const convNames = ['stride', 'padding', 'dilation', 'groups', 'relu', 'layout'] as const;
 
-function convolve(
+/** @internal */
+export function convolve(
   image: Tensor,
   kernel: Tensor,
   offset: Tensor | null,
@@ -279,7 +249,8 @@ function positions(size: number, taps: number, geometry: Geometry, axis: 0 | 1):
   return Math.floor((size + before + behind - dilation * (taps - 1) - 1) / stride) + 1;
 }
 
-function expectWeight(op: string, weight: Tensor, bias: Tensor | null, rank: 3 | 4): void {
+/** @internal */
+export function expectWeight(op: string, weight: Tensor, bias: Tensor | null, rank: 3 | 4): void {
   expectTensor(op, weight, 'weight');
   if (weight.rank !== rank) {
     throw new RangeError(`${op}: the weight must have rank ${rank}, got [${weight.shape}]`);
@@ -387,127 +358,6 @@ export function conv1d(
       const taps = unsqueeze(weight, 2);
       return asImages(rows, (images) => convolve(images, taps, bias, geometry, relu));
     },
-    given.layout,
-  );
-}
-
-const transposedNames = [
-  'stride',
-  'padding',
-  'outputPadding',
-  'dilation',
-  'groups',
-  'layout',
-] as const;
-
-function convolveTransposed(
-  image: Tensor,
-  kernel: Tensor,
-  offset: Tensor | null,
-  geometry: Geometry,
-): Tensor {
-  const [x, weight, bias] = [forProduct(image), forProduct(kernel), forProduct(offset)];
-  native.convTranspose2d(x.h, weight.h, bias?.h, geometry);
-  return record(
-    'convTranspose2d',
-    ruleOf(convOps.convTranspose2d),
-    take(0, x.device),
-    bias ? [x, weight, bias] : [x, weight],
-    () => [x, weight],
-    { geometry, relu: false, bias: bias !== null },
-  );
-}
-
-function expectOutputPadding(
-  op: string,
-  more: readonly number[],
-  stride: readonly number[],
-  dilation: readonly number[],
-): void {
-  more.forEach((size, axis) => {
-    const below = Math.max(stride[axis] as number, dilation[axis] as number);
-    if (size >= below) {
-      throw new RangeError(
-        `${op}: outputPadding must be below stride or dilation, got ${size} and ${below}`,
-      );
-    }
-  });
-}
-
-/**
- * The gradient of {@link conv2d} in its input, as a layer: each element of x adds its window, times
- * the weight, to the result.
- * @param x [N, C, H, W], or [C, H, W]
- * @param weight [C, O / groups, kernel height, kernel width]
- * @param bias [O], or null
- * @returns [N, O, (H - 1)·stride - 2·padding + dilation·(kernel - 1) + outputPadding + 1, …]
- */
-export function convTranspose2d(
-  x: Tensor,
-  weight: Tensor,
-  bias: Tensor | null = null,
-  options: ConvTranspose2dOptions = {},
-): Tensor {
-  const op = 'convTranspose2d';
-  const given = expectOptions(op, options, transposedNames);
-  const stride = expectPair(op, 'stride', given.stride ?? 1, 1);
-  const dilation = expectPair(op, 'dilation', given.dilation ?? 1, 1);
-  const padding = expectPair(op, 'padding', given.padding ?? 0, 0);
-  const more = expectPair(op, 'outputPadding', given.outputPadding ?? 0, 0);
-  const groups = expectGroups(op, given.groups ?? 1);
-  expectOutputPadding(op, more, stride, dilation);
-  expectWeight(op, weight, bias, 4);
-  const behind = [padding[0] - more[0], padding[1] - more[1]];
-  const geometry = [...stride, ...padding, ...behind, ...dilation, groups, matmulCodes()[0]];
-  return batched(
-    op,
-    x,
-    4,
-    (images) => convolveTransposed(images, weight, bias, geometry),
-    given.layout,
-  );
-}
-
-/**
- * The gradient of {@link conv1d} in its input, as a layer.
- * @param x [N, C, L], or [C, L]
- * @param weight [C, O / groups, kernel]
- * @param bias [O], or null
- * @returns [N, O, (L - 1)·stride - 2·padding + dilation·(kernel - 1) + outputPadding + 1]
- */
-export function convTranspose1d(
-  x: Tensor,
-  weight: Tensor,
-  bias: Tensor | null = null,
-  options: ConvTranspose1dOptions = {},
-): Tensor {
-  const op = 'convTranspose1d';
-  const given = expectOptions(op, options, transposedNames);
-  const stride = expectSingle(op, 'stride', given.stride ?? 1, 1);
-  const dilation = expectSingle(op, 'dilation', given.dilation ?? 1, 1);
-  const padding = expectSingle(op, 'padding', given.padding ?? 0, 0);
-  const more = expectSingle(op, 'outputPadding', given.outputPadding ?? 0, 0);
-  const groups = expectGroups(op, given.groups ?? 1);
-  expectOutputPadding(op, [more], [stride], [dilation]);
-  expectWeight(op, weight, bias, 3);
-  const geometry = [
-    1,
-    stride,
-    0,
-    padding,
-    0,
-    padding - more,
-    1,
-    dilation,
-    groups,
-    matmulCodes()[0],
-  ];
-  return batched(
-    op,
-    x,
-    3,
-    (rows) =>
-      asImages(rows, (images) => convolveTransposed(images, unsqueeze(weight, 2), bias, geometry)),
     given.layout,
   );
 }

@@ -6,6 +6,7 @@
 import { attentionOps } from './attention.js';
 import { binaryOps } from './binary.js';
 import { convOps } from './conv.js';
+import { convTransposeOps } from './convTranspose.js';
 import { copyOps } from './copy.js';
 import type { OpName, OpRow } from './define.js';
 import { dropoutOps } from './dropout.js';
@@ -45,6 +46,7 @@ export const opTable: { readonly [Name in OpName]: OpRow } = {
   ...sortOps,
   ...gemmOps,
   ...convOps,
+  ...convTransposeOps,
   ...poolOps,
   ...softmaxOps,
   ...normOps,

@@ -18,6 +18,11 @@ export interface Run {
    * The names of the numbers in the logs; null where callbacks of the user's own may add to them.
    */
   readonly names: readonly string[] | null;
+  /**
+   * Whether the least value of a number in the logs is the best or the largest: of losses and of what
+   * metrics tell of themselves, in training and validation; null of all others.
+   */
+  modeOf(name: string): 'min' | 'max' | null;
   /** Whether it goes on from a checkpoint. */
   readonly resumed: boolean;
   /** Why the run is ending early; null while it is not. */
@@ -48,7 +53,7 @@ export interface Callback {
   onTrainEnd?(run: Run): Result;
   /** Before the first batch of an epoch; not again for one that a resumed run goes on with. */
   onEpochBegin?(epoch: number, run: Run): Result;
-  /** `logs` has the numbers of the epoch, validation included. */
+  /** `logs` has the numbers of the epoch, validation included; what is added goes to the history. */
   onEpochEnd?(epoch: number, logs: Logs, run: Run): Result;
   /** Before the step of a batch. */
   onBatchBegin?(batch: number, run: Run): Result;

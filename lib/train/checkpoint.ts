@@ -8,10 +8,10 @@ import { describe, expectOptions } from '../check.js';
 import type { DataLoaderState } from '../data/loader.js';
 import { cpu } from '../device.js';
 import { loadSafetensors, saveSafetensors } from '../io/safetensors.js';
+import { writing } from '../io/writing.js';
 import { defaultGenerator, type Generator } from '../ops/random.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
-import { writing } from './writing.js';
 
 /** Something whose state is tensors by name: modules, optimizers, generators. */
 export interface Stateful {

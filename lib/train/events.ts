@@ -6,7 +6,7 @@
  */
 import { type FileHandle, open } from 'node:fs/promises';
 import protobuf from 'protobufjs';
-import { writing } from './writing.js';
+import { writing } from '../io/writing.js';
 
 const field = (type: string, id: number) => ({ type, id });
 const root = protobuf.Root.fromJSON({

@@ -76,9 +76,19 @@ function isTyped(value: unknown): value is TypedArray {
   return ArrayBuffer.isView(value) && !(value instanceof DataView);
 }
 
+/** Whether this is an array of batches of tensors; one of numbers has none inside its elements. */
+export function isBatches(value: unknown): value is readonly Batch[] {
+  const isBatch = (item: unknown): boolean =>
+    Array.isArray(item) &&
+    item.length > 0 &&
+    item.every((part) => part instanceof Tensor || isTensors(part));
+  return Array.isArray(value) && value.length > 0 && value.every(isBatch);
+}
+
 /** Whether this is numbers rather than a source of batches. */
 export function isValues(value: unknown): value is Inputs {
-  return value instanceof Tensor || Array.isArray(value) || isTyped(value);
+  if (Array.isArray(value)) return !isBatches(value);
+  return value instanceof Tensor || isTyped(value);
 }
 
 function wholeNumbers(values: NestedArray): boolean {
@@ -132,6 +142,9 @@ export function inMemory(
     value instanceof Tensor ? value.device : options.device;
   const inputs = given.map((item) => own(made(op, 'x', item, device(item), options.indices), item));
   const [rows] = inputs.map((input) => rowsOf(op, 'x', input)) as [number];
+  if (rows === 0) {
+    throw new RangeError(`${op}: x must have samples, got none in [${inputs[0]?.shape}]`);
+  }
   const matching = (name: string, value: unknown): Tensor | null => {
     if (value === undefined) return null;
     const found = own(made(op, name, value, device(value), false), value);

@@ -15,10 +15,12 @@ import { loadCheckpoint, type Stateful, saveCheckpoint } from './checkpoint.js';
 import { type Feed, firstBadRow, type Ready } from './feed.js';
 import { History, type Logs, type Stopped } from './history.js';
 import { LossLog, type LossLogState } from './lossLog.js';
+import { numberOf } from './measure.js';
 import type { Progress } from './progress.js';
 import type { Compiled, Steps, Trainable } from './steps.js';
 import type { TargetCheck } from './targets.js';
 import { Timer } from './timing.js';
+import type { Aside, Turns } from './turns.js';
 
 /** What a run is given. */
 export interface RunOptions {
@@ -34,11 +36,12 @@ export interface Host {
   readonly model: Trainable;
   readonly compiled: Compiled;
   readonly steps: Steps;
+  readonly turns: Turns;
   readonly check: TargetCheck;
   /** Builds the model, makes the optimizer, looks at the first batch. */
   prepare(batch: Ready): AnyOptimizer;
-  /** Loss and metrics on other data; null where there are none, or the signal was aborted. */
-  validate(): Promise<Logs | null>;
+  /** Loss and metrics on other data after an epoch; null where there are none, or the signal was aborted. */
+  validate(epoch: number): Promise<Logs | null>;
   readonly validates: boolean;
 }
 
@@ -109,6 +112,12 @@ export class FitRun implements Run {
     return this.host.validates ? [...own, ...own.map(validationName)] : own;
   }
 
+  modeOf(name: string): 'min' | 'max' | null {
+    const known = [{ name: 'loss', mode: 'min' } as const, ...this.host.compiled.metrics];
+    const found = known.find((of) => name === of.name || name === validationName(of.name));
+    return found?.mode ?? null;
+  }
+
   get optimizer(): AnyOptimizer {
     if (this.found) return this.found;
     throw new Error('fit: the optimizer is made with the first batch, which is yet to come');
@@ -134,15 +143,38 @@ export class FitRun implements Run {
     if (this.begun) {
       // The first error tells why the run ended; what follows from it stays unsaid.
       if (errors.length > 0 || this.batch > 0) {
-        for (const callback of this.callbacks) await attempt(() => callback.onInterrupt?.(this));
+        await this.tell((callback) => attempt(() => callback.onInterrupt?.(this)));
       }
-      for (const callback of this.callbacks) await attempt(() => callback.onTrainEnd?.(this));
+      await this.tell((callback) => attempt(() => callback.onTrainEnd?.(this)));
     }
     this.losses.dispose();
     if (errors.length > 0) throw errors[0];
     this.history.stopped = this.stopped;
     return this.history;
   }
+
+  /** Calls the callbacks one after another; the model may be evaluated meanwhile. */
+  private async tell(call: (callback: Callback) => unknown): Promise<void> {
+    const { turns } = this.host;
+    for (const callback of this.callbacks) await turns.lend(() => call(callback), this.aside);
+  }
+
+  /** Runs what uses the same metrics, and leaves the numbers of the epoch as they were. */
+  private readonly aside: Aside = async (work) => {
+    await this.losses.settle();
+    const { metrics } = this.host.compiled;
+    const counted = metrics.map((metric) => metric.stateDict());
+    try {
+      return await work();
+    } finally {
+      for (const [i, metric] of metrics.entries()) {
+        const state = counted[i];
+        // Recorded steps need the sums that they made.
+        if (state) metric.loadStateDict(state);
+        else metric.reset();
+      }
+    }
+  };
 
   private async epochsLeft(resume: string | undefined): Promise<void> {
     const { host, feed } = this;
@@ -163,14 +195,14 @@ export class FitRun implements Run {
 
   private async begin(): Promise<void> {
     this.begun = true;
-    for (const callback of this.callbacks) await callback.onTrainBegin?.(this);
+    await this.tell((callback) => callback.onTrainBegin?.(this));
   }
 
   /** Tells callbacks of an epoch, unless the run that is resumed did. */
   private async announce(): Promise<void> {
     if (this.announced) return;
     this.announced = true;
-    for (const callback of this.callbacks) await callback.onEpochBegin?.(this.epoch, this);
+    await this.tell((callback) => callback.onEpochBegin?.(this.epoch, this));
   }
 
   /** Trains on the batches of an epoch that are left. */
@@ -201,7 +233,7 @@ export class FitRun implements Run {
           await this.begin();
           await this.announce();
         }
-        for (const callback of callbacks) await callback.onBatchBegin?.(this.batch, this);
+        await this.tell((callback) => callback.onBatchBegin?.(this.batch, this));
         const measured = await host.steps.train(ready, this.found, this.check);
         const { loss } = measured;
         device = loss.device;
@@ -213,7 +245,7 @@ export class FitRun implements Run {
         this.ahead = 0;
         await this.expectFinite();
         progress.step(() => ({ ...this.losses.known, ...this.running }));
-        for (const callback of callbacks) await callback.onBatchEnd?.(at, seen, this);
+        await this.tell((callback) => callback.onBatchEnd?.(at, seen, this));
       }
     } finally {
       await iterator.return?.();
@@ -266,7 +298,7 @@ export class FitRun implements Run {
     for (const metric of metrics) logs[metric.name] = await this.number(metric);
     if (host.validates) {
       this.counted = metrics.map((metric) => metric.stateDict());
-      const validation = await host.validate();
+      const validation = await host.validate(epoch);
       if (!validation) {
         this.stopped ??= 'signal';
         return false;
@@ -286,14 +318,17 @@ export class FitRun implements Run {
     Object.assign(this, { announced: false, complete: false, counted: null });
     this.losses = this.newLosses();
     for (const metric of metrics) metric.reset();
-    for (const callback of this.callbacks) await callback.onEpochEnd?.(epoch, logs, this);
+    await this.tell(async (callback) => {
+      await callback.onEpochEnd?.(epoch, logs, this);
+      this.history.note(logs);
+    });
     return true;
   }
 
   /** A metric of the epoch; of a run that may go on with NaN, NaN where it cannot be told. */
   private async number(metric: Compiled['metrics'][number]): Promise<number> {
     try {
-      return await metric.read();
+      return await numberOf(metric, 'fit', ` of epoch ${this.epoch + 1}`);
     } catch (error) {
       if (this.options.allowNaN && Number.isNaN(this.losses.mean)) return Number.NaN;
       throw error;

@@ -11,7 +11,7 @@ export type Stopped = 'callback' | 'signal' | null;
 export class History {
   /** The epochs that were finished, counted from 0. */
   readonly epoch: number[] = [];
-  /** By name, a number for each of them. */
+  /** By name, a number for each of them; NaN where an epoch had none of that name. */
   readonly history: Record<string, number[]> = {};
   /** How long each of them took, and waited for data. */
   readonly timing: EpochTiming[] = [];
@@ -20,15 +20,18 @@ export class History {
 
   /** @internal */
   add(epoch: number, logs: Logs, timing: EpochTiming): void {
-    for (const [name, value] of Object.entries(logs)) {
-      let list = this.history[name];
-      if (!list) {
-        list = new Array<number>(this.epoch.length).fill(Number.NaN);
-        this.history[name] = list;
-      }
-      list.push(value);
-    }
     this.epoch.push(epoch);
     this.timing.push(timing);
+    for (const list of Object.values(this.history)) list.push(Number.NaN);
+    this.note(logs);
+  }
+
+  /** @internal Takes over the numbers of the last epoch, also those that callbacks have added. */
+  note(logs: Logs): void {
+    const { length } = this.epoch;
+    for (const [name, value] of Object.entries(logs)) {
+      this.history[name] ??= new Array<number>(length).fill(Number.NaN);
+      this.history[name][length - 1] = value;
+    }
   }
 }

@@ -13,6 +13,7 @@ export type { Batch, BatchSource, Inputs, Values } from './feed.js';
 export { History, type Logs, type Stopped } from './history.js';
 export type { LossFunction, LossLike, LossName, NamedLoss } from './losses.js';
 export type { MetricLike, MetricName, OptimizerLike, OptimizerName } from './names.js';
+export type { CompileOptions, EvaluateOptions, FitOptions, PredictOptions } from './options.js';
 export {
   type LinePlotOptions,
   linePlot,
@@ -21,14 +22,8 @@ export {
   type Series,
 } from './plot.js';
 export type { Verbose } from './progress.js';
+export { ProgressBar, type ProgressBarOptions } from './progressBar.js';
 export { SequentialModel, sequential } from './sequential.js';
 export type { Trainable } from './steps.js';
 export type { EpochTiming } from './timing.js';
-export {
-  type CompileOptions,
-  type EvaluateOptions,
-  type FitOptions,
-  type PredictOptions,
-  Trainer,
-  trainer,
-} from './trainer.js';
+export { Trainer, trainer } from './trainer.js';

@@ -1,7 +1,7 @@
 /** Small pictures as SVG text that stands alone: curves, and matrices as shades. */
 import { describe, expectOptions } from '../check.js';
 
-/** A curve: a name, and as many x as y; points that are not finite are left out. */
+/** A curve: a name, and as many x as y; points that are not finite, or beyond 1e300, are left out. */
 export interface Series {
   name: string;
   x: readonly number[];
@@ -42,18 +42,26 @@ function document(w: number, h: number, parts: readonly string[]): string {
   ].join('\n');
 }
 
+const drawable = (value: number): boolean => Math.abs(value) < 1e300;
+
+/** From the least to the largest of values; where ticks could not tell these apart, wider. */
+function rangeOf(values: readonly number[]): [number, number] {
+  const low = values.reduce((a, b) => Math.min(a, b), values[0] ?? 0);
+  const high = values.reduce((a, b) => Math.max(a, b), values[0] ?? 1);
+  const size = Math.max(Math.abs(low), Math.abs(high));
+  if (high - low > 1e-11 * size + 1e-300) return [low, high];
+  const half = size > 1e-300 ? size / 2 : 0.5;
+  return [low - half, high + half];
+}
+
 /** About five round numbers that cover a range. */
 function ticks(low: number, high: number): number[] {
-  const span = high - low || Math.abs(high) || 1;
-  const rough = span / 5;
+  const rough = (high - low) / 5;
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = ([1, 2, 5, 10].find((n) => n * power >= rough) as number) * power;
   const first = Math.ceil(low / step - 1e-9);
-  const found: number[] = [];
-  for (let i = first; i * step <= low + span + step * 1e-9; ++i) {
-    found.push(Number((i * step).toPrecision(12)));
-  }
-  return found;
+  const count = Math.floor(high / step + 1e-9) - first + 1;
+  return Array.from({ length: count }, (_, i) => Number(((first + i) * step).toPrecision(14)));
 }
 
 /** Curves with axes and a legend. */
@@ -74,16 +82,10 @@ export function linePlot(options: LinePlotOptions): string {
       );
     }
     const points = x.map((at, i) => [at, y[i] as number] as const);
-    return { name, points: points.filter((point) => point.every(Number.isFinite)) };
+    return { name, points: points.filter((point) => point.every(drawable)) };
   });
   const all = curves.flatMap(({ points }) => points);
-  const range = (axis: 0 | 1): [number, number] => {
-    const values = all.map((point) => point[axis]);
-    const low = values.reduce((a, b) => Math.min(a, b), values[0] ?? 0);
-    const high = values.reduce((a, b) => Math.max(a, b), values[0] ?? 1);
-    return high > low ? [low, high] : [low - 0.5, high + 0.5];
-  };
-  const [xs, ys] = [range(0), range(1)];
+  const [xs, ys] = [rangeOf(all.map(([x]) => x)), rangeOf(all.map(([, y]) => y))];
   const [w, h] = [width - box.left - box.right, height - box.top - box.bottom];
   const toX = (value: number): number => box.left + ((value - xs[0]) / (xs[1] - xs[0])) * w;
   const toY = (value: number): number => box.top + h - ((value - ys[0]) / (ys[1] - ys[0])) * h;

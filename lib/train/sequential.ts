@@ -5,13 +5,8 @@ import type { Layer } from '../nn/sequential.js';
 import type { Tensor } from '../tensor.js';
 import type { BatchSource, Inputs, Values } from './feed.js';
 import type { History, Logs } from './history.js';
-import {
-  type CompileOptions,
-  type EvaluateOptions,
-  type FitOptions,
-  type PredictOptions,
-  Trainer,
-} from './trainer.js';
+import type { CompileOptions, EvaluateOptions, FitOptions, PredictOptions } from './options.js';
+import { Trainer } from './trainer.js';
 
 /** See {@link sequential}; the methods are those of {@link Trainer}. */
 export class SequentialModel extends SequentialLayers {

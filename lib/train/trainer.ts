@@ -1,17 +1,12 @@
-/**
- * Training in the manner of Keras: compile, fit, evaluate, predict, for any module from tensors to one
- * tensor. Steps are captured; losses and metrics stay on the device and are read behind the steps.
- */
-import type { Writable } from 'node:stream';
 import {
   describe,
   expectBoolean,
   expectInteger,
-  expectObject,
   expectOneOf,
   expectOptions,
   expectRange,
 } from '../check.js';
+import { context } from '../context.js';
 import { type Device, getDefaultDevice } from '../device.js';
 import { SequentialLayers } from '../layers/model.js';
 import { Module } from '../nn/module.js';
@@ -19,7 +14,6 @@ import { cat } from '../ops/movement.js';
 import { defaultGenerator } from '../ops/random.js';
 import type { AnyOptimizer } from '../optim/schedule.js';
 import type { Tensor } from '../tensor.js';
-import type { Callback } from './callback.js';
 import {
   type BatchSource,
   expectBatching,
@@ -27,6 +21,7 @@ import {
   type FeedOptions,
   type Inputs,
   inMemory,
+  isBatches,
   isDataset,
   isValues,
   memoryFeed,
@@ -38,128 +33,33 @@ import {
 } from './feed.js';
 import { FitRun, type Host } from './fit.js';
 import type { History, Logs } from './history.js';
-import { type LossLike, lossRule } from './losses.js';
+import { lossRule } from './losses.js';
 import { measure } from './measure.js';
-import { type MetricLike, metricsOf, type OptimizerLike, optimizerMaker } from './names.js';
-import { Progress, type Verbose } from './progress.js';
+import { metricsOf, optimizerMaker } from './names.js';
+import {
+  type CompileOptions,
+  type EvaluateOptions,
+  expectCallbacks,
+  expectClassWeight,
+  expectOwnBatches,
+  expectSignal,
+  type FitOptions,
+  type PredictOptions,
+  progressOf,
+  stepsOf,
+  validationPart,
+} from './options.js';
 import { type Compiled, Steps, type Trainable } from './steps.js';
 import { summarize } from './summary.js';
 import { TargetCheck } from './targets.js';
-
-export interface CompileOptions {
-  /** By Keras's name and defaults, an optimizer, or a function of the parameters that makes one. */
-  optimizer: OptimizerLike;
-  loss: LossLike;
-  /** Names or objects; none where left out. */
-  metrics?: readonly MetricLike[];
-  /** The rate of an optimizer given by name; Keras's default where left out. */
-  learningRate?: number;
-  /** Largest norm of all gradients together; not limited where left out. */
-  clipNorm?: number;
-  /** The dtype that products of the forward pass are computed in; the model's where left out. */
-  autocast?: 'bfloat16';
-  /** Whether steps are recorded and replayed; true where left out. */
-  capture?: boolean;
-}
-
-export interface PredictOptions {
-  /** Samples per batch, for what is in memory and for datasets; 32 where left out. */
-  batchSize?: number;
-  /** Batches after which to end; all of them where left out. */
-  steps?: number;
-  /** Once aborted, the call ends after the step in progress and throws the signal's reason. */
-  signal?: AbortSignal;
-}
-
-export interface EvaluateOptions extends PredictOptions {
-  /** 0: prints nothing; 1: a bar on a terminal, else a line per epoch; 2: a line per epoch. */
-  verbose?: Verbose;
-  /** Where that goes; the standard output where left out. */
-  output?: Writable & { isTTY?: boolean };
-  /** How much each sample counts in the loss, [N]; for x and y in memory. */
-  sampleWeight?: Values;
-}
-
-export interface FitOptions extends EvaluateOptions {
-  /** Times through the data; 1 where left out. */
-  epochs?: number;
-  /** The last share of x and y, taken before shuffling, to validate with; none where left out. */
-  validationSplit?: number;
-  /** What to validate with after each epoch: [x, y], [x, y, weight] or a source of batches. */
-  validationData?: readonly [x: Inputs, y: Values, weight?: Values] | BatchSource;
-  /** Batches after which a validation ends; all of them where left out. */
-  validationSteps?: number;
-  /** Whether each epoch has an order of its own, for what is in memory and for datasets; true. */
-  shuffle?: boolean;
-  /** Seed of the order; follows from `manualSeed` where left out. */
-  seed?: number | bigint;
-  /** How much samples of each class count in the loss; 1 for those left out. */
-  classWeight?: Readonly<Record<number, number>>;
-  callbacks?: readonly Callback[];
-  /**
-   * Once aborted, the run ends after the step in progress, and says so in its history. An epoch whose
-   * validation was cut short counts as not ended.
-   */
-  signal?: AbortSignal;
-  /** A checkpoint that a run with the same data and options wrote, to go on from. */
-  resume?: string;
-  /** Whether to go on where the loss is no finite number; false: that is an error. */
-  allowNaN?: boolean;
-}
-
-function stepsOf(op: string, steps: unknown, name = 'steps'): number | null {
-  return steps === undefined ? null : expectInteger(op, name, steps, 1);
-}
-
-function expectSignal(op: string, signal: unknown): AbortSignal | undefined {
-  if (signal === undefined || signal instanceof AbortSignal) return signal;
-  throw new TypeError(`${op}: signal must be an AbortSignal, got ${describe(signal)}`);
-}
-
-const validationPart = ' of the validation data';
-
-function expectOwnBatches(op: string, source: unknown, options: EvaluateOptions): void {
-  if (options.batchSize !== undefined && !isDataset(source)) {
-    throw new TypeError(
-      `${op}: batchSize goes with numbers and datasets, got it beside batches that are already made`,
-    );
-  }
-  if (options.sampleWeight !== undefined) {
-    throw new TypeError(
-      `${op}: sampleWeight goes with x and y in memory; let other sources give [x, y, weight]`,
-    );
-  }
-}
-
-function progressOf(
-  op: string,
-  { verbose = 1, output = process.stdout }: EvaluateOptions,
-): Progress {
-  return new Progress(expectInteger(op, 'verbose', verbose, 0, 2) as Verbose, output);
-}
-
-function expectCallbacks(callbacks: unknown): readonly Callback[] {
-  if (Array.isArray(callbacks) && callbacks.every((item) => typeof item === 'object' && item)) {
-    return callbacks;
-  }
-  throw new TypeError(`fit: callbacks must be an array of objects, got ${describe(callbacks)}`);
-}
-
-function expectClassWeight(given: FitOptions['classWeight']): typeof given | null {
-  if (given === undefined) return null;
-  for (const [name, weight] of Object.entries(expectObject('fit', given))) {
-    expectInteger('fit', 'each class of classWeight', Number(name), 0);
-    expectRange('fit', 'each classWeight', weight, 0);
-  }
-  return given;
-}
+import { Turns } from './turns.js';
 
 /** See {@link trainer}. */
 export class Trainer<M extends Trainable = Trainable> {
   private compiled: Compiled | null = null;
   private made: AnyOptimizer | null = null;
   private steps: Steps;
-  private running = false;
+  private readonly turns: Turns;
   private fits = 0n;
 
   constructor(readonly model: M) {
@@ -167,6 +67,7 @@ export class Trainer<M extends Trainable = Trainable> {
       throw new TypeError(`trainer: expected a module, got ${describe(model)}`);
     }
     this.steps = new Steps(model, null);
+    this.turns = new Turns(model);
   }
 
   /** The optimizer; null until the model is built and trained for the first time. */
@@ -194,7 +95,7 @@ export class Trainer<M extends Trainable = Trainable> {
       makeOptimizer: optimizerMaker(given.optimizer, given.learningRate),
       ...{ clipNorm, autocast, capture: expectBoolean('compile', 'capture', capture) },
     };
-    this.expectIdle('compile');
+    this.turns.expectIdle('compile');
     this.steps.dispose();
     this.steps = new Steps(this.model, compiled);
     this.made = null;
@@ -241,9 +142,9 @@ export class Trainer<M extends Trainable = Trainable> {
     };
     const classWeight = expectClassWeight(options.classWeight);
     const progress = progressOf('fit', options);
-    return this.alone('fit', async () => {
+    return this.turns.alone('fit', async () => {
       const [feed, validation] = this.feeds(x, y, options);
-      const { model, steps } = this;
+      const { model, steps, turns } = this;
       try {
         if (classWeight) steps.setClassWeight(classWeight);
         const host: Host = {
@@ -251,6 +152,7 @@ export class Trainer<M extends Trainable = Trainable> {
             model,
             compiled,
             steps,
+            turns,
             check: this.check(compiled),
             validates: validation !== null,
           },
@@ -259,10 +161,19 @@ export class Trainer<M extends Trainable = Trainable> {
             if (validation?.memory) this.look('fit', validation.memory, validationPart);
             return optimizer;
           },
-          validate: async () => {
+          validate: async (epoch) => {
             const limit = validationSteps;
+            const when = ` in epoch ${epoch + 1}`;
             const look = (batch: Ready): void => this.look('fit', batch, validationPart);
-            const more = { op: 'fit', part: validationPart, progress: null, signal, limit, look };
+            const more = {
+              op: 'fit',
+              part: validationPart,
+              when,
+              progress: null,
+              signal,
+              limit,
+              look,
+            };
             return validation && measure(host, validation, more);
           },
         };
@@ -293,12 +204,13 @@ export class Trainer<M extends Trainable = Trainable> {
     const limit = stepsOf('evaluate', options.steps);
     const signal = expectSignal('evaluate', options.signal);
     const progress = progressOf('evaluate', options);
-    return this.alone('evaluate', async () => {
+    return this.turns.beside('evaluate', async () => {
       const feed = this.feed('evaluate', x, y, options, false);
       const { model, steps } = this;
       try {
         const host = { model, compiled, steps, check: this.check(compiled) };
         const look = (batch: Ready): void => this.look('evaluate', batch);
+        if (feed.memory) look(feed.memory);
         const logs = await measure(host, feed, { op: 'evaluate', progress, signal, limit, look });
         if (logs) return logs;
         throw signal?.reason;
@@ -315,23 +227,28 @@ export class Trainer<M extends Trainable = Trainable> {
       expectOptions('predict', options, ['batchSize', 'steps', 'signal']).steps,
     );
     const signal = expectSignal('predict', options.signal);
-    return this.alone('predict', async () => {
+    return this.turns.beside('predict', async () => {
       const feed = this.feed('predict', x, undefined, options, false, true);
       const found: Tensor[] = [];
       const iterator = feed.epoch(0);
       this.model.eval();
       try {
+        if (feed.memory) this.look('predict', feed.memory);
         while (found.length !== limit) {
           signal?.throwIfAborted();
           const next = await iterator.next();
           if (next.done) break;
           const batch = feed.ready(next.value);
-          if (found.length === 0) this.look('predict', batch);
+          if (found.length === 0 && !feed.memory) this.look('predict', batch);
           found.push((await this.steps.predict(batch)).keep());
         }
         await iterator.return?.();
         if (found.length === 0) throw new Error('predict: the source gave no batches');
-        return found.length === 1 ? (found.pop() as Tensor) : cat(found);
+        if (found.length > 1) return cat(found);
+        const only = found.pop() as Tensor;
+        const { scope } = context();
+        if (scope) only.moveTo(scope);
+        return only;
       } finally {
         await iterator.return?.();
         for (const part of found) part.dispose();
@@ -348,25 +265,6 @@ export class Trainer<M extends Trainable = Trainable> {
   private expectCompiled(op: string): Compiled {
     if (this.compiled) return this.compiled;
     throw new Error(`${op}: call compile({ optimizer, loss }) first`);
-  }
-
-  private expectIdle(op: string): void {
-    if (this.running) throw new Error(`${op}: this model is at work; await what runs before`);
-  }
-
-  /** Nothing else of this trainer runs meanwhile; the modes of the modules are as before. */
-  private async alone<T>(op: string, work: () => Promise<T>): Promise<T> {
-    this.expectIdle(op);
-    this.running = true;
-    const modes = [...this.model.namedModules()].map(([, m]) => [m, m.training] as const);
-    try {
-      return await work();
-    } finally {
-      this.running = false;
-      const [, mode] = modes[0] as (typeof modes)[0];
-      this.model.train(mode);
-      for (const [module, own] of modes) if (module.training !== own) module.train(own);
-    }
   }
 
   private get device(): Device {
@@ -411,7 +309,8 @@ export class Trainer<M extends Trainable = Trainable> {
     if (validationSplit === 0) {
       const feed = this.feed('fit', x, y, options, true);
       if (validationData === undefined) return [feed, null];
-      const given = Array.isArray(validationData) ? validationData : [validationData];
+      const parts = Array.isArray(validationData) && !isBatches(validationData);
+      const given = parts ? validationData : [validationData];
       const [vx, vy, sampleWeight] = given;
       const own = isValues(vx) || isDataset(vx) ? { batchSize: options.batchSize } : {};
       try {
@@ -468,8 +367,14 @@ export class Trainer<M extends Trainable = Trainable> {
     if (this.made) return this.made;
     const parameters = [...this.model.parameters()];
     if (parameters.length === 0) throw new Error('fit: the model has no parameters to train');
-    this.made = (this.compiled as Compiled).makeOptimizer(parameters);
-    return this.made;
+    const made = (this.compiled as Compiled).makeOptimizer(parameters);
+    if (!made.trained().some((parameter) => parameters.includes(parameter))) {
+      throw new Error(
+        'fit: the optimizer must have parameters of this model, got one that has only others',
+      );
+    }
+    this.made = made;
+    return made;
   }
 }
 

@@ -80,6 +80,24 @@ describe('readCsv', () => {
     ]);
   });
 
+  it('fills numbers by a number, the mean or the median, and by nothing else', async () => {
+    const read = async (fill: unknown, text = 'a\n1\nNA\n5\n100\n') => {
+      const columns = { a: { type: 'number', fill } } as never;
+      return (await readCsv(await file(text), { columns })).numbers('a' as never)[1];
+    };
+    expect([await read(0), await read('median'), await read('mean')]).toEqual([0, 5, 106 / 3]);
+    await expect(read('0')).rejects.toThrow(
+      /^readCsv: fill of a must be a number or mean or median, got "0"$/,
+    );
+    await expect(read('zero', 'a\n1\n2\n')).rejects.toThrow(/or median, got "zero"$/);
+    for (const fill of ['mean', 'median']) {
+      await expect(read(fill, 'a\nNA\n?\n')).rejects.toThrow(
+        `readCsv: a must have values to take the ${fill} of, got none`,
+      );
+    }
+    expect(await read(7, 'a\nNA\nNA\n')).toBe(7);
+  });
+
   it('says which file, line and column is wrong', async () => {
     const at = await file(homes);
     const refused = (columns: object, message: RegExp) =>

@@ -1,7 +1,9 @@
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { appendFileSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { tmpdir } from 'node:os';
+import { hostname, tmpdir } from 'node:os';
 import path from 'node:path';
 import { gzipSync } from 'node:zlib';
 import tar from 'tar-stream';
@@ -173,6 +175,63 @@ describe('download', () => {
     expect((await stat(path.join(folder, 'deep/big.part'))).size).toBeGreaterThan(0);
   });
 
+  it('waits for another that fetches the same file', async () => {
+    files.set('/big', big);
+    const deep = path.join(folder, 'deep');
+    await mkdir(deep);
+    await writeFile(path.join(deep, 'big.part'), big.subarray(0, 70_000));
+    await writeFile(path.join(deep, 'big.part.tag'), etag);
+    const found = await Promise.all([get(), get(), get()]);
+    for (const file of found) expect((await readFile(file)).equals(big)).toBe(true);
+    expect(requests.map(({ sent }) => sent)).toEqual([230_000]);
+    expect(await readdir(deep)).toEqual(['big']);
+  });
+
+  it('waits for another process, until that has ended', async () => {
+    files.set('/big', big);
+    const deep = path.join(folder, 'deep');
+    await mkdir(deep);
+    const other = spawn('sleep', ['60']);
+    const ended = new Promise((resolve) => other.once('exit', resolve));
+    await writeFile(path.join(deep, 'big.lock'), `${hostname()} ${other.pid} 0 1`);
+    const signal = AbortSignal.timeout(300);
+    await expect(get({ signal })).rejects.toThrow(/abort/i);
+    expect(requests).toEqual([]);
+    const waiting = [get(), get()];
+    other.kill();
+    await ended;
+    for (const file of await Promise.all(waiting)) {
+      expect((await readFile(file)).equals(big)).toBe(true);
+    }
+    expect(requests).toHaveLength(1);
+    expect(await readdir(deep)).toEqual(['big']);
+  });
+
+  it('takes away a lock of another machine that nobody touched for a minute', async () => {
+    files.set('/big', big);
+    const deep = path.join(folder, 'deep');
+    await mkdir(deep);
+    const lock = path.join(deep, 'big.lock');
+    await writeFile(lock, 'elsewhere 1 0 1');
+    await expect(get({ signal: AbortSignal.timeout(300) })).rejects.toThrow(/abort/i);
+    const before = Date.now() / 1000 - 61;
+    await utimes(lock, before, before);
+    expect((await readFile(await get())).equals(big)).toBe(true);
+    expect(await readdir(deep)).toEqual(['big']);
+  });
+
+  it('does not take a part for whole to which another has written', async () => {
+    files.set('/big', big);
+    const deep = path.join(folder, 'deep');
+    let spoilt = false;
+    const progress = (done: number) => {
+      if (spoilt || done < big.length) return;
+      appendFileSync(path.join(deep, 'big.part'), Buffer.alloc(100_000));
+      spoilt = true;
+    };
+    expect((await readFile(await get({ progress }))).equals(big)).toBe(true);
+  });
+
   it('takes its cache from the environment', () => {
     expect(cacheFolder()).toBe(folder);
     delete process.env.NODEGRAD_CACHE;
@@ -251,7 +310,8 @@ describe('datasets by name', () => {
     expect(await readdir(path.join(folder, 'imdb'))).toEqual(['aclImdb_v1.tar.gz']);
     await rm(path.join(folder, 'imdb'), { recursive: true });
     files.set('/imdb', packed);
-    const { train, test } = await datasets.imdb({ url: `${base}/imdb` });
+    const both = [1, 2].map(() => datasets.imdb({ url: `${base}/imdb` })); // one unpacks
+    const [{ train, test }] = (await Promise.all(both)) as [Awaited<(typeof both)[0]>];
     expect([train.length, train.classes, train.labels]).toEqual([3, ['neg', 'pos'], [0, 1, 1]]);
     expect(await test.stream().toArray()).toEqual([
       { text: 'poor film', label: 0 },

@@ -4,10 +4,16 @@ import path from 'node:path';
 import sharp from 'sharp';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
+  ConcatDataset,
   DataLoader,
+  type DataLoaderState,
+  type Dataset,
   ImageFolder,
   type ImageFolderOptions,
+  layers,
   memory,
+  Subset,
+  sequential,
   type Tensor,
 } from '../../lib/index.js';
 
@@ -212,6 +218,56 @@ describe('ImageFolder', () => {
     process.off('warning', note);
     expect(warnings).toHaveLength(2);
     for (const warning of warnings) expect(warning).not.toMatch(/unknown error/i);
+  });
+
+  it('keeps skipped files out of what stands on it', async () => {
+    for (const name of ['one/a/1.png', 'one/b/3.png', 'two/a/1.png', 'two/b/2.png']) {
+      await picture(`gaps/${name}`, 4, 4);
+    }
+    await writeFile(path.join(folder, 'gaps/one/a/2.png'), 'nothing');
+    await writeFile(path.join(folder, 'gaps/two/a/0.png'), 'nothing');
+    const make = (part: string) =>
+      new ImageFolder(path.join(folder, 'gaps', part), { size: 4, scale: null, onError: 'skip' });
+    const [one, two] = [make('one'), make('two')];
+    const both = new ConcatDataset(one, two);
+    const [x, y] = await both.batch(Uint32Array.of(5, 1, 0, 3, 4, 2));
+    expect([x.shape, y.toArray()]).toEqual([
+      [4, 3, 4, 4],
+      [1, 0, 0, 1],
+    ]);
+    for (const image of x.toArray() as number[][][][]) expect(image[2]?.[0]?.[0]).toBe(7);
+    expect((await both.batch(Uint32Array.of(1, 3)))[0].shape).toEqual([0, 3, 4, 4]);
+
+    const seen = async (from: Dataset<[Tensor, Tensor]>, prefetch: number) => {
+      const loader = new DataLoader(from, { batchSize: 1, prefetch });
+      const labels: unknown[] = [];
+      for await (const [, label] of loader) labels.push(...(label.toArray() as number[]));
+      return [labels, loader.epoch];
+    };
+    for (const prefetch of [0, 2]) {
+      expect(await seen(one, prefetch)).toEqual([[0, 1], 1]);
+      expect(await seen(both, prefetch)).toEqual([[0, 1, 0, 1], 1]);
+      expect(await seen(new Subset(one, [0, 2, 1]), prefetch)).toEqual([[0, 1], 1]);
+    }
+    const loader = new DataLoader(one);
+    const states: DataLoaderState[] = [];
+    for await (const _ of loader) states.push(loader.stateDict());
+    expect(states.map(({ batch }) => batch)).toEqual([1, 3]);
+  });
+
+  it('trains on a folder where a batch has none but skipped files', async () => {
+    await picture('lone/a/1.png', 4, 4);
+    await picture('lone/b/1.png', 4, 4);
+    await writeFile(path.join(folder, 'lone/b/2.png'), 'nothing');
+    const data = new ImageFolder(path.join(folder, 'lone'), { size: 4, onError: 'skip' });
+    const model = sequential([layers.flatten(), layers.dense(1, { activation: 'sigmoid' })], {
+      inputShape: [3, 4, 4],
+    });
+    model.compile({ optimizer: 'sgd', loss: 'binaryCrossentropy' });
+    const { history } = await model.fit(data, { batchSize: 2, shuffle: false, verbose: 0 });
+    expect(history.loss?.[0]).toBeGreaterThan(0);
+    const { loss } = await model.evaluate(data, { batchSize: 2, verbose: 0 });
+    expect(loss).toBeGreaterThan(0);
   });
 
   it('says which pictures it does not read', async () => {

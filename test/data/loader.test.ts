@@ -262,18 +262,16 @@ describe('DataLoader', () => {
   });
 
   it('lets timers and signals have their turn, though all batches are at hand', async () => {
-    let heard = -1;
+    const heard = new Set<number>();
     let batch = 0;
-    setTimeout(() => {
-      heard = batch;
-    }, 1);
+    const timer = setInterval(() => heard.add(batch), 1);
     for await (const _ of new DataLoader(data)) {
       ++batch;
       for (const start = performance.now(); performance.now() - start < 6; );
     }
+    clearInterval(timer);
     expect(batch).toBe(10);
-    expect(heard).toBeGreaterThan(0);
-    expect(heard).toBeLessThan(5);
+    expect([...heard].filter((at) => at > 0 && at < 10).length).toBeGreaterThan(1);
   });
 
   it('raises a failure of the dataset at its batch, and leaks nothing', async () => {

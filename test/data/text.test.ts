@@ -34,6 +34,8 @@ describe('cleanText and tokenize', () => {
     expect(cleanText('A <b>GREAT</b><br />film &amp; more\n&lt;3 &#233;')).toBe(
       'a great film & more <3 é',
     );
+    expect(cleanText('don&#x27;t &#X41;&#x110000;')).toBe("don't a&#x110000;");
+    expect(cleanText('if x < 5 and y > 3 <!-- so --></P>then')).toBe('if x < 5 and y > 3 then');
     expect(cleanText('No <b>', { html: false, lowerCase: false })).toBe('No <b>');
     expect(cleanText("'Tis rock 'n' roll, isn't it?! (5/5)", { punctuation: true })).toBe(
       "tis rock n roll isn't it 5 5",
@@ -83,8 +85,10 @@ describe('Vocabulary', () => {
       yield* texts;
     }
     const built = await Vocabulary.build(stream(), { maxSize: 2 });
-    const at = path.join(folder, 'vocabulary.json');
+    const at = path.join(folder, 'new', 'vocabulary.json');
     await built.save(at);
+    const under = path.join(at, 'vocabulary.json');
+    await expect(built.save(under)).rejects.toThrow(`Vocabulary.save: cannot write ${under}: `);
     expect((await Vocabulary.load(at)).toJSON()).toEqual(built.toJSON());
     await expect(Vocabulary.load(`${at}.none`)).rejects.toThrow(/load: cannot read .*none/);
     await expect(Vocabulary.load(await file('bad.json', '{"kind":'))).rejects.toThrow(

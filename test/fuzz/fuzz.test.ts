@@ -31,6 +31,7 @@ const elsewhere: Record<string, string> = {
   'optim.Schedule': 'abstract: StepLR and others stand for it',
   Tensor: 'has no public constructor',
   EventWriter: 'writes files: test/train',
+  ProgressBar: 'writes lines: test/train',
   History: 'takes no arguments: test/train',
   'metrics.Metric': 'abstract: Accuracy and others stand for it',
 };

@@ -156,6 +156,46 @@ describe.each(devices)('metrics on $name', (device) => {
   });
 });
 
+describe.each(devices)('rows of several labels, on $name,', (device) => {
+  // Right, predicted and actual counts by hand: label 0: 1, 2, 2; label 1: 2, 2, 3; label 2: 0, 1, 0;
+  // label 3 does not occur; of all 3, 5, 5.
+  const scores = [
+    [0.9, 0.8, 0.1, 0.5],
+    [0.7, 0.2, 0.6, 0.1],
+    [0.4, 0.9, 0.3, 0.2],
+  ];
+  const labels = [
+    [1, 1, 0, 0],
+    [0, 1, 0, 0],
+    [1, 1, 0, 0],
+  ];
+  const expected = [
+    [metrics.Precision, (1 / 2 + 1) / 4, (2 / 2 + 3) / 5, 3 / 5],
+    [metrics.Recall, (1 / 2 + 2 / 3) / 4, (2 / 2 + 2) / 5, 3 / 5],
+    [metrics.F1, (1 / 2 + 4 / 5) / 4, (2 / 2 + 12 / 5) / 5, 3 / 5],
+  ] as const;
+  it.each([false, true])(
+    'are averaged over labels as scikit-learn has it; captured: %s',
+    async (captured) => {
+      for (const [Kind, ...values] of expected) {
+        for (const [i, average] of (['macro', 'weighted', 'micro'] as const).entries()) {
+          const metric = new Kind({ average, multilabel: true });
+          const update = (p: Tensor, t: Tensor): void => metric.update(p, t);
+          const step = captured ? capture(update) : update;
+          for (const [row, score] of scores.entries()) {
+            await step(tensor([score], { device }), tensor([labels[row] as number[]], { device }));
+          }
+          expect(metric.compute(), `${metric.name} ${average}`).toBeCloseTo(
+            values[i] as number,
+            12,
+          );
+          metric.dispose();
+        }
+      }
+    },
+  );
+});
+
 describe.each(devices)('what no metric can judge, on $name,', (device) => {
   const three = [
     [0.7, 0.2, 0.1],
@@ -163,12 +203,25 @@ describe.each(devices)('what no metric can judge, on $name,', (device) => {
   ];
   const broken = [[Number.NaN, 0.5, 0.1], three[1] as number[]];
   const one = [0.2, 0.7];
+  const several = [
+    [1, 1, 0],
+    [0, 0.5, 0.5],
+  ];
+  const twos = [
+    [2, 0.5, 0],
+    [0, 2, 0],
+  ];
   const cases: [string, () => Any, number[] | number[][], number[] | number[][], number][] = [
     ['a class too many', () => new metrics.SparseCategoricalAccuracy(), three, [0, 3], 1],
     ['classes below 0', () => new metrics.TopKAccuracy({ k: 2 }), three, [-1, -1], 2],
     ['NaN scores', () => new metrics.TopKAccuracy({ k: 2 }), broken, [0, 1], 1],
     ['NaN scores', () => new metrics.Accuracy(), broken, [0, 1], 1],
     ['NaN beside one-hot targets', () => new metrics.CategoricalAccuracy(), broken, three, 1],
+    ['rows of two labels', () => new metrics.F1({ average: 'macro' }), three, several, 1],
+    ['rows of two labels', () => new metrics.ConfusionMatrix(), three, several, 1],
+    ['rows of two labels', () => new metrics.Accuracy(), three, several, 1],
+    ['rows of two labels', () => new metrics.TopKAccuracy({ k: 2 }), three, several, 1],
+    ['labels of 2', () => new metrics.F1({ average: 'micro', multilabel: true }), three, twos, 2],
     ['half classes', () => new metrics.ConfusionMatrix(), three, [0, 1.5], 1],
     ['a class of -1', () => new metrics.ConfusionMatrix(), three, [-1, 1], 1],
     ['NaN scores', () => new metrics.F1({ average: 'macro' }), broken, [0, 1], 1],
@@ -201,6 +254,8 @@ it('r2 keeps the digits of targets far from 0', () => {
   r2.update(of([0, 1]), of([0, 1]));
   r2.update(of([2.5]), of([2]));
   expect(r2.compute()).toBeCloseTo(0.875, 10);
+  const whole = tensor([1, 4, 3, 4], { dtype: 'int64' });
+  expect(metrics.rocAuc(whole, tensor([0, 1, 1, 0]))).toBe(0.625);
   expect(() => metrics.rocAuc(tensor([Number.NaN, 1]), tensor([0, 1]))).toThrow(
     'rocCurve: scores must be numbers and labels in [0,1], got NaN and 0 in row 0',
   );
@@ -226,4 +281,12 @@ it('say what does not fit', () => {
     'confusionMatrix: classes must be given where predictions are integers, got',
   );
   expect(new metrics.MeanSquaredError().compute()).toBeNaN();
+  const labels = new metrics.F1({ average: 'macro', multilabel: true });
+  expect(() => labels.update(p, t)).toThrow(
+    'f1: needs probabilities and labels [N,L], got [1,2] and [2]',
+  );
+  expect(labels.compute()).toBe(0);
+  expect(() => new metrics.F1({ multilabel: true })).toThrow(
+    'F1: average must be macro, weighted or micro of labels, got binary',
+  );
 });

@@ -69,6 +69,7 @@ const calls: Record<string, () => unknown> = {
   readIdx: () => ng.readIdx('none', odd),
   saveImages: () => ng.saveImages('none.png', x(), odd),
   loadVectors: () => ng.loadVectors('none', new ng.Vocabulary(['a']), odd),
+  ProgressBar: () => new ng.ProgressBar('epoch 1', 2, odd),
   loadSafetensors: () => ng.loadSafetensors('none', odd),
   loadCheckpoint: () => ng.loadCheckpoint('none', odd),
   saveCheckpoint: () => ng.saveCheckpoint('none', odd),

@@ -9,10 +9,13 @@ import {
   EarlyStopping,
   EventWriter,
   LearningRateScheduler,
+  type Logs,
   LossCurves,
   linePlot,
   ModelCheckpoint,
   matrixPlot,
+  metrics,
+  oneHot,
   optim,
   ReduceOnPlateau,
   type Run,
@@ -75,7 +78,7 @@ describe('callbacks', () => {
       kept.length = 0;
       const t = compiled();
       const watch: Callback = { onEpochEnd: (_, __, { model }) => void kept.push(bits(model)) };
-      const stopping = new EarlyStopping({ monitor: 'watched', ...options });
+      const stopping = new EarlyStopping({ monitor: 'watched', mode: 'min', ...options });
       const history = await t.fit(x, y, {
         ...{ ...quiet, epochs: list.length },
         callbacks: [script('watched', list), watch, stopping],
@@ -92,11 +95,65 @@ describe('callbacks', () => {
     );
   });
 
+  it('leave a run that was stopped early as it is, however often it is resumed', async () => {
+    const last = at('stopped');
+    const run = async (patience: number, more: object) => {
+      const stopping = new EarlyStopping({
+        ...{ monitor: 'loss', minDelta: 10, patience, restoreBestWeights: true },
+      });
+      const t = compiled();
+      const { epoch, stopped } = await t.fit(x, y, {
+        ...{ ...quiet, epochs: 9, ...more },
+        callbacks: [stopping, new ModelCheckpoint({ last })],
+      });
+      return [epoch.length, stopped, bits(t.model)];
+    };
+    const first = await run(2, {});
+    expect(first.slice(0, 2)).toEqual([3, 'callback']);
+    expect(await run(2, { resume: last })).toEqual(first);
+    expect(await run(2, { resume: last })).toEqual(first);
+    expect((await run(4, { resume: last })).slice(0, 2)).toEqual([5, 'callback']);
+  });
+
+  it('know what is best of losses and metrics under any name, and ask of other numbers', async () => {
+    const named = [
+      new metrics.F1({ average: 'macro', name: 'macroF1' }),
+      new metrics.MeanSquaredError({ name: 'accuracyLost' }),
+    ];
+    // Logs tell of epochs what they are scripted to; validation has the names of its own.
+    const best = async (monitor: string, values: number[]) => {
+      const stopping = new EarlyStopping({ monitor, patience: 9 });
+      const labels = oneHot(y, 3, { dtype: 'float32' });
+      await trainer(net(cpu))
+        .compile({ optimizer: 'adam', loss: 'mse', metrics: named })
+        .fit(x, labels, {
+          ...{ ...quiet, epochs: 3, validationSplit: 0.25 },
+          callbacks: [script(monitor, values), stopping],
+        });
+      return stopping.best;
+    };
+    expect(await best('valMacroF1', [0.1, 0.9, 0.5])).toBe(0.9);
+    expect(await best('macroF1', [0.1, 0.9, 0.5])).toBe(0.9);
+    expect(await best('valAccuracyLost', [0.1, 0.9, 0.5])).toBe(0.1);
+    expect(await best('valLoss', [0.5, 0.1, 0.9])).toBe(0.1);
+    const begun: Callback[] = [
+      new EarlyStopping({ monitor: 'own' }),
+      new ReduceOnPlateau({ monitor: 'own' }),
+      new ModelCheckpoint({ best: at('own'), monitor: 'own' }),
+    ];
+    for (const callback of begun) {
+      const fitted = compiled().fit(x, y, { ...quiet, callbacks: [script('own', [1]), callback] });
+      await expect(fitted).rejects.toThrow(
+        `${callback.constructor.name}: mode must be given to monitor what is neither a loss nor a metric, got own`,
+      );
+    }
+  });
+
   it('set learning rates by functions, by schedules and by what is reached', async () => {
     const rates: number[] = [];
-    const watch = (per: 'onBatchBegin' | 'onEpochBegin'): Callback => ({
+    const watch = (per: 'onBatchBegin' | 'onEpochBegin' | 'onEpochEnd'): Callback => ({
       last: true,
-      [per]: (_: number, run: Run) => void rates.push(run.optimizer.lr),
+      [per]: (...args: unknown[]) => void rates.push((args.at(-1) as Run).optimizer.lr),
     });
     const run = async (callbacks: Callback[], epochs = 3): Promise<number[]> => {
       rates.length = 0;
@@ -112,12 +169,30 @@ describe('callbacks', () => {
       ...[0.0005, 0.000625, 0.00075, 0.000875, 0.001, 0.001],
     ]);
     const perEpoch = new LearningRateScheduler({ make });
-    expect(await run([perEpoch, watch('onEpochBegin')])).toEqual([0.0005, 0.000625, 0.00075]);
+    for (const per of ['onEpochBegin', 'onEpochEnd'] as const) {
+      expect(await run([perEpoch, watch(per)])).toEqual([0.0005, 0.000625, 0.00075]);
+    }
     const values = [1, 1, 1, 0.5, 0.5];
-    const plateau = new ReduceOnPlateau({ monitor: 'watched', factor: 0.1, patience: 1 });
+    const plateau = new ReduceOnPlateau({
+      ...{ monitor: 'watched', mode: 'min', factor: 0.1, patience: 1 },
+    });
     expect(await run([script('watched', values), plateau, watch('onEpochBegin')], 5)).toEqual([
       ...[0.001, 0.001, 0.001, 0.0001, 0.0001],
     ]);
+  });
+
+  it('add numbers to the history', async () => {
+    const late: Callback = {
+      onEpochEnd: (epoch, logs) => {
+        if (epoch > 0) logs.late = 7;
+      },
+    };
+    const { history } = await compiled().fit(x, y, {
+      ...{ ...quiet, epochs: 2 },
+      callbacks: [script('mine', [3, 4]), late],
+    });
+    expect(history).toMatchObject({ mine: [3, 4], late: [Number.NaN, 7] });
+    expect(history.loss).toHaveLength(2);
   });
 
   it('write tables and curves', async () => {
@@ -167,6 +242,12 @@ it('files that cannot be written are named, and closed', async () => {
     const fitted = compiled().fit(x, y, { ...quiet, callbacks: [callback] });
     await expect(fitted).rejects.toThrow(message);
   }
+  await appendFile(at('file'), '');
+  const inside = at('file/last');
+  const checkpoint = new ModelCheckpoint({ last: inside });
+  await expect(compiled().fit(x, y, { ...quiet, callbacks: [checkpoint] })).rejects.toThrow(
+    `ModelCheckpoint: cannot write ${inside}: EEXIST`,
+  );
   const before = await handles();
   const broken: Callback = {
     last: true,
@@ -254,9 +335,16 @@ describe('TensorBoard’s files', () => {
   });
 
   it('hold what was logged', async () => {
+    const rates = [0.001, 0.0001, 0.00001];
+    const lower: Callback = {
+      leavesLogs: true,
+      onEpochEnd: (epoch, _, { optimizer }) => {
+        optimizer.lr = rates[epoch + 1] ?? 1;
+      },
+    };
     const { history } = await compiled().fit(x, y, {
       ...{ ...quiet, epochs: 3, validationSplit: 0.25 },
-      callbacks: [new TensorBoard(at('board'))],
+      callbacks: [lower, new TensorBoard(at('board'))],
     });
     for (const [part, prefix] of [
       ['train', ''],
@@ -282,7 +370,8 @@ describe('TensorBoard’s files', () => {
           const expected = history[named(tag)]?.[epoch] as number;
           expect(scalars.get(`epoch/${tag}`)).toBe(Math.fround(expected));
         }
-        expect(scalars.has('epoch/learningRate')).toBe(part === 'train');
+        const rate = part === 'train' ? Math.fround(rates[epoch] as number) : undefined;
+        expect(scalars.get('epoch/learningRate')).toBe(rate);
       }
     }
   });
@@ -317,6 +406,29 @@ describe('plots', () => {
     );
   });
 
+  it.each([
+    [[Math.LN2, Math.LN2 + 1.2e-16]],
+    [[1, 1 + 1e-10]],
+    [[1 / 3, 1 / 3 + 1e-11, 1 / 3 + 4e-12]],
+    [[1e17]],
+    [[2e15]],
+    [[-3e15, -3e15]],
+    [[-1e299, 1e299]],
+    [[5e-324, 0]],
+    [[-0.5]],
+    [[]],
+    [[Number.MAX_VALUE, 1, 2]],
+  ])('keep to a few ticks within the axes, whatever the values: %j', (y) => {
+    const svg = linePlot({ series: [{ name: 'a', x: y.map((_, i) => i), y }] });
+    expect(svg).not.toMatch(/NaN|Infinity/);
+    const grid = [...svg.matchAll(/d="M64 ([-\d.]+)h/g)].map(([, at]) => Number(at));
+    const lines = grid.filter((at) => at >= 32 && at <= 352);
+    expect(lines).toEqual(grid);
+    expect(lines.length).toBeGreaterThanOrEqual(2);
+    expect(lines.length).toBeLessThan(12);
+    expect(new Set(svg.match(/(?<=text-anchor="end">)[-\d.e+]+(?=<)/g)).size).toBe(lines.length);
+  });
+
   it('show matrices as shades', () => {
     const svg = matrixPlot(
       [
@@ -329,5 +441,48 @@ describe('plots', () => {
     expect(fills).toEqual(['128,150,181', '247,251,255', '223,231,240', '8,48,107']);
     expect(svg).toContain('>dog</text>');
     expect(() => matrixPlot([[1], [1, 2]])).toThrow('matrixPlot: needs rows of equal length');
+  });
+});
+
+describe('a model that is trained', () => {
+  const told = 'this model is at work; await what runs before';
+
+  it('may be evaluated in callbacks, which changes nothing of the run', async () => {
+    const run = async (callbacks: Callback[], t = compiled()) => {
+      const options = { ...quiet, batchSize: 11, epochs: 2, validationSplit: 0.25 };
+      const { history } = await t.fit(x, y, { ...options, callbacks });
+      return { history, weights: bits(t.model) };
+    };
+    const t = compiled();
+    const found: Logs[] = [];
+    const look = async (): Promise<void> => {
+      const { training } = t.model;
+      expect((await t.predict(x, { batchSize: 20 })).shape).toEqual([44, 3]);
+      found.push(await t.evaluate(x, y, quiet));
+      expect(t.model.training).toBe(training);
+    };
+    const everywhere: Callback = {
+      ...{ onTrainBegin: look, onEpochBegin: look, onBatchBegin: look },
+      ...{ onBatchEnd: look, onEpochEnd: look, onTrainEnd: look },
+    };
+    expect(await run([everywhere], t)).toEqual(await run([]));
+    expect(found).toHaveLength(18);
+    expect(found.at(-1)).toEqual(await t.evaluate(x, y, quiet));
+  });
+
+  it('waits for what a callback did not await, and refuses what runs at the same time', async () => {
+    const t = compiled();
+    const found: unknown[] = [];
+    const one = (): Promise<unknown> => t.evaluate(x, y, quiet).then((logs) => found.push(logs));
+    const onEpochEnd = async (): Promise<void> => {
+      void one();
+      await expect(t.predict(x)).rejects.toThrow(`predict: ${told}`);
+      await expect(t.fit(x, y, quiet)).rejects.toThrow(`fit: ${told}`);
+      expect(() => t.compile({ optimizer: 'sgd', loss: logits })).toThrow(`compile: ${told}`);
+    };
+    const run = t.fit(x, y, { ...quiet, callbacks: [{ onEpochEnd }] });
+    await expect(t.evaluate(x, y, quiet)).rejects.toThrow(`evaluate: ${told}`);
+    await run;
+    expect(found).toHaveLength(1);
   });
 });

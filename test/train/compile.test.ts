@@ -83,6 +83,21 @@ describe.each(devices)('compile on $name', (device) => {
     );
   });
 
+  it('refuses an optimizer of another model', async () => {
+    const [x, y] = points(device);
+    const [model, other] = [net(device), net(device)];
+    const made = (from: nn.Module) => new optim.SGD(from.parameters(), { lr: 0.1 });
+    for (const optimizer of [made(other), () => made(other)]) {
+      const t = trainer(model).compile({ optimizer, loss: logits });
+      await expect(t.fit(x, y, quiet)).rejects.toThrow(
+        'fit: the optimizer must have parameters of this model, got one that has only others',
+      );
+    }
+    await trainer(model)
+      .compile({ optimizer: made(model), loss: logits })
+      .fit(x, y, quiet);
+  });
+
   it('trains modules of several inputs', async () => {
     const [x, y] = points(device);
     const model = new Two(device);

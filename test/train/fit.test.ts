@@ -263,6 +263,9 @@ it('wrong calls of fit are told', async () => {
   await expect(model.fit(inputsAlone, quiet)).rejects.toThrow(
     'fit: a batch must be [x, y] or [x, y, weight]',
   );
+  await expect(model.fit(x.slice(0, 0, 0), y.slice(0, 0, 0), quiet)).rejects.toThrow(
+    'fit: x must have samples, got none in [0,4]',
+  );
   const first = model.fit(x, y, quiet);
   await expect(model.evaluate(x, y, quiet)).rejects.toThrow('evaluate: this model is at work');
   await first;

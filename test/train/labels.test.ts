@@ -73,6 +73,38 @@ describe.each(devices)('labels on $name', (device) => {
   });
 });
 
+it('what is in memory is looked at whole by evaluate and predict', async () => {
+  const last = (first: number, other: number) =>
+    tensor(Array.from({ length: 44 }, (_, i) => (i === 40 ? other : first)));
+  const shares = sequential([layers.dense(1, { activation: 'sigmoid' })], { device: cpu });
+  shares.compile({ optimizer: 'sgd', loss: 'binaryCrossentropy' });
+  await expect(shares.evaluate(x, last(0, 5), quiet)).rejects.toThrow(
+    'evaluate: the loss binaryCrossentropy expects targets in [0,1], got 5 in row 40',
+  );
+  const classes = sequential([layers.dense(3)], { device: cpu });
+  classes.compile({ optimizer: 'sgd', loss: logits });
+  for (const bad of [0.5, 7]) {
+    const told = `expects classes from 0 to 2, got ${bad} in row 40`;
+    await expect(classes.evaluate(x, last(1, bad), quiet)).rejects.toThrow(told);
+  }
+  // A module of one's own tells its classes by running.
+  await expect(compiled().evaluate(x, last(1, 7).to('int64'), quiet)).rejects.toThrow(
+    'evaluate: the loss sparseCategoricalCrossentropy expects classes from 0 to 2, got 7 in row 40',
+  );
+  const words = sequential([layers.embedding(10, 2), layers.flatten(), layers.dense(1)], {
+    device: cpu,
+    inputShape: [2],
+  }).compile({ optimizer: 'sgd', loss: 'mse' });
+  const rows = [
+    [1, 2],
+    [3, 10],
+  ];
+  const told = 'integer indices below 10 of rank 2, [N,T], got indices from 1 to 10';
+  const single = { batchSize: 1 };
+  await expect(words.predict(rows, single)).rejects.toThrow(told);
+  await expect(words.evaluate(rows, [0, 1], { ...quiet, ...single })).rejects.toThrow(told);
+});
+
 it('weights of classes go with one-hot targets of two, and must be of classes', async () => {
   const hot = y.eq(0).to('int64');
   const targets = tensor((hot.toArray() as number[]).map((c) => [1 - c, c]));
@@ -132,6 +164,19 @@ it('options that do not go with a source are told', async () => {
   );
   await expect(compiled().fit(x, y, { ...quiet, signal: {} as AbortSignal })).rejects.toThrow(
     'fit: signal must be an AbortSignal, got',
+  );
+});
+
+it('numbers that a metric cannot count are told with the data that they are of', async () => {
+  const t = trainer(net(cpu)).compile({ optimizer: 'sgd', loss: logits, metrics: ['accuracy'] });
+  const rows = x.toArray() as number[][];
+  const bad = tensor(rows.map((row, i) => (i === 3 ? row.map(() => Number.NaN) : row)));
+  const told =
+    'scores must be numbers and labels in the range of the classes, or rows that add up to 1 ' +
+    '(where rows have several labels, use BinaryAccuracy), got 1 of another kind';
+  await expect(t.evaluate(bad, y, quiet)).rejects.toThrow(`evaluate: accuracy: ${told}`);
+  await expect(t.fit(x, y, { ...quiet, validationData: [bad, y] })).rejects.toThrow(
+    `fit: accuracy of the validation data in epoch 1: ${told}`,
   );
 });
 

@@ -208,6 +208,13 @@ describe('errors name the layer, what it expects and what it got', () => {
     expect(() => model.forward(x)).toThrow(message);
   });
 
+  it('where values are loaded before the sizes are known', () => {
+    const built = sequential([layers.dense(2)], { inputShape: [4] });
+    expect(() => sequential([layers.dense(2)]).loadStateDict(built.stateDict())).toThrow(
+      'loadStateDict: the model must be built to take values, give it its inputShape',
+    );
+  });
+
   it('where layers do not fit one another', () => {
     expect(() =>
       sequential([layers.flatten(), layers.conv2d(3, 3)], { inputShape: [3, 8, 8] }),
@@ -279,6 +286,20 @@ describe.each(devices)('models on $name', (device) => {
     b.loadStateDict(a.stateDict());
     expect(bits(b)).toBe(bits(a));
   });
+});
+
+it('what is predicted belongs to the scope around, of one batch as of several', async () => {
+  const model = sequential([layers.dense(1)], { inputShape: [4] });
+  for (const batchSize of [2, 4]) {
+    let found: Tensor | undefined;
+    const kept = await scope(async () => {
+      found = await model.predict(zeros([4, 4]), { batchSize });
+      return model.predict(zeros([4, 4]), { batchSize });
+    });
+    expect(kept.shape).toEqual([4, 1]);
+    expect(kept.toArray()).toHaveLength(4);
+    expect(() => found?.data()).toThrow();
+  }
 });
 
 it('the losses by name are those of their formulas', async () => {

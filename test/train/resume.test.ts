@@ -128,7 +128,7 @@ it('the best epoch is kept beside the last', async () => {
     },
   };
   const model = compiled(cpu);
-  const checkpoint = new ModelCheckpoint({ best, last, monitor: 'watched' });
+  const checkpoint = new ModelCheckpoint({ best, last, monitor: 'watched', mode: 'min' });
   await model.fit(x, y, { ...quiet, epochs: 3, callbacks: [checkpoint, watch] });
   for (const [file, epoch] of [
     [best, 1],
@@ -137,7 +137,7 @@ it('the best epoch is kept beside the last', async () => {
     const loaded = compiled(cpu);
     const history = await loaded.fit(x, y, {
       ...{ ...quiet, epochs: epoch + 1, resume: file },
-      callbacks: [new ModelCheckpoint({ best, monitor: 'watched' }), watch],
+      callbacks: [new ModelCheckpoint({ best, monitor: 'watched', mode: 'min' }), watch],
     });
     expect(bits(loaded)).toBe(weights[epoch]);
     expect(history.epoch).toHaveLength(epoch + 1);

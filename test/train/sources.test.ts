@@ -22,6 +22,10 @@ describe.each(devices)('sources on $name', (device) => {
       [rows.slice(8 * i, 8 * i + 8), labels.slice(8 * i, 8 * i + 8)] as const;
     const numbers = [0, 1, 2, 3, 4, 5];
     const data = new TensorDataset(x, y);
+    const tensors = numbers.map((i) => {
+      const [begin, end] = [8 * i, Math.min(8 * i + 8, 44)];
+      return [x.slice(0, begin, end), y.slice(0, begin, end)] as const;
+    });
     const plain = { ...quiet, epochs: 2 };
     const options = { ...plain, batchSize: 8, shuffle: false };
     const sources: Record<string, (t: Trainer) => Promise<History>> = {
@@ -38,6 +42,7 @@ describe.each(devices)('sources on $name', (device) => {
           ),
           options,
         ),
+      'array of batches': (t) => t.fit(tensors, plain),
       set: (t) => t.fit(new Set(numbers.map(batch)), plain),
       generator: (t) =>
         t.fit(function* () {
@@ -60,6 +65,22 @@ describe.each(devices)('sources on $name', (device) => {
       found.set(name, `${bits(model)} ${JSON.stringify(history)}`);
     }
     for (const [name, result] of found) expect(result, name).toBe(found.get('arrays'));
+  });
+
+  it('that are arrays of batches serve every call', async () => {
+    const [x, y] = points(device);
+    const [a, b] = [0, 22].map((at) => [x, y].map((t) => t.slice(0, at, at + 22))) as [
+      [Tensor, Tensor],
+      [Tensor, Tensor],
+    ];
+    const t = trainer(net(device)).compile({ optimizer: 'sgd', loss: logits });
+    const { history } = await t.fit([a, b], { ...quiet, epochs: 2, validationData: [a, b] });
+    const { loss } = await t.evaluate([a, b], quiet);
+    expect(loss).toBe(history.valLoss?.[1]);
+    expect(loss).toBeCloseTo((await t.evaluate(x, y, quiet)).loss as number, 6);
+    expect((await t.predict([a, b])).shape).toEqual([44, 3]);
+    expect((await t.predict([[x], [x]])).shape).toEqual([88, 3]);
+    expect((await t.evaluate([[[x], y]], quiet)).loss).toBeCloseTo(loss as number, 6);
   });
 
   it('that are iterators go on from epoch to epoch, and say when they end', async () => {

@@ -1,9 +1,9 @@
 /** Writes checkpoints as training goes. */
 import { describe, expectInteger, expectOptions } from '../../check.js';
+import { writing } from '../../io/writing.js';
 import type { Tensor } from '../../tensor.js';
 import type { Callback, Run } from '../callback.js';
 import type { Logs } from '../history.js';
-import { makeFolder } from '../writing.js';
 import { Monitor, type MonitorOptions } from './monitor.js';
 
 export interface ModelCheckpointOptions extends MonitorOptions {
@@ -58,11 +58,12 @@ export class ModelCheckpoint implements Callback {
   }
 
   async onTrainBegin(run: Run): Promise<void> {
-    if (this.files.best) this.monitor.expectIn(run.names);
+    if (this.files.best) this.monitor.begin(run);
     if (!this.resumed) this.monitor.best = null;
     this.resumed = false;
     for (const file of Object.values(this.files)) {
-      if (file) await makeFolder(file);
+      // A folder that cannot be made is told before the first epoch.
+      if (file) await writing('ModelCheckpoint', file, async () => {});
     }
   }
 

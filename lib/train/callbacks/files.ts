@@ -3,11 +3,11 @@ import { appendFile, readFile, writeFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { describe, expectBoolean, expectOptions } from '../../check.js';
+import { writing } from '../../io/writing.js';
 import type { Callback, Run } from '../callback.js';
 import { EventWriter } from '../events.js';
 import type { Logs } from '../history.js';
 import { linePlot } from '../plot.js';
-import { writing } from '../writing.js';
 
 function expectPath(op: string, file: unknown): string {
   if (typeof file === 'string' && file !== '') return file;
@@ -93,7 +93,7 @@ export class LossCurves implements Callback {
 let writers = 0;
 
 /**
- * Writes the numbers of each epoch, and the learning rate, where TensorBoard reads them:
+ * Writes the numbers of each epoch, and the learning rate that it began with, where TensorBoard reads them:
  * `folder/train` and `folder/validation`, so that both draw in one chart.
  * @example new TensorBoard('logs/run1')
  */
@@ -101,6 +101,8 @@ export class TensorBoard implements Callback {
   readonly leavesLogs = true;
   private readonly folder: string;
   private readonly open = new Map<string, EventWriter>();
+  /** The rate that the epoch began with. */
+  private rate: number | null = null;
 
   constructor(folder: string) {
     this.folder = expectPath('TensorBoard', folder);
@@ -116,6 +118,14 @@ export class TensorBoard implements Callback {
     return made;
   }
 
+  onTrainBegin(): void {
+    this.rate = null;
+  }
+
+  onBatchBegin(_batch: number, run: Run): void {
+    this.rate ??= run.optimizer.lr;
+  }
+
   async onEpochEnd(epoch: number, logs: Logs, run: Run): Promise<void> {
     const [train, validation]: [Logs, Logs] = [{}, {}];
     for (const [name, value] of Object.entries(logs)) {
@@ -123,7 +133,8 @@ export class TensorBoard implements Callback {
       if (own === null) train[`epoch/${name}`] = value;
       else validation[`epoch/${own}`] = value;
     }
-    train['epoch/learningRate'] = run.optimizer.lr;
+    train['epoch/learningRate'] = this.rate ?? run.optimizer.lr;
+    this.rate = null;
     await (await this.writer('train')).scalars(epoch, train);
     if (Object.keys(validation).length > 0) {
       await (await this.writer('validation')).scalars(epoch, validation);

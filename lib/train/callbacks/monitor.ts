@@ -1,27 +1,26 @@
 /** What callbacks that watch a number share. */
 import { expectOneOf, expectRange } from '../../check.js';
+import type { Run } from '../callback.js';
 import type { Logs } from '../history.js';
 
 export interface MonitorOptions {
   /** The number that is watched: `valLoss` where left out. */
   monitor?: string;
-  /** Whether small is good or large; large for names of accuracies and the like, else small. */
+  /**
+   * Whether the least value is the best or the largest: as the loss and the metrics of the run have it
+   * where left out. Needed for all other numbers.
+   */
   mode?: 'min' | 'max';
   /** The least change that counts; 0 where left out. */
   minDelta?: number;
 }
 
-const largeIsGood = /accuracy|precision|recall|^f1|valF1|auc|^r2|valR2/i;
-
-/** Whether large values of a number are good, by its name. */
-export function modeOf(name: string): 'min' | 'max' {
-  return largeIsGood.test(name) ? 'max' : 'min';
-}
-
 /** Watches whether a number gets better. */
 export class Monitor {
   readonly name: string;
-  private readonly sign: 1 | -1;
+  /** Once a run has begun, what it is watched for. */
+  mode: 'min' | 'max' = 'min';
+  private readonly given: 'min' | 'max' | undefined;
   private readonly minDelta: number;
   /** The best so far; null before the first. */
   best: number | null = null;
@@ -33,8 +32,20 @@ export class Monitor {
     const { monitor = 'valLoss', mode, minDelta = 0 } = options;
     this.name = monitor;
     if (mode !== undefined) expectOneOf(op, 'mode', mode, ['min', 'max']);
-    this.sign = (mode ?? modeOf(monitor)) === 'max' ? 1 : -1;
+    this.given = mode;
     this.minDelta = expectRange(op, 'minDelta', minDelta, 0);
+  }
+
+  /** Learns what is best of the number; throws where nobody says it, or there will be no such number. */
+  begin(run: Run): void {
+    this.expectIn(run.names);
+    const mode = this.given ?? run.modeOf(this.name);
+    if (mode === null) {
+      throw new TypeError(
+        `${this.op}: mode must be given to monitor what is neither a loss nor a metric, got ${this.name}`,
+      );
+    }
+    this.mode = mode;
   }
 
   /** The number in the logs of an epoch. */
@@ -44,7 +55,7 @@ export class Monitor {
   }
 
   /** Whether there will be such a number, where that is known. */
-  expectIn(names: readonly string[] | null): void {
+  private expectIn(names: readonly string[] | null): void {
     if (!names || names.includes(this.name)) return;
     throw new RangeError(
       `${this.op}: monitor must be one of ${names.join(', ')}, got ${this.name}`,
@@ -53,9 +64,9 @@ export class Monitor {
 
   /** Whether a number is better than the best, which it then becomes. */
   improves(value: number): boolean {
+    const sign = this.mode === 'max' ? 1 : -1;
     const better =
-      !Number.isNaN(value) &&
-      (this.best === null || this.sign * (value - this.best) > this.minDelta);
+      !Number.isNaN(value) && (this.best === null || sign * (value - this.best) > this.minDelta);
     if (better) this.best = value;
     return better;
   }

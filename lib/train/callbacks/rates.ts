@@ -5,14 +5,15 @@ import { type AnyOptimizer, Schedule, type ScheduleState } from '../../optim/sch
 import type { Tensor } from '../../tensor.js';
 import type { Callback, Run } from '../callback.js';
 import type { Logs } from '../history.js';
-import { Monitor, modeOf } from './monitor.js';
+import { Monitor, type MonitorOptions } from './monitor.js';
 
 /** The rate of an epoch, from its number and the rate so far. */
 export type RateOfEpoch = (epoch: number, lr: number) => number;
 
 /**
  * Sets the learning rate: by a function of the epoch, or by a schedule, which is made for the run's
- * optimizer and steps after each epoch or batch.
+ * optimizer and steps after each batch, or before each epoch but the first, so that an epoch ends with
+ * the rate that it had.
  * @example
  * new LearningRateScheduler((epoch, lr) => (epoch < 10 ? lr : lr * 0.9));
  * new LearningRateScheduler({ make: (o) => new optim.CosineAnnealingLR(o, { tMax: 500 }), per: 'batch' });
@@ -51,14 +52,11 @@ export class LearningRateScheduler implements Callback {
 
   onEpochBegin(epoch: number, run: Run): void {
     if (this.rate) run.optimizer.lr = this.rate(epoch, run.optimizer.lr);
+    else if (this.per === 'epoch' && epoch > 0) this.schedule?.step();
   }
 
   onBatchEnd(_batch: number, _loss: Tensor, _run: Run): void {
     if (this.per === 'batch') this.schedule?.step();
-  }
-
-  onEpochEnd(): void {
-    if (this.per === 'epoch') this.schedule?.step();
   }
 
   stateDict(): ScheduleState | null {
@@ -82,18 +80,19 @@ export class ReduceOnPlateau implements Callback {
   private schedule: ReduceLROnPlateau | null = null;
   private state: ScheduleState | null = null;
 
-  constructor(options: PlateauOptions & { monitor?: string } = {}) {
-    const { monitor, ...rest } = expectOptions('ReduceOnPlateau', options, [
+  constructor(options: Omit<PlateauOptions, 'mode'> & Omit<MonitorOptions, 'minDelta'> = {}) {
+    const { monitor, mode, ...rest } = expectOptions('ReduceOnPlateau', options, [
       ...plateauNames,
       'monitor',
     ]);
-    this.monitor = new Monitor('ReduceOnPlateau', monitor === undefined ? {} : { monitor });
-    this.options = { mode: modeOf(this.monitor.name), ...rest };
+    this.monitor = new Monitor('ReduceOnPlateau', { monitor, mode });
+    this.options = rest;
   }
 
   onTrainBegin(run: Run): void {
-    this.monitor.expectIn(run.names);
-    this.schedule = new ReduceLROnPlateau(run.optimizer, this.options);
+    this.monitor.begin(run);
+    const { mode } = this.monitor;
+    this.schedule = new ReduceLROnPlateau(run.optimizer, { ...this.options, mode });
     if (this.state) this.schedule.loadStateDict(this.state);
     this.state = null;
   }

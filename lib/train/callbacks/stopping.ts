@@ -60,7 +60,8 @@ class Weights implements Stateful {
 }
 
 /**
- * Ends the run once a number has not got better for `patience` epochs, as Keras's callback does.
+ * Ends the run once a number has not got better for `patience` epochs, as Keras's callback does. A run
+ * that it has ended is not resumed but with more patience.
  * @example new EarlyStopping({ monitor: 'valLoss', patience: 3, restoreBestWeights: true })
  */
 export class EarlyStopping implements Callback {
@@ -93,21 +94,27 @@ export class EarlyStopping implements Callback {
   }
 
   onTrainBegin(run: Run): void {
-    this.monitor.expectIn(run.names);
+    this.monitor.begin(run);
     if (!this.resumed) {
       this.waited = 0;
       this.monitor.best = null;
       this.weights?.dispose();
     }
     this.resumed = false;
+    if (this.waitedEnough) run.stop();
+  }
+
+  private get waitedEnough(): boolean {
+    return this.waited >= Math.max(1, this.patience);
   }
 
   onEpochEnd(_: number, logs: Logs, run: Run): void {
     if (this.monitor.improves(this.monitor.in(logs))) {
       this.waited = 0;
       this.weights?.take(run.model);
-    } else if (++this.waited > Math.max(0, this.patience - 1)) {
-      run.stop();
+    } else {
+      ++this.waited;
+      if (this.waitedEnough) run.stop();
     }
   }
 

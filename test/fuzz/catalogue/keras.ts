@@ -52,7 +52,7 @@ plain(
 for (const [name, kind] of [
   ['Accuracy', 'classes'],
   ['BinaryAccuracy', 'binary'],
-  ['CategoricalAccuracy', 'numbers'],
+  ['CategoricalAccuracy', 'oneHot'],
   ['SparseCategoricalAccuracy', 'classes'],
   ['TopKAccuracy', 'classes'],
   ['Precision', 'binary'],
@@ -85,6 +85,7 @@ for (const [name, kind] of [
       const columns = kind === 'binary' ? 1 : m.integer(2, 4);
       const p = m.make([rows, columns], m.float());
       if (kind === 'numbers') return [p, m.beside(p), {}];
+      if (kind === 'oneHot') return [p, ng.oneHot(m.index(rows, columns), columns), {}];
       return [p, m.index(rows, kind === 'binary' ? 2 : columns), {}];
     },
     small,

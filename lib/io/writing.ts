@@ -2,11 +2,6 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 
-/** Makes the folder that a file lies in. */
-export async function makeFolder(file: string): Promise<void> {
-  await mkdir(path.dirname(path.resolve(file)), { recursive: true });
-}
-
 /**
  * Does work on a file in its folder; an error of the system becomes one that names the file.
  * @param outcome what the file holds after an error, as in `, what it held is untouched`
@@ -18,7 +13,7 @@ export async function writing<T>(
   outcome = '',
 ): Promise<T> {
   try {
-    await makeFolder(file);
+    await mkdir(path.dirname(path.resolve(file)), { recursive: true });
     return await work();
   } catch (error) {
     const { message, code } = error as NodeJS.ErrnoException;
