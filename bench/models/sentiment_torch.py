@@ -30,7 +30,7 @@ from torch.nn.utils.rnn import pad_sequence  # noqa: E402
 
 parser = argparse.ArgumentParser()
 for name, value in {
-    "epochs": 6, "batch": 64, "lr": 0.001, "seed": 0, "words": 25000, "length": 256,
+    "epochs": 6, "batch": 64, "lr": 0.001, "clip": 1e9, "seed": 0, "words": 25000, "length": 256,
     "hidden": 256, "threads": 1,
 }.items():
     parser.add_argument(f"--{name}", type=type(value), default=value)
@@ -56,11 +56,11 @@ def clean(text):
         name = found[1]
         if not name.startswith("#"):
             return ENTITIES.get(name.lower(), found[0])
-        code = int(name[1:])
+        code = int(name[2:], 16) if name[1] in "xX" else int(name[1:])
         return chr(code) if 0 < code <= 0x10FFFF else found[0]
 
-    text = re.sub(r"<[^<>]*>", " ", unicodedata.normalize("NFC", text))
-    text = re.sub(r"&(#[0-9]{1,7}|[a-zA-Z]{2,6});", entity, text)
+    text = re.sub(r"</?[a-zA-Z!][^<>]*>", " ", unicodedata.normalize("NFC", text))
+    text = re.sub(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,6});", entity, text)
     return re.sub(f"[{SPACES}]+", " ", text.lower()).strip(" ")
 
 
@@ -167,6 +167,7 @@ for epoch in range(flags.epochs):
         optimizer.zero_grad(set_to_none=True)
         loss = criterion(model(tokens, lengths), labels)
         (loss / len(labels)).backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), flags.clip)
         optimizer.step()
         total += loss.item()
     clock, cpu = time.perf_counter() - clock, time.process_time() - cpu
