@@ -20,7 +20,7 @@ export type ColumnType = 'number' | 'category' | 'string';
 
 export interface ColumnOptions {
   type: ColumnType;
-  /** What stands for a missing value; an error where left out. `mean` and `median`: {@link readCsv} only. */
+  /** What stands for a missing value, else an error; `mean` and `median` in {@link readCsv} only. */
   fill?: number | string;
   /** The classes of a category in the order of their numbers; sorted as found where left out. */
   classes?: readonly string[];

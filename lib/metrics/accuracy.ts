@@ -35,7 +35,8 @@ abstract class Share extends MeanMetric {
 }
 
 const labelsAndScores =
-  'scores must be numbers and labels in the range of the classes, or rows that add up to 1 (where rows have several labels, use BinaryAccuracy)';
+  'scores must be numbers and labels in the range of the classes, or rows that add up to 1 ' +
+  '(where rows have several labels, use BinaryAccuracy)';
 
 /** How many of the rows are right, of how many, and how many cannot be judged. */
 function counts(right: Tensor, valid: Tensor): Tensor {

@@ -115,7 +115,8 @@ abstract class Confusion<Result> extends Metric<Result> {
   /** Counts by true class and predicted class. */
   protected matrix(sums: Float64Array | null): number[][] {
     const rule =
-      'scores must be numbers and labels one of the classes, or rows that add up to 1 (where rows have several labels, use multilabel of F1, Precision and Recall)';
+      'scores must be numbers and labels one of the classes, or rows that add up to 1 ' +
+      '(where rows have several labels, use multilabel of F1, Precision and Recall)';
     const counts = sums && judged(this.name, rule, sums);
     const n = counts ? Math.round(Math.sqrt(counts.length)) : (this.classes ?? 2);
     return Array.from({ length: n }, (_, row) =>

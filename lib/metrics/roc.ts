@@ -24,8 +24,8 @@ function area(x: ArrayLike<number>, y: ArrayLike<number>): number {
 }
 
 /**
- * Area under the curve of probabilities at evenly spaced thresholds over [0,1]: exact to about one part in their
- * number. Formula and default (200) are those of Keras's `AUC`; for exact values use `rocAuc`.
+ * Area under the curve of probabilities at evenly spaced thresholds over [0,1]: exact to about one part
+ * in their number. Formula and default (200) are those of Keras's `AUC`; for exact values use `rocAuc`.
  */
 export class AUC extends Metric {
   readonly mode = 'max';

@@ -94,20 +94,39 @@ function convolveTransposed(
   );
 }
 
-function expectOutputPadding(
+/** The geometry that options say along one axis or two; of one, the other has a single row. */
+function geometryOf(
   op: string,
-  more: readonly number[],
-  stride: readonly number[],
-  dilation: readonly number[],
-): void {
+  options: ConvTransposeOptions<Pair, unknown>,
+  axes: 1 | 2,
+): Geometry {
+  const { stride = 1, dilation = 1, padding = 0, outputPadding = 0, groups = 1 } = options;
+  const each = (name: string, value: Pair, least: number): readonly number[] =>
+    axes === 2
+      ? expectPair(op, name, value, least)
+      : [expectSingle(op, name, value as number, least)];
+  const strides = each('stride', stride, 1);
+  const dilations = each('dilation', dilation, 1);
+  const before = each('padding', padding, 0);
+  const more = each('outputPadding', outputPadding, 0);
   more.forEach((size, axis) => {
-    const below = Math.max(stride[axis] as number, dilation[axis] as number);
-    if (size >= below) {
-      throw new RangeError(
-        `${op}: outputPadding must be below stride or dilation, got ${size} and ${below}`,
-      );
-    }
+    const below = Math.max(strides[axis] as number, dilations[axis] as number);
+    if (size < below) return;
+    throw new RangeError(
+      `${op}: outputPadding must be below stride or dilation, got ${size} and ${below}`,
+    );
   });
+  const behind = before.map((size, axis) => size - (more[axis] as number));
+  const both = (ofRow: number, sizes: readonly number[]) =>
+    axes === 2 ? sizes : [ofRow, ...sizes];
+  return [
+    ...both(1, strides),
+    ...both(0, before),
+    ...both(0, behind),
+    ...both(1, dilations),
+    expectGroups(op, groups),
+    matmulCodes()[0],
+  ];
 }
 
 /**
@@ -126,15 +145,8 @@ export function convTranspose2d(
 ): Tensor {
   const op = 'convTranspose2d';
   const given = expectOptions(op, options, transposedNames);
-  const stride = expectPair(op, 'stride', given.stride ?? 1, 1);
-  const dilation = expectPair(op, 'dilation', given.dilation ?? 1, 1);
-  const padding = expectPair(op, 'padding', given.padding ?? 0, 0);
-  const more = expectPair(op, 'outputPadding', given.outputPadding ?? 0, 0);
-  const groups = expectGroups(op, given.groups ?? 1);
-  expectOutputPadding(op, more, stride, dilation);
+  const geometry = geometryOf(op, given, 2);
   expectWeight(op, weight, bias, 4);
-  const behind = [padding[0] - more[0], padding[1] - more[1]];
-  const geometry = [...stride, ...padding, ...behind, ...dilation, groups, matmulCodes()[0]];
   return batched(
     op,
     x,
@@ -159,25 +171,8 @@ export function convTranspose1d(
 ): Tensor {
   const op = 'convTranspose1d';
   const given = expectOptions(op, options, transposedNames);
-  const stride = expectSingle(op, 'stride', given.stride ?? 1, 1);
-  const dilation = expectSingle(op, 'dilation', given.dilation ?? 1, 1);
-  const padding = expectSingle(op, 'padding', given.padding ?? 0, 0);
-  const more = expectSingle(op, 'outputPadding', given.outputPadding ?? 0, 0);
-  const groups = expectGroups(op, given.groups ?? 1);
-  expectOutputPadding(op, [more], [stride], [dilation]);
+  const geometry = geometryOf(op, given, 1);
   expectWeight(op, weight, bias, 3);
-  const geometry = [
-    1,
-    stride,
-    0,
-    padding,
-    0,
-    padding - more,
-    1,
-    dilation,
-    groups,
-    matmulCodes()[0],
-  ];
   return batched(
     op,
     x,

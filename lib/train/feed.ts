@@ -287,6 +287,9 @@ export function sourceFeed(op: string, source: unknown, options: FeedOptions): F
     const on = (name: string, value: unknown): Tensor | null =>
       value === undefined || inputsOnly ? null : made(op, name, value, device, false);
     const inputs = inputsOf(op, x, options, device);
+    if (!inputsOnly && inputs[0]?.shape[0] === 0) {
+      throw new RangeError(`${op}: a batch must have samples, got none in [${inputs[0].shape}]`);
+    }
     const weights = on('the weight', weight);
     if (weights) {
       const third = 'the third of a batch [x, y, weight]';

@@ -40,7 +40,7 @@ export interface Host {
   readonly check: TargetCheck;
   /** Builds the model, makes the optimizer, looks at the first batch. */
   prepare(batch: Ready): AnyOptimizer;
-  /** Loss and metrics on other data after an epoch; null where there are none, or the signal was aborted. */
+  /** Loss and metrics on other data after an epoch; null without such data, or on an aborted signal. */
   validate(epoch: number): Promise<Logs | null>;
   readonly validates: boolean;
 }

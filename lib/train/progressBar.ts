@@ -1,10 +1,10 @@
-/** The progress of a loop that is written by hand: a bar on a terminal, a plain line now and then elsewhere. */
+/** The progress of loops written by hand: a bar on a terminal, a plain line now and then elsewhere. */
 import type { Writable } from 'node:stream';
 import { SingleBar } from 'cli-progress';
 import { describe, expectInteger, expectObject, expectOptions } from '../check.js';
 import { noGrad, outsideScopes } from '../context.js';
+import { wide } from '../metrics/metric.js';
 import { add } from '../ops/binary.js';
-import { to } from '../ops/copy.js';
 import { Tensor } from '../tensor.js';
 
 export interface ProgressBarOptions {
@@ -20,7 +20,7 @@ const format = '{label} [{bar}] {percentage}% | loss {loss} | {rate} samples/s |
 const endless = '{label} {value} steps | loss {loss} | {rate} samples/s';
 
 /**
- * What tells how far a loop is. Losses are added up on their device and read only where they are shown.
+ * Tells how far a loop is. Losses are added up on their device and read only where they are shown.
  * @example
  * const progress = new ProgressBar('epoch 1/3', loader);
  * for await (const [x, y] of loader) progress.step(y.size, await step(x, y));
@@ -118,10 +118,7 @@ export class ProgressBar {
       );
     }
     const before = this.onDevice;
-    const sum = (): Tensor => {
-      const wide = to(loss, loss.dtype === 'float64' ? 'float64' : 'float32');
-      return before ? add(before, wide) : add(wide, this.losses);
-    };
+    const sum = (): Tensor => add(wide(loss), before ?? this.losses);
     this.onDevice = outsideScopes(() => noGrad(sum));
     if (!before) this.losses = 0;
     before?.dispose();

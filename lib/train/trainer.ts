@@ -1,3 +1,7 @@
+/**
+ * Training in the manner of Keras: compile, fit, evaluate, predict, for any module from tensors to one
+ * tensor. Steps are captured; losses and metrics stay on the device and are read behind the steps.
+ */
 import {
   describe,
   expectBoolean,

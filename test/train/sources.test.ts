@@ -99,4 +99,19 @@ describe.each(devices)('sources on $name', (device) => {
       'fit: the source gave no batches in epoch 2; a function is asked anew for each epoch',
     );
   });
+
+  it('whose batches are empty are refused, and weights stay finite', async () => {
+    const model = net(device);
+    const [x, y] = points(device);
+    const none = [x.slice(0, 0, 0), y.slice(0, 0, 0)] as const;
+    const t = trainer(model).compile({ optimizer: 'sgd', loss: logits });
+    for (const [op, run] of [
+      ['fit', () => t.fit([[x, y], none], quiet)],
+      ['evaluate', () => t.evaluate([[x, y], none], quiet)],
+    ] as const) {
+      await expect(run()).rejects.toThrow(`${op}: a batch must have samples, got none in [0,4]`);
+    }
+    expect((await t.predict([[x], [none[0]]])).shape).toEqual([44, 3]);
+    for (const p of model.parameters()) expect([...p.data()].every(Number.isFinite)).toBe(true);
+  });
 });

@@ -93,8 +93,8 @@ export class LossCurves implements Callback {
 let writers = 0;
 
 /**
- * Writes the numbers of each epoch, and the learning rate that it began with, where TensorBoard reads them:
- * `folder/train` and `folder/validation`, so that both draw in one chart.
+ * Writes the numbers of each epoch, and the learning rate that it began with, where TensorBoard reads
+ * them: `folder/train` and `folder/validation`, so that both draw in one chart.
  * @example new TensorBoard('logs/run1')
  */
 export class TensorBoard implements Callback {
