@@ -59,7 +59,7 @@ def clean(text):
         code = int(name[2:], 16) if name[1] in "xX" else int(name[1:])
         return chr(code) if 0 < code <= 0x10FFFF else found[0]
 
-    text = re.sub(r"</?[a-zA-Z!][^<>]*>", " ", unicodedata.normalize("NFC", text))
+    text = re.sub(r"<(?:[/?]?[a-zA-Z]|!)[^<>]*>", " ", unicodedata.normalize("NFC", text))
     text = re.sub(r"&(#[0-9]{1,7}|#[xX][0-9a-fA-F]{1,6}|[a-zA-Z]{2,6});", entity, text)
     return re.sub(f"[{SPACES}]+", " ", text.lower()).strip(" ")
 

@@ -151,12 +151,15 @@ export function collate<S>(samples: readonly S[], dtypes?: PartTypes<S>): Collat
   return made as Collated<S>;
 }
 
-/** @internal How many samples a batch has. */
-export function rowsOf(batch: unknown): number {
-  if (batch instanceof Tensor) return batch.shape[0] ?? 1;
-  if (Array.isArray(batch) && batch.every((item) => typeof item === 'string')) return batch.length;
-  const [first] = Object.values(batch as object);
-  return first === undefined ? 0 : rowsOf(first);
+/** @internal Whether every part of a batch has so many rows. */
+export function hasRows(batch: unknown, rows: number): boolean {
+  if (batch instanceof Tensor) return (batch.shape[0] ?? 1) === rows;
+  if (batch === null || typeof batch !== 'object') return false;
+  if (Array.isArray(batch) && batch.every((item) => typeof item === 'string')) {
+    return batch.length === rows;
+  }
+  const all = Object.values(batch);
+  return all.length > 0 && all.every((part) => hasRows(part, rows));
 }
 
 /** @internal Parts of batches one after the other, then in the given order. */

@@ -9,6 +9,7 @@ import { gunzip } from 'node:zlib';
 import { describe } from '../check.js';
 import { cpu } from '../device.js';
 import { withLock } from '../io/lock.js';
+import { writing } from '../io/writing.js';
 import { cast } from '../ops/copy.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
@@ -206,10 +207,11 @@ export async function imdb(
     const wanted = /^(?:\.\/)?aclImdb\/((?:train|test)\/(?:pos|neg)\/[\w.-]+\.txt)$/;
     const folder = path.join(home, 'aclImdb');
     root = folder;
-    await withLock(folder, options.signal, async () => {
+    const unpacking = async (): Promise<void> => {
       if (existsSync(path.join(folder, 'train', 'pos'))) return; // by another meanwhile
       await unpackTar(op, packed, folder, (name) => wanted.exec(name)?.[1] ?? null);
-    });
+    };
+    await writing(op, folder, () => withLock(folder, options.signal, unpacking));
   }
   const part = (name: string) => new TextFolder(path.join(root, name), { classes: ['neg', 'pos'] });
   return { train: part('train'), test: part('test') };

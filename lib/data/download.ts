@@ -4,13 +4,14 @@
  * still has the same file (If-Range). Who asks for a file that another is fetching waits for it.
  */
 import { existsSync } from 'node:fs';
-import { mkdir, open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { SingleBar } from 'cli-progress';
 import { type AllNames, describe, expectFunction, expectNames, type NameOf } from '../check.js';
 import { withLock } from '../io/lock.js';
+import { sleep } from '../io/sleep.js';
+import { writing } from '../io/writing.js';
 
 /** Bytes done and bytes in all; null where the server does not say. */
 export type DownloadProgress = (done: number, total: number | null) => void;
@@ -77,6 +78,12 @@ function reason(error: unknown): string {
 
 class Refused extends Error {}
 
+/** Whether the file could not be written, rather than fetched. */
+function isOfDisk(error: unknown): boolean {
+  const { syscall, path: file } = error as NodeJS.ErrnoException;
+  return syscall === 'write' || syscall === 'fsync' || file !== undefined;
+}
+
 const attempts = 4;
 const pause = 200; // ms, doubled at each attempt that brought nothing
 
@@ -87,11 +94,11 @@ const pause = 200; // ms, doubled at each attempt that brought nothing
  */
 export async function download(url: string, file: string, plan: DownloadPlan): Promise<string> {
   if (existsSync(file)) return file;
-  await mkdir(path.dirname(file), { recursive: true });
-  return withLock(file, plan.signal, async () => {
+  const fetching = async (): Promise<void> => {
     if (!existsSync(file)) await fetchWhole(url, file, plan);
-    return file;
-  });
+  };
+  await writing(plan.op, file, () => withLock(file, plan.signal, fetching));
+  return file;
 }
 
 /** Fetches a file, in as many requests as it takes. */
@@ -108,7 +115,7 @@ async function fetchWhole(url: string, file: string, plan: DownloadPlan): Promis
         break;
       } catch (error) {
         plan.signal?.throwIfAborted();
-        if (error instanceof Refused) throw error;
+        if (error instanceof Refused || isOfDisk(error)) throw error;
         const done = await sizeOf(part);
         if (done > most) attempt = 0;
         most = Math.max(most, done);
@@ -119,7 +126,7 @@ async function fetchWhole(url: string, file: string, plan: DownloadPlan): Promis
             cause: error,
           });
         }
-        await sleep(pause * 2 ** attempt, undefined, plan.signal ? { signal: plan.signal } : {});
+        await sleep(pause * 2 ** attempt, plan.signal);
       }
     }
   } finally {

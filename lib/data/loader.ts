@@ -9,7 +9,7 @@ import { rootContext, runInContext } from '../context.js';
 import { type Device, type DeviceLike, device } from '../device.js';
 import { to } from '../ops/copy.js';
 import { Tensor } from '../tensor.js';
-import { rowsOf } from './collate.js';
+import { hasRows } from './collate.js';
 import { type Dataset, expectDataset, fetchBatch } from './dataset.js';
 import { withDraws } from './draws.js';
 import { Epoch, inOwnScope, leftOut, noMore, type Prepared, type Start } from './epoch.js';
@@ -187,6 +187,17 @@ export class DataLoader<In extends object, Out extends object | [] = In>
     this.resumed = true;
   }
 
+  /** @internal Runs what may loop over this loader, and returns to the place in the data. */
+  async apart<T>(work: () => Promise<T>): Promise<T> {
+    const { at, resumed } = this;
+    Object.assign(this, { at: { epoch: at.epoch, batch: 0 }, resumed: false });
+    try {
+      return await work();
+    } finally {
+      Object.assign(this, { at, resumed });
+    }
+  }
+
   /** One epoch; the rest of one after {@link loadStateDict}. A loop that was left starts anew. */
   [Symbol.asyncIterator](): AsyncIterator<Out, undefined> {
     return new Epoch<Out>(this.length, this.prefetch, {
@@ -260,7 +271,7 @@ export class DataLoader<In extends object, Out extends object | [] = In>
         `DataLoader: a batch must be an array of tensors, or an object of them, got ${describe(raw)}`,
       );
     }
-    if (rowsOf(raw) === 0) return leftOut;
+    if (hasRows(raw, 0)) return leftOut;
     const { device: on, transform } = this;
     const moved = (on ? moveTo(raw, on) : raw) as never;
     if (!transform) return moved;

@@ -1,6 +1,6 @@
 /** Datasets that give one sample at a time, and datasets made of others. */
 import { describe, expectFunction, expectInteger, expectOptions } from '../check.js';
-import { type Collated, collate, joinBatches, type PartTypes, rowsOf } from './collate.js';
+import { type Collated, collate, hasRows, joinBatches, type PartTypes } from './collate.js';
 import { type BatchPlace, type Dataset, expectDataset, fetchBatch } from './dataset.js';
 import { expectIndices } from './sampler.js';
 
@@ -132,7 +132,7 @@ function ones<B>({ dataset, inner, places }: Share<B>): Share<B>[] {
 
 /** One batch of the batches of shares, each whole or empty, in the order of their places. */
 function inOrder<B>(batches: readonly B[], shares: readonly Share<B>[]): B {
-  const kept = batches.map((batch) => rowsOf(batch) > 0);
+  const kept = batches.map((batch) => !hasRows(batch, 0));
   if (!kept.includes(true)) return batches[0] as B;
   const places = shares.flatMap((share, i) => (kept[i] ? share.places : []));
   const order = Uint32Array.from(places.keys()).sort(
@@ -175,7 +175,7 @@ export class ConcatDataset<B> implements Dataset<B> {
     const batches = shares.map(fetch);
     if (batches.length === 1) return batches[0] as B | Promise<B>;
     const joined = (found: B[]): B | Promise<B> => {
-      const whole = shares.every(({ inner }, i) => rowsOf(found[i]) === inner.length);
+      const whole = shares.every(({ inner }, i) => hasRows(found[i], inner.length));
       if (whole) return inOrder(found, shares);
       // A batch does not say which samples it leaves out: they are asked for one by one.
       const single = shares.flatMap(ones);
@@ -225,6 +225,8 @@ export class MapDataset<In, Out> implements Dataset<Out> {
   }
 
   private apply(batch: In | Promise<In>): Out | Promise<Out> {
-    return batch instanceof Promise ? batch.then(this.fn) : this.fn(batch);
+    // A batch whose samples were all left out stays as it is: nothing is in it to be changed.
+    const changed = (found: In) => (hasRows(found, 0) ? (found as unknown as Out) : this.fn(found));
+    return batch instanceof Promise ? batch.then(changed) : changed(batch);
   }
 }

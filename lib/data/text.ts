@@ -41,7 +41,7 @@ export function cleanText(text: string, options: CleanOptions = {}): string {
   } = expectOptions(op, options, ['lowerCase', 'html', 'punctuation']);
   let clean = expectText(op, text).normalize('NFC');
   if (expectBoolean(op, 'html', html)) {
-    clean = clean.replace(/<\/?[a-zA-Z!][^<>]*>/g, ' ');
+    clean = clean.replace(/<(?:[/?]?[a-zA-Z]|!)[^<>]*>/g, ' ');
     clean = clean.replace(/&(#\d{1,7}|#x[\da-f]{1,6}|[a-z]{2,6});/gi, (whole, name: string) => {
       if (!name.startsWith('#')) return entities[name.toLowerCase()] ?? whole;
       const code = Number(name.replace('#', /x/i.test(name) ? '0' : ''));

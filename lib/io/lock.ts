@@ -3,12 +3,13 @@
  * The writer makes FILE.lock, which says who it is, and touches it as long as it works; others wait.
  * A lock whose process has ended, or that nobody touched for a minute, is taken away.
  */
-import { link, readFile, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { open, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { threadId } from 'node:worker_threads';
 import { running } from './atomic.js';
+import { sleep } from './sleep.js';
 
 const touchEvery = 10_000; // ms
 const abandonedAfter = 60_000;
@@ -16,46 +17,69 @@ const pause = 100; // ms between two looks at another's lock
 
 /** What the locks of this thread say. */
 const held = new Set<string>();
-let count = 0;
 
 function codeOf(error: unknown): string | undefined {
   return (error as NodeJS.ErrnoException).code;
 }
 
+/** When a file was touched last; null where there is none. */
+async function touched(file: string): Promise<number | null> {
+  try {
+    return (await stat(file)).mtimeMs;
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return null;
+    throw error;
+  }
+}
+
 /** Whether a lock has no writer any more, by what it says and when it was touched. */
-function abandoned(says: string, touched: number): boolean {
-  if (Date.now() - touched > abandonedAfter) return true;
+async function abandoned(lock: string): Promise<boolean> {
+  const at = await touched(lock);
+  if (at === null) return false;
+  if (Date.now() - at > abandonedAfter) return true;
+  const says = await readFile(lock, 'utf8').catch(() => '');
   const [host, pid, thread] = says.split(' ');
   if (host !== hostname()) return false;
   if (Number(pid) !== process.pid) return !running(Number(pid));
   return Number(thread) === threadId && !held.has(says);
 }
 
-/** Makes the lock, unless there is one. */
+/** Makes a lock, unless there is one. */
 async function make(lock: string, says: string): Promise<boolean> {
+  let file: Awaited<ReturnType<typeof open>>;
   try {
-    await writeFile(lock, says, { flag: 'wx' });
-    return true;
+    file = await open(lock, 'wx');
   } catch (error) {
     if (codeOf(error) === 'EEXIST') return false;
     throw error;
   }
+  try {
+    await file.writeFile(says);
+  } catch (error) {
+    await rm(lock, { force: true });
+    throw error;
+  } finally {
+    await file.close();
+  }
+  return true;
 }
 
-/** Whether the lock is gone: its writer is done, or has ended without giving it back. */
-async function removeAbandoned(lock: string): Promise<boolean> {
+/**
+ * Takes an abandoned lock away. One at a time does it, who looks again first: else the lock might be
+ * another's by then, who saw the same and was quicker.
+ */
+async function sweep(lock: string): Promise<void> {
+  if (!(await abandoned(lock))) return;
+  const guard = `${lock}.sweep`;
+  if (!(await make(guard, ''))) {
+    const at = await touched(guard);
+    if (at !== null && Date.now() - at > abandonedAfter) await rm(guard, { force: true });
+    return;
+  }
   try {
-    const says = await readFile(lock, 'utf8');
-    if (!abandoned(says, (await stat(lock)).mtimeMs)) return false;
-    const aside = `${lock}.${process.pid}-${threadId}-${++count}`;
-    await rename(lock, aside);
-    // Another may have taken the same lock away and made its own: that one goes back.
-    if ((await readFile(aside, 'utf8')) !== says) await link(aside, lock);
-    await rm(aside);
-    return true;
-  } catch (error) {
-    if (codeOf(error) === 'ENOENT') return true;
-    throw error;
+    if (await abandoned(lock)) await rm(lock, { force: true });
+  } finally {
+    await rm(guard, { force: true });
   }
 }
 
@@ -69,13 +93,13 @@ export async function withLock<T>(
   work: () => Promise<T>,
 ): Promise<T> {
   const lock = `${path.resolve(file)}.lock`;
-  const says = `${hostname()} ${process.pid} ${threadId} ${++count}`;
+  const says = `${hostname()} ${process.pid} ${threadId} ${randomUUID()}`;
   held.add(says);
   let touch: NodeJS.Timeout | undefined;
   try {
     while (!(await make(lock, says))) {
-      if (await removeAbandoned(lock)) continue;
-      await sleep(pause, undefined, signal ? { signal } : {});
+      await sweep(lock);
+      if ((await touched(lock)) !== null) await sleep(pause, signal);
     }
     touch = setInterval(() => {
       const now = new Date();

@@ -16,8 +16,8 @@ export async function writing<T>(
     await mkdir(path.dirname(path.resolve(file)), { recursive: true });
     return await work();
   } catch (error) {
-    const { message, code } = error as NodeJS.ErrnoException;
-    if (code === undefined) throw error;
+    const { message, code, syscall } = error as NodeJS.ErrnoException;
+    if (syscall === undefined) throw error;
     const why = code === 'ENOSPC' ? 'the disk is full' : message;
     throw new Error(`${op}: cannot write ${file}${outcome}: ${why}`, { cause: error });
   }

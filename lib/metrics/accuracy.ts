@@ -29,13 +29,17 @@ export abstract class MeanMetric extends Metric {
 /** A share of rows, whose last sum counts those with a NaN score or a label that is none. */
 abstract class Share extends MeanMetric {
   readonly mode = 'max';
+  /** @internal What those that cannot be judged break. */
+  rule = 'scores must be numbers and labels in the range of the classes';
+
   protected override result(sums: Float64Array | null): number {
-    return super.result(sums && judged(this.name, labelsAndScores, sums));
+    return super.result(sums && judged(this.name, this.rule, sums));
   }
 }
 
-const labelsAndScores =
-  'scores must be numbers and labels in the range of the classes, or rows that add up to 1 ' +
+/** The rule where targets are rows. */
+const ofShares =
+  'scores must be numbers and targets rows that add up to 1 ' +
   '(where rows have several labels, use BinaryAccuracy)';
 
 /** How many of the rows are right, of how many, and how many cannot be judged. */
@@ -56,6 +60,7 @@ function rowsAndClasses(name: string, scores: Tensor, target: Tensor): [Tensor, 
 
 /** The share of probabilities on the side of the threshold that their target of 0 or 1 asks for. */
 export class BinaryAccuracy extends Share {
+  override rule = 'scores must be numbers and labels in [0,1]';
   private readonly threshold: number;
   /** @param options.threshold 0.5 where left out; what is above it counts as 1 */
   constructor(options: { threshold?: number; name?: string } = {}) {
@@ -75,6 +80,7 @@ export class BinaryAccuracy extends Share {
 
 /** The share of rows whose largest score is where the one-hot target's largest number is. */
 export class CategoricalAccuracy extends Share {
+  override rule = ofShares;
   constructor(options: { name?: string } = {}) {
     super(expectOptions('CategoricalAccuracy', options, ['name']).name ?? 'categoricalAccuracy');
   }
@@ -127,6 +133,7 @@ export class TopKAccuracy extends Share {
       ? areShares(reshape(target, scores.shape))
       : areClasses(labels, scores.shape[1] as number);
     const valid = logicalAnd(fits, areNumbers(scores));
+    if (oneHot) this.rule = ofShares;
     const own = gather(scores, 1, reshape(classesOf(labels), [-1, 1]));
     const ahead = to(sum(gt(scores, own), 1), 'float32');
     return counts(lt(ahead, this.k), valid);
@@ -152,6 +159,8 @@ export class Accuracy extends Share {
     const same = shape.join() === target.shape.join();
     const kind = single ? 'binary' : same ? 'categorical' : 'sparse';
     if (rank === 0) throw new RangeError(`${this.name}: needs rows, got ${describe(prediction)}`);
-    return this.kinds[kind].measure(prediction, target);
+    const metric = this.kinds[kind];
+    this.rule = metric.rule;
+    return metric.measure(prediction, target);
   }
 }

@@ -59,9 +59,16 @@ export interface AverageOptions extends ConfusionOptions {
 const averages = ['binary', 'macro', 'weighted', 'micro'] as const;
 type Average = (typeof averages)[number];
 
+/** What targets must be where they are rows. */
+const ofShares =
+  'targets rows that add up to 1 ' +
+  '(where rows have several labels, use multilabel of F1, Precision and Recall)';
+
 abstract class Confusion<Result> extends Metric<Result> {
   protected readonly threshold: number;
   protected classes: number | null;
+  /** What targets must be. */
+  private labels = 'labels one of the classes';
 
   constructor(op: string, name: string, options: ConfusionOptions) {
     const { classes, threshold = 0.5 } = expectOptions(op, options, [
@@ -83,6 +90,7 @@ abstract class Confusion<Result> extends Metric<Result> {
       p = above(p, this.threshold);
     }
     const oneHot = isFloating(target.dtype) && last > 1 && target.shape.join() === p.shape.join();
+    if (oneHot) this.labels = ofShares;
     const [predicted, actual] = [
       classesOf(p),
       oneHot ? classesOf(t) : to(t, 'int64').reshape([-1]),
@@ -114,9 +122,7 @@ abstract class Confusion<Result> extends Metric<Result> {
 
   /** Counts by true class and predicted class. */
   protected matrix(sums: Float64Array | null): number[][] {
-    const rule =
-      'scores must be numbers and labels one of the classes, or rows that add up to 1 ' +
-      '(where rows have several labels, use multilabel of F1, Precision and Recall)';
+    const rule = `scores must be numbers and ${this.labels}`;
     const counts = sums && judged(this.name, rule, sums);
     const n = counts ? Math.round(Math.sqrt(counts.length)) : (this.classes ?? 2);
     return Array.from({ length: n }, (_, row) =>

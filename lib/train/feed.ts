@@ -11,9 +11,8 @@ import { type DType, isFloating, type TypedArray } from '../dtype.js';
 import { to } from '../ops/copy.js';
 import { tensor } from '../ops/fill.js';
 import { slice } from '../ops/view.js';
-import { LoopScope } from '../scope.js';
+import { LoopScope, scope } from '../scope.js';
 import { type NestedArray, Tensor } from '../tensor.js';
-import type { Resumable } from './checkpoint.js';
 
 /** Numbers: a tensor, nested arrays, or a typed array (of one axis). */
 export type Values = Tensor | NestedArray | TypedArray;
@@ -59,7 +58,7 @@ export interface Feed {
   /** Batches per epoch; null where nobody knows. */
   readonly length: number | null;
   /** Keeps the place in the data, where there is something that does. */
-  readonly resumable: Resumable | null;
+  readonly resumable: Pick<DataLoader<object>, 'stateDict' | 'loadStateDict' | 'apart'> | null;
   /** The whole data, where it is in memory. */
   readonly memory: Ready | null;
   /** @param skip how many batches to leave out, for what cannot resume by itself */
@@ -129,6 +128,16 @@ function expectWeights(op: string, name: string, weight: Tensor, rows: number): 
 
 /** Numbers in memory as tensors of as many rows; new handles, so that the user's stay the user's. */
 export function inMemory(
+  op: string,
+  x: unknown,
+  y: unknown,
+  weight: unknown,
+  options: FeedOptions,
+): Ready {
+  return scope(() => checkedRows(op, x, y, weight, options));
+}
+
+function checkedRows(
   op: string,
   x: unknown,
   y: unknown,

@@ -58,6 +58,12 @@ interface Saved {
   history: Pick<History, 'epoch' | 'history' | 'timing'>;
 }
 
+/** What an epoch has come to: sums of the metrics, and the place in the data. */
+interface Place {
+  metrics: (number[] | null)[];
+  loader: DataLoaderState | null;
+}
+
 export class FitRun implements Run {
   readonly history = new History();
   stopped: Stopped = null;
@@ -75,8 +81,8 @@ export class FitRun implements Run {
   private timer = new Timer();
   /** Numbers of metrics that were read last, for the bar. */
   private running: Logs = {};
-  /** What metrics had counted before the validation that is going on. */
-  private counted: (number[] | null)[] | null = null;
+  /** What the epoch has come to, while something else uses its metrics and its loader. */
+  private kept: Place | null = null;
   private readonly check: TargetCheck | null;
   private readonly callbacks: readonly Callback[];
 
@@ -159,22 +165,37 @@ export class FitRun implements Run {
     for (const callback of this.callbacks) await turns.lend(() => call(callback), this.aside);
   }
 
-  /** Runs what uses the same metrics, and leaves the numbers of the epoch as they were. */
+  /** Runs what a callback does with the same model. */
   private readonly aside: Aside = async (work) => {
     await this.losses.settle();
+    return this.apart(work);
+  };
+
+  /** Runs what uses the same metrics, perhaps the same loader, and leaves both as they were. */
+  private async apart<T>(work: () => Promise<T>): Promise<T> {
     const { metrics } = this.host.compiled;
-    const counted = metrics.map((metric) => metric.stateDict());
+    const { resumable } = this.feed;
+    const kept = this.place();
+    this.kept = kept;
     try {
-      return await work();
+      return await (resumable ? resumable.apart(work) : work());
     } finally {
       for (const [i, metric] of metrics.entries()) {
-        const state = counted[i];
+        const state = kept.metrics[i];
         // Recorded steps need the sums that they made.
         if (state) metric.loadStateDict(state);
         else metric.reset();
       }
+      this.kept = null;
     }
-  };
+  }
+
+  private place(): Place {
+    return {
+      metrics: this.host.compiled.metrics.map((metric) => metric.stateDict()),
+      loader: this.feed.resumable?.stateDict() ?? null,
+    };
+  }
 
   private async epochsLeft(resume: string | undefined): Promise<void> {
     const { host, feed } = this;
@@ -297,8 +318,7 @@ export class FitRun implements Run {
     const logs: Logs = { loss: this.losses.mean };
     for (const metric of metrics) logs[metric.name] = await this.number(metric);
     if (host.validates) {
-      this.counted = metrics.map((metric) => metric.stateDict());
-      const validation = await host.validate(epoch);
+      const validation = await this.apart(() => host.validate(epoch));
       if (!validation) {
         this.stopped ??= 'signal';
         return false;
@@ -315,7 +335,7 @@ export class FitRun implements Run {
     }
     this.epoch = epoch + 1;
     this.batch = 0;
-    Object.assign(this, { announced: false, complete: false, counted: null });
+    Object.assign(this, { announced: false, complete: false });
     this.losses = this.newLosses();
     for (const metric of metrics) metric.reset();
     await this.tell(async (callback) => {
@@ -343,7 +363,7 @@ export class FitRun implements Run {
     const { resumable } = this.feed;
     const loader = resumable && {
       stateDict: () => {
-        const state = resumable.stateDict();
+        const state = this.kept?.loader ?? resumable.stateDict();
         return { ...state, batch: state.batch - this.ahead };
       },
       loadStateDict: (state: DataLoaderState) => resumable.loadStateDict(state),
@@ -358,13 +378,13 @@ export class FitRun implements Run {
     await this.losses.settle();
     await this.expectFinite();
     if (!this.options.allowNaN) await this.expectFiniteWeights(file);
-    const { metrics } = this.host.compiled;
+    const { metrics } = this.kept ?? this.place();
     const { epoch, history, timing } = this.history;
     const extra: Saved = {
       ...{ epoch: this.epoch, batch: this.batch },
       ...{ announced: this.announced, complete: this.complete },
       losses: this.losses.stateDict(),
-      metrics: this.counted ?? metrics.map((metric) => metric.stateDict()),
+      metrics,
       callbacks: this.options.callbacks.map((callback) => callback.stateDict?.() ?? null),
       history: { epoch, history, timing },
     };

@@ -1,10 +1,11 @@
 /** The progress of loops written by hand: a bar on a terminal, a plain line now and then elsewhere. */
 import type { Writable } from 'node:stream';
 import { SingleBar } from 'cli-progress';
-import { describe, expectInteger, expectObject, expectOptions } from '../check.js';
+import { describe, expectInteger, expectNumber, expectObject, expectOptions } from '../check.js';
 import { noGrad, outsideScopes } from '../context.js';
-import { wide } from '../metrics/metric.js';
 import { add } from '../ops/binary.js';
+import { to } from '../ops/copy.js';
+import { scope } from '../scope.js';
 import { Tensor } from '../tensor.js';
 
 export interface ProgressBarOptions {
@@ -20,7 +21,8 @@ const format = '{label} [{bar}] {percentage}% | loss {loss} | {rate} samples/s |
 const endless = '{label} {value} steps | loss {loss} | {rate} samples/s';
 
 /**
- * Tells how far a loop is. Losses are added up on their device and read only where they are shown.
+ * Tells how far a loop is. Losses are added up on their device, in float64, and read only where they
+ * are shown.
  * @example
  * const progress = new ProgressBar('epoch 1/3', loader);
  * for await (const [x, y] of loader) progress.step(y.size, await step(x, y));
@@ -55,9 +57,14 @@ export class ProgressBar {
         : expectObject('ProgressBar', source);
     const steps = 'the number of steps';
     this.steps = length === Infinity ? length : expectInteger('ProgressBar', steps, length, 0);
-    this.done = position;
+    this.done = expectInteger('ProgressBar', 'position', position, 0);
     this.every = expectInteger('ProgressBar', 'every', given.every ?? 50, 1);
-    this.losses = given.total ?? 0;
+    this.losses = expectNumber('ProgressBar', 'total', given.total ?? 0);
+    if (this.losses !== 0 && position === 0) {
+      throw new RangeError(
+        `ProgressBar: total must be 0 before the first step, got ${given.total}`,
+      );
+    }
     this.known = given.total === undefined ? 0 : position;
     this.output = given.output ?? process.stdout;
     this.bar = this.output.isTTY ? this.open() : null;
@@ -89,6 +96,9 @@ export class ProgressBar {
   /** Takes the bar away and writes the mean loss of all steps. */
   finish(): void {
     this.bar?.stop();
+    this.losses = this.total;
+    this.onDevice?.dispose();
+    this.onDevice = null;
     const loss = this.known > 0 ? ` mean loss ${this.mean.toFixed(6)},` : '';
     this.write(`${this.label}:${loss} ${this.rate()} samples/s`);
   }
@@ -118,8 +128,8 @@ export class ProgressBar {
       );
     }
     const before = this.onDevice;
-    const sum = (): Tensor => add(wide(loss), before ?? this.losses);
-    this.onDevice = outsideScopes(() => noGrad(sum));
+    const sum = (): Tensor => add(to(loss, 'float64'), before ?? this.losses);
+    this.onDevice = outsideScopes(() => noGrad(() => scope(sum)));
     if (!before) this.losses = 0;
     before?.dispose();
   }

@@ -220,6 +220,14 @@ describe('download', () => {
     expect(await readdir(deep)).toEqual(['big']);
   });
 
+  it('names a file that cannot be written', async () => {
+    const instead = 'put it there yourself';
+    await expect(
+      download(`${base}/big`, '/proc/self/big', { op: 'datasets.big', instead }),
+    ).rejects.toThrow(/^datasets.big: cannot write \/proc\/self\/big: ENOENT/);
+    expect(requests).toEqual([]);
+  });
+
   it('does not take a part for whole to which another has written', async () => {
     files.set('/big', big);
     const deep = path.join(folder, 'deep');

@@ -4,6 +4,7 @@ import {
   arange,
   DataLoader,
   type Dataset,
+  MapDataset,
   manualSeed,
   memory,
   nn,
@@ -272,6 +273,24 @@ describe('DataLoader', () => {
     clearInterval(timer);
     expect(batch).toBe(10);
     expect([...heard].filter((at) => at > 0 && at < 10).length).toBeGreaterThan(1);
+  });
+
+  it('passes over batches without samples, before functions see them, and no others', async () => {
+    // Sample 1 cannot be read; samples 0 and 3 have no edges, which do not lie by samples.
+    const graphs: Dataset<{ edges: Tensor[]; x: Tensor }> = {
+      length: 4,
+      batch(indices) {
+        const read = [...indices].filter((i) => i !== 1);
+        const edges = read.map((i) => zeros([i === 2 ? 5 : 0, 2]));
+        return { edges, x: tensor(read).reshape([read.length]) };
+      },
+    };
+    const fn = ({ x }: { x: Tensor }): [Tensor] => [x.sub(x.max())]; // max refuses to have none
+    const seen: unknown[] = [];
+    for await (const { x } of new DataLoader(graphs)) seen.push(...numbers(x));
+    for await (const [x] of new DataLoader(new MapDataset(graphs, fn))) seen.push(...numbers(x));
+    expect(seen).toEqual([0, 2, 3, 0, 0, 0]);
+    expect(live()).toBe(before);
   });
 
   it('raises a failure of the dataset at its batch, and leaks nothing', async () => {

@@ -36,6 +36,7 @@ describe('cleanText and tokenize', () => {
     );
     expect(cleanText('don&#x27;t &#X41;&#x110000;')).toBe("don't a&#x110000;");
     expect(cleanText('if x < 5 and y > 3 <!-- so --></P>then')).toBe('if x < 5 and y > 3 then');
+    expect(cleanText('<?xml version="1.0"?>Is 3 <? 4')).toBe('is 3 <? 4');
     expect(cleanText('No <b>', { html: false, lowerCase: false })).toBe('No <b>');
     expect(cleanText("'Tis rock 'n' roll, isn't it?! (5/5)", { punctuation: true })).toBe(
       "tis rock n roll isn't it 5 5",

@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import {
   type Callback,
   CSVLogger,
+  DataLoader,
   EarlyStopping,
   EventWriter,
   LearningRateScheduler,
@@ -20,6 +21,7 @@ import {
   ReduceOnPlateau,
   type Run,
   TensorBoard,
+  TensorDataset,
   trainer,
 } from '../../lib/index.js';
 import { cpu } from '../support/devices.js';
@@ -144,7 +146,7 @@ describe('callbacks', () => {
     for (const callback of begun) {
       const fitted = compiled().fit(x, y, { ...quiet, callbacks: [script('own', [1]), callback] });
       await expect(fitted).rejects.toThrow(
-        `${callback.constructor.name}: mode must be given to monitor what is neither a loss nor a metric, got own`,
+        `${callback.constructor.name}: mode must be given to monitor what does not tell its own best, got own`,
       );
     }
   });
@@ -468,6 +470,38 @@ describe('a model that is trained', () => {
     expect(await run([everywhere], t)).toEqual(await run([]));
     expect(found).toHaveLength(18);
     expect(found.at(-1)).toEqual(await t.evaluate(x, y, quiet));
+  });
+
+  it('may be evaluated on the loader that it is trained on, which keeps its place', async () => {
+    const file = at('midway');
+    const run = async (looks: boolean, resume?: string) => {
+      const t = compiled();
+      const data = new TensorDataset(x, y);
+      const loader = new DataLoader(data, { batchSize: 11, shuffle: true, seed: 5 });
+      const look = async (): Promise<void> => {
+        if (!looks) return;
+        const { loss } = await t.evaluate(loader, quiet);
+        expect(loss).toBeCloseTo((await t.evaluate(x, y, quiet)).loss as number, 5);
+      };
+      let steps = 0;
+      const watch: Callback = {
+        onBatchEnd: async (batch, _loss, of) => {
+          ++steps;
+          const looking = look();
+          if (looks && batch === 2 && steps === 3) await of.save(file);
+          await looking;
+        },
+        onEpochEnd: look,
+      };
+      const validation = looks ? { validationData: loader } : {};
+      const options = { ...quiet, epochs: 3, ...(resume && { resume }) };
+      const { history } = await t.fit(loader, { ...options, ...validation, callbacks: [watch] });
+      const { loss, accuracy } = history;
+      return { loss, accuracy, steps, epoch: loader.epoch, weights: bits(t.model) };
+    };
+    const plain = await run(false);
+    expect(await run(true)).toEqual(plain);
+    expect(await run(false, file)).toEqual({ ...plain, steps: 9 });
   });
 
   it('waits for what a callback did not await, and refuses what runs at the same time', async () => {

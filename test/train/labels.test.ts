@@ -172,8 +172,7 @@ it('numbers that a metric cannot count are told with the data that they are of',
   const rows = x.toArray() as number[][];
   const bad = tensor(rows.map((row, i) => (i === 3 ? row.map(() => Number.NaN) : row)));
   const told =
-    'scores must be numbers and labels in the range of the classes, or rows that add up to 1 ' +
-    '(where rows have several labels, use BinaryAccuracy), got 1 of another kind';
+    'scores must be numbers and labels in the range of the classes, got 1 of another kind';
   await expect(t.evaluate(bad, y, quiet)).rejects.toThrow(`evaluate: accuracy: ${told}`);
   await expect(t.fit(x, y, { ...quiet, validationData: [bad, y] })).rejects.toThrow(
     `fit: accuracy of the validation data in epoch 1: ${told}`,

@@ -1,6 +1,6 @@
 import { PassThrough } from 'node:stream';
 import { expect, it } from 'vitest';
-import { ProgressBar, randn, scope, tensor } from '../../lib/index.js';
+import { memory, ProgressBar, randn, scope, tensor } from '../../lib/index.js';
 
 function lines(): { output: PassThrough; text: () => string[] } {
   const output = new PassThrough();
@@ -37,11 +37,22 @@ it('goes on from a loader in the midst of an epoch, with the losses before or wi
   expect([all.done, all.mean, rest.done, rest.mean]).toEqual([5, 6, 5, 10]);
 });
 
-it('keeps its sum past scopes, and of narrow types in float32', () => {
+it('keeps its sum past scopes, in float64, and nothing on the device in the end', () => {
   const { output } = lines();
   const progress = new ProgressBar('narrow', 300, { output });
   for (let i = 0; i < 300; ++i) scope(() => progress.step(1, tensor(1, { dtype: 'bfloat16' })));
   expect(progress.total).toBe(300);
+  const after = new ProgressBar(
+    'long',
+    { length: 2 ** 26, position: 2 ** 25 },
+    { total: 2 ** 25, output },
+  );
+  const before = memory.stats().liveTensors;
+  for (let i = 0; i < 100; ++i) scope(() => after.step(1, tensor(0.25)));
+  expect(after.total).toBe(2 ** 25 + 25);
+  for (const bar of [progress, after]) bar.finish();
+  expect(memory.stats().liveTensors).toBe(before - 1);
+  expect([progress.mean, after.total]).toEqual([1, 2 ** 25 + 25]);
 });
 
 it('draws a bar on a terminal and takes it away', () => {
@@ -72,4 +83,10 @@ it('refuses losses that are none', () => {
     'ProgressBar: the loss must be a number or a tensor of one element, got a tensor float32[2]',
   );
   expect(() => new ProgressBar('epoch', -1)).toThrow('ProgressBar: the number of steps must be');
+  expect(() => new ProgressBar('epoch', { length: 4 } as never)).toThrow(
+    'ProgressBar: position must be an integer',
+  );
+  expect(() => new ProgressBar('epoch', 4, { total: 50 })).toThrow(
+    'ProgressBar: total must be 0 before the first step, got 50',
+  );
 });

@@ -168,7 +168,8 @@ it('a full disk is told, and what was there stays', async () => {
     ...args
   ) {
     if (++calls < 3) return write.apply(this, args);
-    throw Object.assign(new Error('ENOSPC: no space left on device, write'), { code: 'ENOSPC' });
+    const full = new Error('ENOSPC: no space left on device, write');
+    throw Object.assign(full, { code: 'ENOSPC', syscall: 'write' });
   });
   try {
     await expect(model.fit(x, y, { ...quiet, callbacks })).rejects.toThrow(

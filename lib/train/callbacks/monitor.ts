@@ -42,7 +42,7 @@ export class Monitor {
     const mode = this.given ?? run.modeOf(this.name);
     if (mode === null) {
       throw new TypeError(
-        `${this.op}: mode must be given to monitor what is neither a loss nor a metric, got ${this.name}`,
+        `${this.op}: mode must be given to monitor what does not tell its own best, got ${this.name}`,
       );
     }
     this.mode = mode;
