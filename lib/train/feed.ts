@@ -344,19 +344,3 @@ export function expectBatching(op: string, batchSize: unknown, shuffle: unknown)
     shuffle: expectBoolean(op, 'shuffle', shuffle ?? true),
   };
 }
-
-/** The first row with a number that is not finite, and of what; null where there is none. */
-export function firstBadRow({ inputs, target }: Ready): string | null {
-  const named: [string, Tensor | null][] = [
-    ...inputs.map((x) => ['x', x] as [string, Tensor]),
-    ['y', target],
-  ];
-  for (const [name, x] of named) {
-    if (!x || !isFloating(x.dtype) || x.size === 0) continue;
-    const values = x.data() as Float32Array;
-    const at = values.findIndex((value) => !Number.isFinite(value));
-    if (at >= 0)
-      return `${name} has ${values[at]} in row ${Math.floor(at / (x.size / (x.shape[0] as number)))}`;
-  }
-  return null;
-}

@@ -1,18 +1,13 @@
 /** One call of `fit`: the loop over epochs and batches, its callbacks, and what a checkpoint keeps. */
-import { noGrad } from '../context.js';
 import type { DataLoaderState } from '../data/loader.js';
 import type { Device } from '../device.js';
-import { isFloating } from '../dtype.js';
 import { SequentialLayers } from '../layers/model.js';
-import { stack } from '../ops/movement.js';
-import { sum } from '../ops/reduce.js';
-import { isfinite } from '../ops/unary.js';
 import { alias } from '../ops/view.js';
 import type { AnyOptimizer } from '../optim/schedule.js';
-import { scope } from '../scope.js';
 import type { Callback, Run } from './callback.js';
 import { loadCheckpoint, type Stateful, saveCheckpoint } from './checkpoint.js';
-import { type Feed, firstBadRow, type Ready } from './feed.js';
+import type { Feed, Ready } from './feed.js';
+import { expectFiniteWeights, firstBadRow } from './finite.js';
 import { History, type Logs, type Stopped } from './history.js';
 import { LossLog, type LossLogState } from './lossLog.js';
 import { numberOf } from './measure.js';
@@ -377,7 +372,7 @@ export class FitRun implements Run {
   async save(file: string): Promise<void> {
     await this.losses.settle();
     await this.expectFinite();
-    if (!this.options.allowNaN) await this.expectFiniteWeights(file);
+    if (!this.options.allowNaN) await expectFiniteWeights(this.model, file);
     const { metrics } = this.kept ?? this.place();
     const { epoch, history, timing } = this.history;
     const extra: Saved = {
@@ -389,20 +384,6 @@ export class FitRun implements Run {
       history: { epoch, history, timing },
     };
     await saveCheckpoint(file, { ...this.parts(), extra });
-  }
-
-  /** A step may spoil the weights after a loss that was finite. */
-  private async expectFiniteWeights(file: string): Promise<void> {
-    const named = [...this.model.namedParameters()].filter(([, p]) => isFloating(p.dtype));
-    if (named.length === 0) return;
-    const all = noGrad(() => scope(() => stack(named.map(([, p]) => sum(isfinite(p.detach()))))));
-    const counts = (await all.read()) as ArrayLike<number | bigint>;
-    all.dispose();
-    const at = named.findIndex(([, p], i) => Number(counts[i]) < p.size);
-    if (at < 0) return;
-    throw new Error(
-      `fit: weights must be finite to be saved, got NaN or Infinity in ${named[at]?.[0]}; ${file} is left as it was`,
-    );
   }
 
   private async restore(file: string): Promise<void> {

@@ -178,8 +178,8 @@ describe('IterableDataset', () => {
     ]);
     expect(loader.epoch).toBe(2);
     for await (const _ of loader) break;
-    await new Promise((resolve) => setTimeout(resolve, 5));
-    expect([open, memory.stats().liveTensors]).toEqual([0, before]);
+    const left = () => [open, memory.stats().liveTensors];
+    await expect.poll(left, { timeout: 10_000 }).toEqual([0, before]);
     const resumed = new DataLoader(stream, { batchSize: 4, seed: 0, dropLast: false });
     const state = JSON.parse(JSON.stringify({ ...resumed.stateDict(), epoch: 1, batch: 1 }));
     resumed.loadStateDict(state);

@@ -35,8 +35,7 @@ describe('WorkerDataset', () => {
     expect(squares).toEqual([...expected, ...expected]);
     expect(threads.size).toBe(2);
     for await (const _ of loader) break;
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    expect(memory.stats().liveTensors).toBe(before);
+    await expect.poll(() => memory.stats().liveTensors, { timeout: 10_000 }).toBe(before);
     await data.close();
   });
 
