@@ -33,7 +33,8 @@ function variables(op: string, inputs: readonly Tensor[], createGraph: boolean):
       `${op}: inputs must be an array of at least one tensor, got ${describe(inputs)}`,
     );
   }
-  return inputs.map((input) => {
+  // Not by map, which would pass over holes.
+  return Array.from(inputs, (input) => {
     const x = expectTensor(op, input, 'each input');
     return createGraph && x.requiresGrad ? alias(x) : detach(x).requireGrad();
   });

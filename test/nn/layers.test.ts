@@ -195,6 +195,7 @@ describe('functions of functions', () => {
     ng.scope(() => {
       const x = ng.tensor([1, 2]);
       const id: ng.TensorFunction = (...[a]) => a as Tensor;
+      expect(() => ng.hessian(id, new Array(1))).toThrow('hessian: each input must be a tensor');
       expect(() => ng.hessian(id, [x])).toThrow('hessian: fn must return one element, got [2]');
       expect(() => ng.vjp(id, [x], ng.ones([3]))).toThrow(
         'vjp: v must have the shape [2], got [3]',

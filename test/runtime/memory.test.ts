@@ -1,5 +1,5 @@
 import { afterEach, describe, expect, it } from 'vitest';
-import { memory, ones, scope, zeros } from '../../lib/index.js';
+import { logSigmoid, memory, ones, scope, zeros } from '../../lib/index.js';
 import { devices } from '../support/devices.js';
 import { collectGarbage } from '../support/garbage.js';
 
@@ -30,6 +30,8 @@ describe.each(devices)('memory on %s', (device) => {
     expect(() => ones([1 << 20], { device })).toThrow(
       /full: out of memory on \w+(:\d)?: asked for 4194304 bytes, \d+ held by \d+ tensors \(.*full \d+.*\), limit \d+/,
     );
+    const wide = held.select(0, 0).expand([1 << 20]);
+    expect(() => logSigmoid(wide)).toThrow(/^logSigmoid: out of memory on /);
     expect(held.sum().item()).toBe(0);
     memory.setLimit(0, device);
     expect(ones([1 << 20], { device }).size).toBe(1 << 20);

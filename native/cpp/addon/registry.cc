@@ -32,12 +32,16 @@ const char* js_name(const char* name, const char* suffix = "") {
 
 void register_ops(Registry& registry) {
   // The name of an elementwise op, for its errors, is the one it is registered under.
-#define NODEGRAD_REGISTER(op, kind, saved, f, df)                                            \
-  registry.add(                                                                              \
-      js_name(#op), +[](const Tensor& x) { return ops::unary(UnaryOp::op, #op, kind, x); }); \
-  registry.add(                                                                              \
-      js_name(#op, "Backward"), +[](const Tensor& kept, const Tensor& dout) {                \
-        return ops::unary_backward(UnaryOp::op, #op, kept, dout);                            \
+#define NODEGRAD_REGISTER(op, kind, saved, f, df)                             \
+  registry.add(                                                               \
+      js_name(#op), +[](const Tensor& x) {                                    \
+        static const char* const name = js_name(#op);                         \
+        return ops::unary(UnaryOp::op, name, kind, x);                        \
+      });                                                                     \
+  registry.add(                                                               \
+      js_name(#op, "Backward"), +[](const Tensor& kept, const Tensor& dout) { \
+        static const char* const name = js_name(#op);                         \
+        return ops::unary_backward(UnaryOp::op, name, kept, dout);            \
       });
   NODEGRAD_UNARY_OPS(NODEGRAD_REGISTER)
 #undef NODEGRAD_REGISTER
