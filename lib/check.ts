@@ -126,6 +126,11 @@ export function expectNumber(op: string, name: string, value: unknown): number {
   throw new TypeError(`${op}: ${name} must be a number, got ${describe(value)}`);
 }
 
+export function expectSignal(op: string, signal: unknown): AbortSignal | undefined {
+  if (signal === undefined || signal instanceof AbortSignal) return signal;
+  throw new TypeError(`${op}: signal must be an AbortSignal, got ${describe(signal)}`);
+}
+
 export function expectBoolean(op: string, name: string, value: unknown): boolean {
   if (typeof value === 'boolean') return value;
   throw new TypeError(`${op}: ${name} must be true or false, got ${describe(value)}`);

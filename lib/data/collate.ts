@@ -151,13 +151,16 @@ export function collate<S>(samples: readonly S[], dtypes?: PartTypes<S>): Collat
   return made as Collated<S>;
 }
 
+/** @internal Whether this is an array of strings, or of nothing. */
+export function isStrings(value: unknown): value is string[] {
+  return Array.isArray(value) && value.every((item) => typeof item === 'string');
+}
+
 /** @internal Whether every part of a batch has so many rows. */
 export function hasRows(batch: unknown, rows: number): boolean {
   if (batch instanceof Tensor) return (batch.shape[0] ?? 1) === rows;
   if (batch === null || typeof batch !== 'object') return false;
-  if (Array.isArray(batch) && batch.every((item) => typeof item === 'string')) {
-    return batch.length === rows;
-  }
+  if (isStrings(batch)) return batch.length === rows;
   const all = Object.values(batch);
   return all.length > 0 && all.every((part) => hasRows(part, rows));
 }
@@ -169,7 +172,7 @@ export function joinBatches(batches: readonly unknown[], order: Uint32Array): un
     const index = tensor(BigInt64Array.from(order, BigInt), { device: first.device });
     return indexSelect(cat(batches as Tensor[], 0), index);
   }
-  if (Array.isArray(first) && first.every((item) => typeof item === 'string')) {
+  if (isStrings(first)) {
     const all = (batches as string[][]).flat();
     return Array.from(order, (at) => all[at]);
   }

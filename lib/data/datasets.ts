@@ -8,8 +8,7 @@ import { promisify } from 'node:util';
 import { gunzip } from 'node:zlib';
 import { describe } from '../check.js';
 import { cpu } from '../device.js';
-import { withLock } from '../io/lock.js';
-import { writing } from '../io/writing.js';
+import { makeOnce } from '../io/lock.js';
 import { cast } from '../ops/copy.js';
 import { scope } from '../scope.js';
 import type { Tensor } from '../tensor.js';
@@ -195,8 +194,8 @@ export async function imdb(
   const { dir, url } = expectDownloadOptions(op, options, datasetNames);
   const archive = 'aclImdb_v1.tar.gz';
   const home = dir ?? path.join(cacheFolder(), 'imdb');
-  const places = [home, path.join(home, 'aclImdb')];
-  let root = places.find((place) => existsSync(path.join(place, 'train', 'pos')));
+  const isUnpacked = (place: string) => existsSync(path.join(place, 'train', 'pos'));
+  let root = [home, path.join(home, 'aclImdb')].find(isUnpacked);
   if (root === undefined) {
     const packed = path.join(home, archive);
     if (!existsSync(packed) && dir !== undefined) {
@@ -207,11 +206,13 @@ export async function imdb(
     const wanted = /^(?:\.\/)?aclImdb\/((?:train|test)\/(?:pos|neg)\/[\w.-]+\.txt)$/;
     const folder = path.join(home, 'aclImdb');
     root = folder;
-    const unpacking = async (): Promise<void> => {
-      if (existsSync(path.join(folder, 'train', 'pos'))) return; // by another meanwhile
-      await unpackTar(op, packed, folder, (name) => wanted.exec(name)?.[1] ?? null);
-    };
-    await writing(op, folder, () => withLock(folder, options.signal, unpacking));
+    await makeOnce(
+      op,
+      folder,
+      options.signal,
+      () => isUnpacked(folder),
+      () => unpackTar(op, packed, folder, (name) => wanted.exec(name)?.[1] ?? null),
+    );
   }
   const part = (name: string) => new TextFolder(path.join(root, name), { classes: ['neg', 'pos'] });
   return { train: part('train'), test: part('test') };

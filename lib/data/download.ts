@@ -8,10 +8,9 @@ import { open, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { SingleBar } from 'cli-progress';
-import { type AllNames, describe, expectFunction, expectNames, type NameOf } from '../check.js';
-import { withLock } from '../io/lock.js';
+import { type AllNames, expectFunction, expectNames, expectSignal, type NameOf } from '../check.js';
+import { makeOnce } from '../io/lock.js';
 import { sleep } from '../io/sleep.js';
-import { writing } from '../io/writing.js';
 
 /** Bytes done and bytes in all; null where the server does not say. */
 export type DownloadProgress = (done: number, total: number | null) => void;
@@ -45,9 +44,7 @@ export function expectDownloadOptions<
   const Known extends readonly NameOf<T>[],
 >(op: string, options: T, known: AllNames<T, Known>): T {
   const { signal, progress } = expectNames(op, options, known);
-  if (signal !== undefined && !(signal instanceof AbortSignal)) {
-    throw new TypeError(`${op}: signal must be an AbortSignal, got ${describe(signal)}`);
-  }
+  expectSignal(op, signal);
   if (progress !== undefined && typeof progress !== 'boolean') {
     expectFunction(op, 'progress', progress);
   }
@@ -93,11 +90,8 @@ const pause = 200; // ms, doubled at each attempt that brought nothing
  * @throws Error in one sentence that says what to do: offline, refused, broken off, not the file
  */
 export async function download(url: string, file: string, plan: DownloadPlan): Promise<string> {
-  if (existsSync(file)) return file;
-  const fetching = async (): Promise<void> => {
-    if (!existsSync(file)) await fetchWhole(url, file, plan);
-  };
-  await writing(plan.op, file, () => withLock(file, plan.signal, fetching));
+  const isThere = () => existsSync(file);
+  await makeOnce(plan.op, file, plan.signal, isThere, () => fetchWhole(url, file, plan));
   return file;
 }
 

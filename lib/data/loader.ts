@@ -9,7 +9,7 @@ import { rootContext, runInContext } from '../context.js';
 import { type Device, type DeviceLike, device } from '../device.js';
 import { to } from '../ops/copy.js';
 import { Tensor } from '../tensor.js';
-import { hasRows } from './collate.js';
+import { hasRows, isStrings } from './collate.js';
 import { type Dataset, expectDataset, fetchBatch } from './dataset.js';
 import { withDraws } from './draws.js';
 import { Epoch, inOwnScope, leftOut, noMore, type Prepared, type Start } from './epoch.js';
@@ -331,10 +331,6 @@ function expectSampler<S extends { length: number }>(
   }
   expectInteger('DataLoader', `${name}.length`, sampler.length, 0, 2 ** 32 - 1);
   return sampler;
-}
-
-function isStrings(value: readonly unknown[]): boolean {
-  return value.length > 0 && value.every((item) => typeof item === 'string');
 }
 
 function isPlain(value: unknown): value is Record<string, unknown> {

@@ -11,7 +11,7 @@ const inUse = new Set<string>();
 let count = 0;
 
 /** Whether a process of this machine runs. */
-export function running(pid: number): boolean {
+function running(pid: number): boolean {
   try {
     process.kill(pid, 0);
     return true;
@@ -20,10 +20,13 @@ export function running(pid: number): boolean {
   }
 }
 
-/** Whether a temporary file has no writer any more. */
-function abandoned(file: string, pid: number, thread: number): boolean {
+/**
+ * Whether what a thread of a process of this machine made for itself has no owner any more.
+ * @param known whether it is of this very thread, and in use
+ */
+export function ownerless(pid: number, thread: number, known: boolean): boolean {
   if (pid !== process.pid) return !running(pid);
-  return thread === threadId && !inUse.has(file);
+  return thread === threadId && !known;
 }
 
 async function removeAbandoned(folder: string, base: string): Promise<void> {
@@ -31,7 +34,7 @@ async function removeAbandoned(folder: string, base: string): Promise<void> {
     if (!name.startsWith(`.${base}.`)) continue;
     const owner = /^(\d+)-(\d+)-\d+\.tmp$/.exec(name.slice(base.length + 2));
     const file = path.join(folder, name);
-    if (owner && abandoned(file, Number(owner[1]), Number(owner[2])))
+    if (owner && ownerless(Number(owner[1]), Number(owner[2]), inUse.has(file)))
       await rm(file, { force: true });
   }
 }

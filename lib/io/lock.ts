@@ -8,8 +8,9 @@ import { open, readFile, rm, stat, utimes } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import path from 'node:path';
 import { threadId } from 'node:worker_threads';
-import { running } from './atomic.js';
+import { ownerless } from './atomic.js';
 import { sleep } from './sleep.js';
+import { writing } from './writing.js';
 
 const touchEvery = 10_000; // ms
 const abandonedAfter = 60_000;
@@ -39,9 +40,7 @@ async function abandoned(lock: string): Promise<boolean> {
   if (Date.now() - at > abandonedAfter) return true;
   const says = await readFile(lock, 'utf8').catch(() => '');
   const [host, pid, thread] = says.split(' ');
-  if (host !== hostname()) return false;
-  if (Number(pid) !== process.pid) return !running(Number(pid));
-  return Number(thread) === threadId && !held.has(says);
+  return host === hostname() && ownerless(Number(pid), Number(thread), held.has(says));
 }
 
 /** Makes a lock, unless there is one. */
@@ -112,4 +111,21 @@ export async function withLock<T>(
     const left = await readFile(lock, 'utf8').catch(() => '');
     if (left === says) await rm(lock, { force: true });
   }
+}
+
+/**
+ * Makes a file or a folder that is not there, unless another writer does; errors of the system name it.
+ * @param op who asks, for errors
+ */
+export async function makeOnce(
+  op: string,
+  file: string,
+  signal: AbortSignal | undefined,
+  isThere: () => boolean,
+  make: () => Promise<void>,
+): Promise<void> {
+  const unlessMade = async (): Promise<void> => {
+    if (!isThere()) await make();
+  };
+  if (!isThere()) await writing(op, file, () => withLock(file, signal, unlessMade));
 }

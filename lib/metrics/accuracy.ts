@@ -17,6 +17,7 @@ import {
   judged,
   Metric,
   rowOf,
+  shareRule,
 } from './metric.js';
 
 /** A sum over a count. */
@@ -38,9 +39,7 @@ abstract class Share extends MeanMetric {
 }
 
 /** The rule where targets are rows. */
-const ofShares =
-  'scores must be numbers and targets rows that add up to 1 ' +
-  '(where rows have several labels, use BinaryAccuracy)';
+const ofShares = `scores must be numbers and ${shareRule('BinaryAccuracy')}`;
 
 /** How many of the rows are right, of how many, and how many cannot be judged. */
 function counts(right: Tensor, valid: Tensor): Tensor {

@@ -29,6 +29,7 @@ import {
   classesOf,
   judged,
   Metric,
+  shareRule,
 } from './metric.js';
 
 export interface ConfusionOptions {
@@ -60,9 +61,7 @@ const averages = ['binary', 'macro', 'weighted', 'micro'] as const;
 type Average = (typeof averages)[number];
 
 /** What targets must be where they are rows. */
-const ofShares =
-  'targets rows that add up to 1 ' +
-  '(where rows have several labels, use multilabel of F1, Precision and Recall)';
+const ofShares = shareRule('multilabel of F1, Precision and Recall');
 
 abstract class Confusion<Result> extends Metric<Result> {
   protected readonly threshold: number;

@@ -168,6 +168,11 @@ export function areShares(rows: Tensor): Tensor {
   return areWithin(sum(wide(rows), 1), 0.99, 1.01);
 }
 
+/** @internal What targets must be where they are rows; `instead` is for rows of several labels. */
+export function shareRule(instead: string): string {
+  return `targets rows that add up to 1 (where rows have several labels, use ${instead})`;
+}
+
 /** @internal Numbers wide enough to add up. */
 export function wide(x: Tensor): Tensor {
   return x.dtype === 'float64' ? x : to(x, 'float32');

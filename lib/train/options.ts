@@ -72,11 +72,6 @@ export function stepsOf(op: string, steps: unknown, name = 'steps'): number | nu
   return steps === undefined ? null : expectInteger(op, name, steps, 1);
 }
 
-export function expectSignal(op: string, signal: unknown): AbortSignal | undefined {
-  if (signal === undefined || signal instanceof AbortSignal) return signal;
-  throw new TypeError(`${op}: signal must be an AbortSignal, got ${describe(signal)}`);
-}
-
 export const validationPart = ' of the validation data';
 
 export function expectOwnBatches(op: string, source: unknown, options: EvaluateOptions): void {

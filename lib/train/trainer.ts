@@ -9,6 +9,7 @@ import {
   expectOneOf,
   expectOptions,
   expectRange,
+  expectSignal,
 } from '../check.js';
 import { context } from '../context.js';
 import { type Device, getDefaultDevice } from '../device.js';
@@ -46,7 +47,6 @@ import {
   expectCallbacks,
   expectClassWeight,
   expectOwnBatches,
-  expectSignal,
   type FitOptions,
   type PredictOptions,
   progressOf,
